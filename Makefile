@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Builds everything of colo. `make help` lists the targets.
+
+BUILD ?= build
+CC ?= gcc
+FUZZ_CC ?= clang
+prefix ?= /usr/local
+DESTDIR ?=
+bindir = $(prefix)/bin
+mandir = $(prefix)/share/man
+
+# `make SANITIZE=address,undefined check` builds into build-address,undefined.
+SANITIZE ?=
+ifneq ($(SANITIZE),)
+BUILD := build-$(subst $(comma),-,$(SANITIZE))
+SANITIZE_FLAGS = -fsanitize=$(SANITIZE) -fno-sanitize-recover=all
+endif
+comma := ,
+# In CI a warning is an error.
+ifeq ($(CI),true)
+WERROR ?= -Werror
+endif
+
+PKGS = glib-2.0 gio-unix-2.0 json-glib-1.0 liburing libxxhash
+WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
+	-Wold-style-definition -Wvla -Wno-unused-parameter -Wno-missing-field-initializers
+CFLAGS ?= -O2 -g
+ALL_CFLAGS = -std=gnu11 -I. -I$(BUILD) $(WARNINGS) $(WERROR) -D_GNU_SOURCE \
+	-fno-strict-aliasing -fstack-protector-strong -pthread $(PKG_CFLAGS) \
+	$(SANITIZE_FLAGS) $(CFLAGS)
+ALL_LDFLAGS = -pthread $(SANITIZE_FLAGS) $(LDFLAGS)
+# Asked once, when something is compiled: `make deps` must work before they exist.
+PKG_CFLAGS = $(eval PKG_CFLAGS := $$(shell pkg-config --cflags $(PKGS)))$(PKG_CFLAGS)
+PKG_LIBS = $(eval PKG_LIBS := $$(shell pkg-config --libs $(PKGS)))$(PKG_LIBS)
+
+PROGRAMS = colo-vm
+LIB_SOURCES = $(sort $(wildcard base/*.c) $(filter-out kvm/main.c,$(wildcard kvm/*.c)))
+LIB_OBJECTS = $(LIB_SOURCES:%.c=$(BUILD)/%.o)
+LIB = $(BUILD)/libcolo.a
+
+UNIT_SOURCES = $(sort $(wildcard tests/unit/test_*.c))
+UNIT_TESTS = $(UNIT_SOURCES:%.c=$(BUILD)/%)
+UNIT_HELPERS = $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(UNIT_SOURCES),$(wildcard tests/unit/*.c)))
+MICRO_SOURCES = $(sort $(wildcard tests/micro/test_*.c))
+MICRO_TESTS = $(MICRO_SOURCES:%.c=$(BUILD)/%)
+MICRO_HELPERS = $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(MICRO_SOURCES),$(wildcard tests/micro/*.c)))
+BENCH_SOURCES = $(sort $(wildcard tests/bench/bench_*.c))
+BENCHES = $(BENCH_SOURCES:%.c=$(BUILD)/%)
+FUZZ_SOURCES = $(sort $(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_REPLAYS = $(FUZZ_SOURCES:tests/fuzz/%.c=$(BUILD)/tests/fuzz/replay-%)
+FUZZERS = $(FUZZ_SOURCES:tests/fuzz/%.c=$(BUILD)/fuzzers/%)
+
+.PHONY: all
+all: $(PROGRAMS:%=$(BUILD)/%) $(BUILD)/guest/microguest.bin
+
+-include tests/guest/guest.mk
+
+.PHONY: help
+help:
+	@sed -n 's/^## //p' Makefile
+
+## make                builds all programs into build/
+## make deps           installs the Debian packages that are missing, and says which
+## make demo           shows the main job on this machine, from nothing
+## make check          the tests that fit in minutes
+## make check-long     the rest of the tests
+## make bench          measures, and prints ratios
+## make fuzz           runs every fuzz target for FUZZ_SECONDS (60)
+## make install        to $(DESTDIR)$(prefix)
+## make SANITIZE=address,undefined check    (also thread) the same under sanitizers
+
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+# The guest's ACPI description does not depend on the configuration: compiled here.
+$(BUILD)/kvm/dsdt.h: kvm/dsdt.asl
+	@mkdir -p $(@D)
+	iasl -oa -ve -p $(BUILD)/kvm/dsdt -tc $< >$(BUILD)/kvm/dsdt.log || \
+		{ cat $(BUILD)/kvm/dsdt.log; exit 1; }
+	mv $(BUILD)/kvm/dsdt.hex $@
+$(BUILD)/kvm/acpi.o: $(BUILD)/kvm/dsdt.h
+
+$(LIB): $(LIB_OBJECTS)
+	@rm -f $@
+	ar rcs $@ $^
+
+$(BUILD)/colo-vm: $(BUILD)/kvm/main.o $(LIB)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
+
+$(UNIT_TESTS): $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(UNIT_HELPERS) $(LIB)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) -lcmocka
+$(MICRO_TESTS): $(BUILD)/tests/micro/%: $(BUILD)/tests/micro/%.o $(MICRO_HELPERS) $(LIB)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) -lcmocka
+$(BENCHES): $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(MICRO_HELPERS) $(LIB)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) -lcmocka
+
+# Each fuzz target twice: with libFuzzer, and as a program that replays its corpus.
+$(FUZZ_REPLAYS): $(BUILD)/tests/fuzz/replay-%: $(BUILD)/tests/fuzz/%.o \
+		$(BUILD)/tests/fuzz/replay.o $(BUILD)/tests/fuzz/harness.o $(LIB)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
+FUZZ_CFLAGS = -std=gnu11 -I. -I$(BUILD) -D_GNU_SOURCE -g -O1 -fno-strict-aliasing -pthread \
+	-fsanitize=address,undefined -fno-sanitize-recover=all $(PKG_CFLAGS)
+$(BUILD)/fuzzers/%.o: %.c $(BUILD)/kvm/dsdt.h
+	@mkdir -p $(@D)
+	$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer-no-link -MMD -MP -c -o $@ $<
+$(FUZZERS): $(BUILD)/fuzzers/%: $(BUILD)/fuzzers/tests/fuzz/%.o \
+		$(BUILD)/fuzzers/tests/fuzz/harness.o $(LIB_SOURCES:%.c=$(BUILD)/fuzzers/%.o)
+	$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $^ $(PKG_LIBS)
+.PRECIOUS: $(BUILD)/fuzzers/%.o $(BUILD)/%.o
+
+FUZZ_SECONDS ?= 60
+.PHONY: fuzz
+fuzz: $(FUZZERS)
+	tests/fuzz/run $(BUILD)/fuzzers $(FUZZ_SECONDS)
+
+.PHONY: tests
+tests: all $(UNIT_TESTS) $(MICRO_TESTS) $(FUZZ_REPLAYS)
+
+.PHONY: clean
+clean:
+	rm -rf build build-*
+
+-include $(wildcard $(BUILD)/*/*.d $(BUILD)/*/*/*.d $(BUILD)/fuzzers/*/*.d $(BUILD)/fuzzers/*/*/*.d)

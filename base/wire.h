@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Every format that leaves a process: saved state, save files.
+ *
+ * Little-endian throughout. The wire types refuse arithmetic, so that no field is used
+ * without being converted. Layout is natural alignment with explicit padding that is
+ * zero when written and must be zero when read. Numbers are never reused.
+ */
+#ifndef BASE_WIRE_H
+#define BASE_WIRE_H
+
+#include <glib.h>
+
+typedef struct {
+	guint16 le;
+} wire_u16;
+typedef struct {
+	guint32 le;
+} wire_u32;
+typedef struct {
+	guint64 le;
+} wire_u64;
+
+static inline wire_u16 wire_put16(guint16 v)
+{
+	return (wire_u16){ GUINT16_TO_LE(v) };
+}
+static inline wire_u32 wire_put32(guint32 v)
+{
+	return (wire_u32){ GUINT32_TO_LE(v) };
+}
+static inline wire_u64 wire_put64(guint64 v)
+{
+	return (wire_u64){ GUINT64_TO_LE(v) };
+}
+static inline guint16 wire_get16(wire_u16 v)
+{
+	return GUINT16_FROM_LE(v.le);
+}
+static inline guint32 wire_get32(wire_u32 v)
+{
+	return GUINT32_FROM_LE(v.le);
+}
+static inline guint64 wire_get64(wire_u64 v)
+{
+	return GUINT64_FROM_LE(v.le);
+}
+
+/*
+ * Saved state: a header, then sections that each say what they are. Section payloads
+ * are the structs named beside the device that saves them.
+ */
+#define WIRE_STATE_MAGIC 0x54534f43u /* "COST" */
+#define WIRE_STATE_VERSION 1
+#define WIRE_STATE_MAX (16u << 20) /* bytes of a whole state, header included */
+#define WIRE_SECTION_MAX (1u << 20) /* bytes of one section's payload */
+#define WIRE_SECTION_NAME 16 /* bytes, padded with NUL; may fill the field */
+
+struct wire_state_header {
+	wire_u32 magic;
+	wire_u16 version;
+	wire_u16 sections; /* how many follow */
+	wire_u64 length; /* bytes after this header, at most WIRE_STATE_MAX */
+	wire_u64 checksum; /* XXH3-64 of those bytes */
+};
+G_STATIC_ASSERT(sizeof(struct wire_state_header) == 24);
+
+struct wire_section_header {
+	char name[WIRE_SECTION_NAME];
+	wire_u16 version; /* of this section's payload */
+	wire_u16 instance; /* vCPU or device number */
+	wire_u32 length; /* payload bytes; the next section starts 8-aligned */
+};
+G_STATIC_ASSERT(sizeof(struct wire_section_header) == 24);
+
+#endif

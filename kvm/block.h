@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * virtio-blk (VIRTIO 1.2, 5.2) over a disk that works on buffers of the device's own:
+ * guest memory is read when a request is taken and written when it completes, both on
+ * the I/O thread with the device lock, never by the kernel behind a pause.
+ *
+ * Requests in flight are part of the saved state (their heads, in the order taken) and
+ * are re-issued by whoever loads it; nothing ever waits for a disk.
+ */
+#ifndef VMM_BLOCK_H
+#define VMM_BLOCK_H
+
+#include "kvm/virtio.h"
+
+#define VMM_SECTOR 512u
+
+enum vmm_disk_op {
+	VMM_DISK_READ,
+	VMM_DISK_WRITE,
+	VMM_DISK_FLUSH,
+	VMM_DISK_DISCARD,
+	VMM_DISK_ZEROES,
+};
+
+struct vmm_disk_request {
+	enum vmm_disk_op op;
+	guint64 offset, len; /* bytes, multiples of 512, inside the disk */
+	guint8 *buffer; /* len bytes for READ and WRITE, 4096-aligned; the requester's */
+	gboolean unmap; /* ZEROES: may deallocate */
+	/* Called once, on the I/O thread with the device lock, from a later loop
+	 * iteration; `result` 0 or -errno. Not called after vmm_disk's `forget`. */
+	void (*done)(struct vmm_disk_request *request, int result);
+	void *data;
+};
+
+/* A disk: vmm_disk_open(), or whoever replicates. All calls with the device lock. */
+struct vmm_disk {
+	void *data;
+	guint64 size; /* bytes, a multiple of 512 */
+	gboolean readonly;
+	guint block_size; /* logical block size, 512 to 4096 */
+	gboolean can_discard, can_zero;
+	void (*submit)(void *data, struct vmm_disk_request *request);
+	/* Called once after a batch of submit(). */
+	void (*flush_submissions)(void *data);
+	/* The request's `done` must not be called any more, and its buffer not be touched
+	 * after this by anybody but the disk, which takes over request and buffer and
+	 * frees both (g_free for the request, free(3) for the buffer) when it can. */
+	void (*forget)(void *data, struct vmm_disk_request *request);
+	void (*free)(void *data);
+};
+
+typedef struct vmm_block vmm_block;
+
+/* Takes the disk whatever the outcome. `serial`: at most 20 bytes, or NULL. */
+vmm_block *vmm_block_new_take(vmm_pci *pci, const struct vmm_platform *platform,
+			      guint instance, const char *serial, struct vmm_disk *disk,
+			      GError **error) G_GNUC_WARN_UNUSED_RESULT;
+void vmm_block_free(vmm_block *block);
+vmm_virtio *vmm_block_virtio(vmm_block *block);
+
+struct vmm_block_counters {
+	guint64 reads, read_bytes, writes, written_bytes, flushes, discards, errors;
+	guint in_flight;
+};
+void vmm_block_get_counters(const vmm_block *block, struct vmm_block_counters *counters);
+
+/* kvm/disk.c: a raw file or block device over io_uring, locked (F_OFD_SETLK: shared when
+ * read-only) against every other user of the same protocol. VMM_ERROR_HOST with the reason:
+ * in use, wrong size, no permission. `direct`: O_DIRECT. */
+struct vmm_disk *vmm_disk_open(const char *path, gboolean readonly, gboolean direct,
+			       vmm_loop *loop, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+#endif

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The host's end of a guest's serial line or console: standard input and output, a new
+ * pseudo-terminal, a Unix socket that is listened on (one client at a time), a file that
+ * is appended to, a descriptor that was passed, or nothing.
+ *
+ * Output never blocks the guest: what the host end does not take is kept up to a bound,
+ * after which the oldest is dropped and counted. Input is read only while the device has
+ * room for it.
+ */
+#ifndef VMM_CHARDEV_H
+#define VMM_CHARDEV_H
+
+#include "kvm/loop.h"
+
+typedef struct vmm_chardev vmm_chardev;
+
+struct vmm_chardev_ops {
+	/* How many bytes the device can take now. */
+	gsize (*room)(void *device);
+	void (*input)(void *device, const guint8 *bytes, gsize len);
+};
+
+/* `spec`: "stdio" | "pty" | "unix:PATH" | "file:PATH" | "fd:N" (a connected socket or
+ * terminal, taken over) | "none". VMM_ERROR_CONFIG for anything else, VMM_ERROR_HOST where
+ * it cannot be opened. With "stdio" a terminal is put into raw mode, put back by
+ * vmm_chardev_free() (and by vmm_chardev_restore_terminal()); Ctrl-A x there calls
+ * `escape` (see below) and Ctrl-A Ctrl-A sends Ctrl-A. */
+vmm_chardev *vmm_chardev_new(const char *spec, vmm_loop *loop, GError **error)
+	G_GNUC_WARN_UNUSED_RESULT;
+void vmm_chardev_free(vmm_chardev *chardev);
+
+/* The device that is connected; once, before the loop starts. */
+void vmm_chardev_connect(vmm_chardev *chardev, const struct vmm_chardev_ops *ops,
+			 void *device);
+/* Called on the I/O thread when the user types Ctrl-A x; NULL: ignored. */
+void vmm_chardev_set_escape(vmm_chardev *chardev, void (*escape)(void *data), void *data);
+/* For the status: "pty:/dev/pts/3" and the like. */
+const char *vmm_chardev_name(const vmm_chardev *chardev);
+
+/* Holding the device lock. */
+void vmm_chardev_output(vmm_chardev *chardev, const void *bytes, gsize len);
+/* The device has room again. */
+void vmm_chardev_poll(vmm_chardev *chardev);
+guint64 vmm_chardev_dropped(const vmm_chardev *chardev);
+
+/* Async-signal-safe; for exits that skip vmm_chardev_free(). */
+void vmm_chardev_restore_terminal(void);
+
+#endif

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A virtual machine: KVM's objects, memory, devices and vCPU threads, put together from a
+ * configuration; run, paused, saved, loaded, and looked at for what became dirty.
+ *
+ * Run states: PREPARED (never ran; a state can be loaded) -> RUNNING <-> PAUSED ->
+ * ENDED (powered off, or failed; nothing runs again).
+ *
+ * One thread at a time calls these functions (the owner: the main loop, or the
+ * checkpoint thread); vCPU and I/O threads belong to the machine.
+ */
+#ifndef VMM_MACHINE_H
+#define VMM_MACHINE_H
+
+#include "kvm/block.h"
+#include "kvm/error.h"
+#include "kvm/net.h"
+#include "kvm/platform.h"
+#include "kvm/rng.h"
+#include "kvm/state.h"
+
+#define VMM_CPUS_MAX 8
+#define VMM_DISKS_MAX 8
+#define VMM_NETS_MAX 8
+#define VMM_MEMORY_MIN (64ull << 20)
+
+enum vmm_dirty_method { VMM_DIRTY_AUTO, VMM_DIRTY_RING, VMM_DIRTY_BITMAP };
+enum vmm_clock_policy {
+	VMM_CLOCK_ADVANCE, /* after a load, guest time has moved on by the time that passed */
+	VMM_CLOCK_STILL, /* after a load, guest time goes on from where it was saved */
+};
+
+struct vmm_disk_config {
+	char *path;
+	char *serial; /* or NULL */
+	gboolean readonly, direct;
+};
+struct vmm_net_config {
+	char *tap;
+	guint8 mac[6];
+};
+
+/* What kvm/options.c reads from a command line. Strings are owned. */
+struct vmm_config {
+	char *kernel, *initrd, *append; /* initrd and append may be NULL */
+	char *cpu_model; /* "host", "x86-64-v2", "x86-64-v3" */
+	guint64 memory; /* bytes */
+	guint cpus;
+	GArray *disks; /* struct vmm_disk_config */
+	GArray *nets; /* struct vmm_net_config */
+	char *console; /* chardev specification of COM1 */
+	char *hvc; /* of virtio-console, or NULL: no such device */
+	gboolean rng;
+	gboolean reboot_exits; /* --no-reboot: a reset ends the machine */
+	enum vmm_dirty_method dirty;
+	enum vmm_clock_policy clock;
+};
+void vmm_config_init(struct vmm_config *config); /* defaults */
+void vmm_config_clear(struct vmm_config *config);
+
+enum vmm_run_state { VMM_PREPARED, VMM_RUNNING, VMM_PAUSED, VMM_ENDED };
+
+struct vmm_event {
+	enum vmm_event_type type;
+	const char *device, *detail; /* may be NULL; valid during the call */
+};
+/* In the main context that was the thread default when the machine was made. */
+typedef void (*vmm_event_fn)(void *data, const struct vmm_event *event);
+
+typedef struct vmm_machine vmm_machine;
+
+/* Opens and locks all that the configuration names, and prepares the guest as far as its
+ * first instruction (unless `for_load`: memory stays empty for a state). Nothing is left
+ * behind on failure. */
+vmm_machine *vmm_machine_new(const struct vmm_config *config, gboolean for_load,
+			     vmm_event_fn fn, void *data, GError **error)
+	G_GNUC_WARN_UNUSED_RESULT;
+/* Stops all threads. In any run state. */
+void vmm_machine_free(vmm_machine *machine);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(vmm_machine, vmm_machine_free)
+
+enum vmm_run_state vmm_machine_run_state(vmm_machine *machine);
+const struct vmm_config *vmm_machine_config(const vmm_machine *machine);
+vmm_memory *vmm_machine_memory(vmm_machine *machine);
+const char *vmm_machine_console_name(vmm_machine *machine); /* "pty:/dev/pts/3", ... */
+const char *vmm_machine_hvc_name(vmm_machine *machine); /* NULL without one */
+guint vmm_machine_nets(vmm_machine *machine);
+guint vmm_machine_disks(vmm_machine *machine);
+void vmm_machine_net_counters(vmm_machine *machine, guint index,
+			      struct vmm_net_counters *counters);
+void vmm_machine_block_counters(vmm_machine *machine, guint index,
+				struct vmm_block_counters *counters);
+/* Which dirty tracking, CPU model, clock handling etc. were found, for the status: a
+ * floating-free GHashTable of static strings would be less clear than these. */
+const char *vmm_machine_dirty_method(const vmm_machine *machine); /* "ring", "bitmap" */
+gboolean vmm_machine_tsc_settable(const vmm_machine *machine);
+
+/* PREPARED or PAUSED -> RUNNING; VMM_ERROR_MODE otherwise. */
+gboolean vmm_machine_resume(vmm_machine *machine, GError **error);
+/* RUNNING -> PAUSED: every vCPU stopped at an instruction boundary with its last exit
+ * completed, devices still, in-flight disk requests recorded. Never waits for a disk or
+ * the network. PREPARED and PAUSED: nothing to do, TRUE. */
+gboolean vmm_machine_pause(vmm_machine *machine, GError **error);
+/* Pause, `fn` with the machine paused and its state captured, resume: the shortest pause
+ * there is. `fn` runs on a thread of the machine's choosing. Only when RUNNING. */
+gboolean vmm_machine_quiesce(vmm_machine *machine, void (*fn)(void *data), void *data,
+			     GError **error);
+
+/* The state without memory, as of the instant of the pause. Only when PAUSED or within
+ * vmm_machine_quiesce(), or PREPARED. Twice in a row gives the same bytes. `state` is
+ * emptied first. */
+gboolean vmm_machine_save(vmm_machine *machine, vmm_state *state, GError **error);
+/* Only when PREPARED or PAUSED. Memory must hold, or be given before resuming, what
+ * belongs to the state. VMM_ERROR_STATE: refused, nothing was touched. */
+gboolean vmm_machine_load(vmm_machine *machine, const vmm_state *state, GError **error);
+/* Whether the state could be loaded here; changes nothing. */
+gboolean vmm_machine_check(vmm_machine *machine, const vmm_state *state, GError **error);
+
+/* Starts tracking dirty pages: the next collection has all that changed after this.
+ * PAUSED, PREPARED or RUNNING. */
+gboolean vmm_machine_track(vmm_machine *machine, gboolean on, GError **error);
+/* Page numbers that changed since the last call, each once, to `pages` (guint32, emptied
+ * first). Only when PAUSED or within vmm_machine_quiesce(). Afterwards each of them
+ * counts as clean: read its content before the machine resumes. */
+gboolean vmm_machine_collect(vmm_machine *machine, GArray *pages, GError **error);
+
+/* Presses the power button (orderly power-off by the guest). */
+gboolean vmm_machine_powerdown(vmm_machine *machine, GError **error);
+/* Resets as the button would. RUNNING or PAUSED. */
+gboolean vmm_machine_reset(vmm_machine *machine, GError **error);
+
+#endif
