@@ -73,4 +73,39 @@ struct wire_section_header {
 };
 G_STATIC_ASSERT(sizeof(struct wire_section_header) == 24);
 
+/*
+ * A saved machine, in a file or on a socket: a header, the saved state above (everything
+ * but memory, so that all of it is judged before memory comes), then guest memory as
+ * chunks that cover every page once and in order, then one end chunk.
+ */
+#define WIRE_SAVE_MAGIC 0x4d564f43u /* "COVM" */
+#define WIRE_SAVE_VERSION 1
+#define WIRE_SAVE_CHUNK_PAGES 256u /* a raw chunk lies within one aligned MiB */
+
+struct wire_save_header {
+	wire_u32 magic;
+	wire_u16 version;
+	wire_u16 cpus;
+	wire_u64 memory; /* bytes */
+	wire_u64 state; /* bytes of saved state that follow */
+	wire_u64 checksum; /* XXH3-64 of the fields above */
+};
+G_STATIC_ASSERT(sizeof(struct wire_save_header) == 32);
+
+enum wire_save_kind {
+	WIRE_SAVE_ZERO = 1, /* `pages` pages of zeros; nothing follows */
+	WIRE_SAVE_RAW = 2, /* the pages themselves follow */
+	WIRE_SAVE_END = 3, /* `first`: pages of memory, `pages`: 0 */
+};
+
+struct wire_save_chunk {
+	wire_u32 kind;
+	wire_u32 pages; /* of 4096 bytes */
+	wire_u64 first; /* page number: offset in guest memory's file divided by 4096 */
+	/* RAW: XXH3-64 of the pages. ZERO: 0. END: XXH3-64 of the header, the state and
+	 * every chunk header before this one, which covers the pages by their checksums. */
+	wire_u64 checksum;
+};
+G_STATIC_ASSERT(sizeof(struct wire_save_chunk) == 24);
+
 #endif

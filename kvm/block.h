@@ -28,9 +28,11 @@ struct vmm_disk_request {
 	guint8 *buffer; /* len bytes for READ and WRITE, 4096-aligned; the requester's */
 	gboolean unmap; /* ZEROES: may deallocate */
 	/* Called once, on the I/O thread with the device lock, from a later loop
-	 * iteration; `result` 0 or -errno. Not called after vmm_disk's `forget`. */
+	 * iteration than submit(); `result` 0 or -errno. Not called after vmm_disk's
+	 * `forget`. The request is the requester's again. */
 	void (*done)(struct vmm_disk_request *request, int result);
-	void *data;
+	void *data; /* the requester's */
+	void *handle; /* the disk's, from submit() to done() */
 };
 
 /* A disk: vmm_disk_open(), or whoever replicates. All calls with the device lock. */
@@ -38,27 +40,37 @@ struct vmm_disk {
 	void *data;
 	guint64 size; /* bytes, a multiple of 512 */
 	gboolean readonly;
-	guint block_size; /* logical block size, 512 to 4096 */
+	guint block_size; /* logical block size, 512 to 4096; a request that is not a
+			   * multiple of it may fail with -EINVAL */
 	gboolean can_discard, can_zero;
 	void (*submit)(void *data, struct vmm_disk_request *request);
 	/* Called once after a batch of submit(). */
 	void (*flush_submissions)(void *data);
 	/* The request's `done` must not be called any more, and its buffer not be touched
 	 * after this by anybody but the disk, which takes over request and buffer and
-	 * frees both (g_free for the request, free(3) for the buffer) when it can. */
+	 * frees both (g_free for the request, free(3) for the buffer) when it can. What
+	 * is submitted later takes effect after what was forgotten, or without it. */
 	void (*forget)(void *data, struct vmm_disk_request *request);
+	/* Frees the disk with all that belongs to it; no request may be out. Never waits
+	 * long for a disk that hangs. */
 	void (*free)(void *data);
+	/* Set by the requester, may be NULL: called after each batch of done(). */
+	void (*batch_done)(void *user);
+	void *user;
 };
 
 typedef struct vmm_block vmm_block;
 
-/* Takes the disk whatever the outcome. `serial`: at most 20 bytes, or NULL. */
+/* Takes the disk whatever the outcome. Making and freeing: with the device lock, or while
+ * the loop has no thread. `serial`: at most 20 bytes, or NULL. */
 vmm_block *vmm_block_new_take(vmm_pci *pci, const struct vmm_platform *platform,
 			      guint instance, const char *serial, struct vmm_disk *disk,
 			      GError **error) G_GNUC_WARN_UNUSED_RESULT;
 void vmm_block_free(vmm_block *block);
 vmm_virtio *vmm_block_virtio(vmm_block *block);
 
+/* Requests and bytes that succeeded; errors: what the host failed or the driver asked for
+ * in vain. */
 struct vmm_block_counters {
 	guint64 reads, read_bytes, writes, written_bytes, flushes, discards, errors;
 	guint in_flight;
@@ -66,8 +78,11 @@ struct vmm_block_counters {
 void vmm_block_get_counters(const vmm_block *block, struct vmm_block_counters *counters);
 
 /* kvm/disk.c: a raw file or block device over io_uring, locked (F_OFD_SETLK: shared when
- * read-only) against every other user of the same protocol. VMM_ERROR_HOST with the reason:
- * in use, wrong size, no permission. `direct`: O_DIRECT. */
+ * read-only) against every other user of the same protocol. `direct`: O_DIRECT.
+ * VMM_ERROR_HOST with the reason: in use, wrong size, no permission, no io_uring.
+ *
+ * After a flush has failed, nobody knows what of the writes before it is on the disk, and
+ * the kernel reports it once: so all later writes and flushes fail as well. */
 struct vmm_disk *vmm_disk_open(const char *path, gboolean readonly, gboolean direct,
 			       vmm_loop *loop, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 

@@ -6,7 +6,11 @@
  *
  * Output never blocks the guest: what the host end does not take is kept up to a bound,
  * after which the oldest is dropped and counted. Input is read only while the device has
- * room for it.
+ * room for it. Where nobody is at the host's end (a socket without client, a terminal that
+ * nobody opened), whoever comes finds the output kept so far.
+ *
+ * The program must ignore SIGPIPE. Constructor and destructor: holding the device lock, or
+ * while the machine is put together.
  */
 #ifndef VMM_CHARDEV_H
 #define VMM_CHARDEV_H
@@ -30,7 +34,8 @@ vmm_chardev *vmm_chardev_new(const char *spec, vmm_loop *loop, GError **error)
 	G_GNUC_WARN_UNUSED_RESULT;
 void vmm_chardev_free(vmm_chardev *chardev);
 
-/* The device that is connected; once, before the loop starts. */
+/* The device that is connected. A device disconnects (NULL, NULL) before it goes away.
+ * Holding the device lock, or while the machine is put together. */
 void vmm_chardev_connect(vmm_chardev *chardev, const struct vmm_chardev_ops *ops,
 			 void *device);
 /* Called on the I/O thread when the user types Ctrl-A x; NULL: ignored. */

@@ -3,7 +3,7 @@
  * The I/O thread: an epoll loop that runs all device work, and the device lock.
  *
  * Whoever touches a device holds the lock: the loop takes it around each handler, a vCPU
- * takes it around each port or MMIO exit. So taking it with the vCPUs stopped is the
+ * takes it around each port or MMIO exit. So having had it with the vCPUs stopped is the
  * rendezvous with the I/O thread: between vmm_loop_hold() and vmm_loop_release() no
  * handler runs and no device changes. Handlers must be short: they stop after a bounded
  * batch, and as soon as vmm_loop_wanted() says that somebody waits to hold the loop,
@@ -51,8 +51,13 @@ void vmm_loop_again(vmm_source *source);
 /* TRUE while somebody waits to hold the loop: a handler should return now. */
 gboolean vmm_loop_wanted(vmm_loop *loop);
 
-/* Takes the lock for a pause, with precedence over the loop's own work. */
+/* Says that a pause is coming: handlers return soon and the loop starts no more. Followed
+ * by vmm_loop_hold(), perhaps on another thread. */
+void vmm_loop_want(vmm_loop *loop);
+/* Returns when no handler runs; none will until vmm_loop_release(). Without the lock, which
+ * whoever looks at devices meanwhile takes as ever. */
 void vmm_loop_hold(vmm_loop *loop);
+/* Ends the pause: the loop goes on. Any thread, without the lock. */
 void vmm_loop_release(vmm_loop *loop);
 
 #endif

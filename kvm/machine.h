@@ -90,8 +90,7 @@ void vmm_machine_net_counters(vmm_machine *machine, guint index,
 			      struct vmm_net_counters *counters);
 void vmm_machine_block_counters(vmm_machine *machine, guint index,
 				struct vmm_block_counters *counters);
-/* Which dirty tracking, CPU model, clock handling etc. were found, for the status: a
- * floating-free GHashTable of static strings would be less clear than these. */
+/* What was found on this host, for the status. */
 const char *vmm_machine_dirty_method(const vmm_machine *machine); /* "ring", "bitmap" */
 gboolean vmm_machine_tsc_settable(const vmm_machine *machine);
 

@@ -2,7 +2,10 @@
 /*
  * A PCI bus with configuration mechanism 1 (ports 0xcf8 and 0xcfc), its host bridge in
  * slot 0, and devices with one memory BAR and MSI-X. No INTx. BARs have addresses when
- * the guest starts, as after a firmware; the guest may move them inside the window.
+ * the guest starts, as after a firmware; the guest may move them inside the window. A
+ * BAR that it puts elsewhere, or onto that of a lower slot, is just not visible.
+ *
+ * All functions: holding the device lock, or while the machine is put together.
  */
 #ifndef VMM_PCI_H
 #define VMM_PCI_H
@@ -30,10 +33,11 @@ struct vmm_pci_class {
 	/* Accesses to BAR 0 below VMM_PCI_MSIX_TABLE, len 1, 2, 4 or 8. */
 	guint64 (*bar_read)(void *data, guint64 offset, guint len);
 	void (*bar_write)(void *data, guint64 offset, guint64 value, guint len);
-	/* The BAR became visible at `gpa`, or (0) invisible. */
+	/* The BAR became visible at `gpa`, or (0) invisible. First called while
+	 * vmm_pci_device_new() runs. */
 	void (*bar_moved)(void *data, guint64 gpa);
-	/* Configuration space beyond the standard header; may be NULL. Return TRUE if
-	 * handled. */
+	/* Configuration space beyond the standard header and MSI-X; may be NULL. An
+	 * access never leaves its double word. Return TRUE if handled. */
 	gboolean (*config_read)(void *data, guint offset, guint len, guint32 *value);
 	gboolean (*config_write)(void *data, guint offset, guint len, guint32 value);
 };
@@ -41,6 +45,10 @@ struct vmm_pci_class {
 vmm_pci *vmm_pci_new(const struct vmm_platform *platform);
 /* Devices must have been freed before. */
 void vmm_pci_free(vmm_pci *pci);
+/* Who hears of one-byte writes to port 0xcf9, the reset register: it lies among the
+ * ports of this bus. NULL: nobody. */
+void vmm_pci_set_reset_handler(vmm_pci *pci, void (*fn)(void *data, guint8 value),
+			       void *data);
 
 /* Puts a device into the lowest free slot with its BAR mapped and memory decoding on;
  * NULL with VMM_ERROR_CONFIG where none is free. `class_` outlives it; `data` is handed

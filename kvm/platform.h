@@ -19,6 +19,7 @@ enum vmm_event_type {
 	VMM_EVENT_PAUSED,
 	VMM_EVENT_RESUMED,
 	VMM_EVENT_FAILED, /* KVM cannot go on with this guest */
+	VMM_EVENT_ESCAPE, /* the user typed the console's escape: wants the machine ended */
 };
 
 struct vmm_platform {

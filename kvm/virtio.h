@@ -31,11 +31,14 @@ struct vmm_virtio_class {
 	/* Device configuration, `offset + len` within config_len; write may be NULL. */
 	void (*config_read)(void *data, guint offset, void *buf, guint len);
 	void (*config_write)(void *data, guint offset, const void *buf, guint len);
-	/* The driver set DRIVER_OK: queues that are ready can be used. Also called after
-	 * a load of such a state (then before `loaded`). */
+	/* The driver set DRIVER_OK: queues that are ready can be used. After a load of such
+	 * a state called by vmm_virtio_loaded(), before `loaded`; what `load` set must
+	 * survive that. */
 	void (*start)(void *data);
-	/* The driver reset the device, or it broke: no queue may be touched any more; what
-	 * is in flight must be forgotten: it must not be pushed later. */
+	/* The driver reset the device, or it broke, or another state is about to be loaded:
+	 * no queue may be touched any more; what is in flight must be forgotten: it must
+	 * not be pushed later. Runs inside vmm_virtio_break() and vmm_virtio_signal() where
+	 * these find the device broken. */
 	void (*stop)(void *data);
 	/* The driver notified queue `index`. */
 	void (*kick)(void *data, guint index);
@@ -44,12 +47,14 @@ struct vmm_virtio_class {
 	gboolean (*load)(void *data, const vmm_state *state, enum vmm_load pass,
 			 GError **error);
 	/* All state is loaded and the machine is about to run: re-issue what was in
-	 * flight. May be NULL. Every queue is kicked after it. */
+	 * flight. Only where the device is running. May be NULL. Every queue is kicked
+	 * after it. */
 	void (*loaded)(void *data);
 };
 
 /* `features`: what this device offers besides the transport's own. Registers everything
- * with the bus; NULL where the bus is full. */
+ * with the bus; NULL where the bus is full. Holding the device lock, or while the machine
+ * is put together (likewise vmm_virtio_free(), which calls `stop` if need be). */
 vmm_virtio *vmm_virtio_new(vmm_pci *pci, const struct vmm_platform *platform,
 			   const struct vmm_virtio_class *class_, guint instance,
 			   guint64 features, void *data, GError **error);
@@ -63,6 +68,9 @@ gboolean vmm_virtio_running(const vmm_virtio *virtio);
 /* Interrupts the driver for queue `index` if it wants that. Call once a batch. If the
  * queue is broken, this breaks the device. */
 void vmm_virtio_signal(vmm_virtio *virtio, guint index);
+/* Queue `index` is kicked once more, from the loop: for a class that stopped half-way
+ * because vmm_loop_wanted() said so, or a batch was full. */
+void vmm_virtio_again(vmm_virtio *virtio, guint index);
 /* The device's configuration changed: new generation and interrupt. */
 void vmm_virtio_config_changed(vmm_virtio *virtio);
 /* The driver broke the rules: stops the device, sets DEVICE_NEEDS_RESET, says so once as

@@ -32,7 +32,10 @@ struct vmm_queue {
 	guint16 next_used; /* of the used ring, free-running */
 	guint16 signalled; /* next_used when the driver was last interrupted */
 	gboolean signalled_valid;
+	gboolean kicks_wanted;
 	const char *broken; /* why, NULL while all is well; static text */
+	/* The rings in the host's address space while ready. */
+	void *desc_host, *avail_host, *used_host;
 };
 
 /* One request: what the driver wants read (out) and written (in), in guest memory. The
@@ -48,13 +51,14 @@ struct vmm_chain {
 
 enum vmm_pop { VMM_POP_EMPTY, VMM_POP_CHAIN, VMM_POP_BROKEN };
 
-/* As after a reset of the device. */
+/* As after a reset of the device: all but `memory`, which must be set, is initialised. */
 void vmm_queue_reset(struct vmm_queue *queue);
 /* Judges addresses and size; called when the driver enables the queue. FALSE marks it
  * broken. */
 gboolean vmm_queue_enable(struct vmm_queue *queue);
 
-/* Takes the next available chain. */
+/* Takes the next available chain. EMPTY also where the queue is not ready; unless kicks
+ * are not wanted, the driver's next chain then brings one. */
 enum vmm_pop vmm_queue_pop(struct vmm_queue *queue, struct vmm_chain *chain);
 /* Gives the chain popped last back to the available ring, untouched (no buffer for it
  * now). Only directly after vmm_queue_pop(). */
@@ -71,11 +75,10 @@ void vmm_queue_push(struct vmm_queue *queue, const struct vmm_chain *chain,
 		    guint32 written);
 /* The same where the chain is no longer at hand: the caller marked what it wrote. */
 void vmm_queue_push_head(struct vmm_queue *queue, guint16 head, guint32 written);
-/* Whether the driver wants an interrupt for what was pushed since it was last
- * signalled; if so it counts as signalled. */
+/* Whether the driver wants an interrupt for what was pushed since this was last asked. */
 gboolean vmm_queue_should_signal(struct vmm_queue *queue);
-/* Asks for, or does without, a notification when the driver adds a chain. After
- * enabling, look for work once more. */
+/* Asks for (the default), or does without, a notification when the driver adds a chain.
+ * After enabling, look for work once more. */
 void vmm_queue_want_kicks(struct vmm_queue *queue, gboolean want);
 
 /* What is saved of a queue. */

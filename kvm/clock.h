@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The guest's time across saving and loading: its TSC and its kvm-clock have moved on by
+ * what really passed on CLOCK_TAI, and never go back (design invariant 6).
+ *
+ * A pause does not touch any clock: time goes on for a guest that is stopped.
+ */
+#ifndef VMM_CLOCK_H
+#define VMM_CLOCK_H
+
+#include "kvm/machine.h"
+#include "kvm/vcpu.h"
+
+/* All the guest's clocks at one instant, and that instant. */
+struct vmm_clock {
+	guint64 tai_ns;
+	gint32 tai_offset_s; /* the host's TAI - UTC; 0: it was never told */
+	guint tsc_khz; /* the guest's */
+	guint64 kvmclock_ns;
+	guint cpus;
+	guint64 tsc[VMM_CPUS_MAX];
+};
+
+/* Pure arithmetic, for itself so that it can be tested with vectors. */
+
+/* What a guest's pvclock page shows at TSC `tsc` (Documentation/virt/kvm/x86/msr.rst). */
+struct vmm_pvclock {
+	guint64 tsc_timestamp, system_time;
+	guint32 mul;
+	gint8 shift;
+};
+guint64 vmm_clock_pvclock_ns(const struct vmm_pvclock *page, guint64 tsc);
+/* `ns` nanoseconds as ticks of a counter of `khz`; saturates. */
+guint64 vmm_clock_ticks(guint64 ns, guint khz);
+/* How long to move a guest's time on: from `saved` to now, given the host's clocks now. 0
+ * when the saved instant lies in the future, which is reported through `ahead_ns`. Where
+ * only one of the hosts knows TAI, UTC is compared. */
+guint64 vmm_clock_elapsed(const struct vmm_clock *saved, guint64 tai_ns, gint32 tai_offset_s,
+			  guint64 *ahead_ns);
+
+/* Reads all clocks, vCPUs stopped and captured. `memory`: for what the guest's own clock
+ * pages show, which kvm-clock must not fall behind. */
+gboolean vmm_clock_capture(struct vmm_clock *clock, struct vmm_hypervisor *hv,
+			   vmm_vcpu *const *vcpus, guint n, const vmm_memory *memory,
+			   GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Sets all clocks to `saved` moved on as `policy` says. After the vCPUs' other state. */
+gboolean vmm_clock_restore(const struct vmm_clock *saved, enum vmm_clock_policy policy,
+			   struct vmm_hypervisor *hv, vmm_vcpu *const *vcpus, guint n,
+			   GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Whether this host's KVM lets the guest's TSC be set, found by setting it and reading it
+ * back. Before the guest runs. */
+gboolean vmm_clock_probe_tsc(vmm_vcpu *vcpu);
+
+/* Section "clock". */
+void vmm_clock_save(const struct vmm_clock *clock, vmm_state *state);
+gboolean vmm_clock_load(struct vmm_clock *clock, const vmm_state *state, GError **error)
+	G_GNUC_WARN_UNUSED_RESULT;
+
+#endif

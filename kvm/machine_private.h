@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What kvm/machine.c (building and running) and kvm/machine_state.c (saving and loading)
+ * share. */
+#ifndef VMM_MACHINE_PRIVATE_H
+#define VMM_MACHINE_PRIVATE_H
+
+#include "kvm/boot.h"
+#include "kvm/clock.h"
+#include "kvm/console.h"
+#include "kvm/crew.h"
+#include "kvm/dirty.h"
+#include "kvm/machine.h"
+#include "kvm/power.h"
+#include "kvm/serial.h"
+
+struct vmm_machine {
+	struct vmm_config config;
+	vmm_event_fn event_fn;
+	void *event_data;
+	GSource *event_source; /* in the owner's main context */
+	GAsyncQueue *events; /* struct posted */
+
+	struct vmm_hypervisor hv;
+	struct vmm_platform platform;
+	vmm_memory *memory;
+	vmm_dirty *dirty;
+	vmm_cpuid *cpuid;
+	vmm_loop *loop;
+	vmm_bus *pio, *mmio;
+	guint cpus;
+	vmm_vcpu *vcpus[VMM_CPUS_MAX];
+	vmm_crew *crew;
+	gboolean tsc_settable;
+	vmm_boot *boot; /* NULL: made for a state, without a kernel to reset to */
+	vmm_state *power_on; /* vCPUs and interrupt controllers as KVM made them */
+
+	vmm_pci *pci;
+	vmm_power *power;
+	vmm_chardev *console_end, *hvc_end; /* hvc_end may be NULL */
+	vmm_serial *serial;
+	vmm_console *console; /* may be NULL */
+	vmm_rng *rng; /* may be NULL */
+	guint n_nets, n_disks;
+	vmm_net *nets[VMM_NETS_MAX];
+	vmm_block *disks[VMM_DISKS_MAX];
+	guint64 disk_bytes[VMM_DISKS_MAX];
+
+	GMutex control; /* held while the run state changes */
+	gint run_state; /* atomic; enum vmm_run_state */
+	gboolean captured; /* the vCPUs' copies, `chips` and `clock` are of now */
+	gboolean loaded; /* devices are to be told before the machine runs */
+	gboolean still; /* vmm_machine_quiesce() is in its function */
+	struct vmm_clock clock;
+};
+
+/* Calls `fn` for each virtio device. */
+void vmm_machine_each_virtio(vmm_machine *machine, void (*fn)(vmm_virtio *, void *),
+			     void *data);
+/* Reads vCPUs and clocks into the machine's copies if that was not done since it last ran.
+ * At rest. */
+gboolean vmm_machine_capture(vmm_machine *machine, GError **error);
+
+/* In-kernel interrupt controllers and timer. */
+void vmm_machine_save_chips(vmm_machine *machine, vmm_state *state);
+gboolean vmm_machine_load_chips(vmm_machine *machine, const vmm_state *state,
+				enum vmm_load pass, GError **error);
+
+#endif

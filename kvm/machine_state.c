@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Saving and loading a machine: what belongs to it, and in which order KVM wants it.
+ *
+ * The state is of the instant of the pause: vCPUs and clocks are read once, when the
+ * machine comes to rest or first needs it, and saved from that copy, so that saving twice
+ * gives the same bytes although the host's clock goes on.
+ */
+#include "kvm/machine_private.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+/* What must be equal for a state to be loaded, beside CPUID. */
+struct saved_machine {
+	wire_u64 memory;
+	wire_u32 cpus;
+	guint8 hvc, rng, pad[2];
+	wire_u32 nets, disks;
+	guint8 macs[VMM_NETS_MAX][8]; /* 6 used */
+	wire_u64 disk_bytes[VMM_DISKS_MAX];
+	guint8 disk_readonly[VMM_DISKS_MAX];
+};
+static const struct vmm_state_field machine_fields[] = {
+	VMM_STATE_FIELD(struct saved_machine, memory),
+	VMM_STATE_FIELD(struct saved_machine, cpus),
+	VMM_STATE_FIELD(struct saved_machine, hvc),
+	VMM_STATE_FIELD(struct saved_machine, rng),
+	VMM_STATE_FIELD(struct saved_machine, nets),
+	VMM_STATE_FIELD(struct saved_machine, disks),
+	VMM_STATE_FIELD(struct saved_machine, macs),
+	VMM_STATE_FIELD(struct saved_machine, disk_bytes),
+	VMM_STATE_FIELD(struct saved_machine, disk_readonly),
+	{ 0 },
+};
+
+gboolean vmm_machine_capture(vmm_machine *machine, GError **error)
+{
+	if (machine->captured)
+		return TRUE;
+	for (guint i = 0; i < machine->cpus; i++)
+		if (!vmm_vcpu_capture(machine->vcpus[i], error))
+			return FALSE;
+	if (!vmm_clock_capture(&machine->clock, &machine->hv, machine->vcpus, machine->cpus,
+			       machine->memory, error))
+		return FALSE;
+	machine->captured = TRUE;
+	return TRUE;
+}
+
+static void describe(const vmm_machine *machine, struct saved_machine *saved)
+{
+	memset(saved, 0, sizeof(*saved));
+	saved->memory = wire_put64(vmm_memory_bytes(machine->memory));
+	saved->cpus = wire_put32(machine->cpus);
+	saved->hvc = machine->console != NULL;
+	saved->rng = machine->rng != NULL;
+	saved->nets = wire_put32(machine->n_nets);
+	saved->disks = wire_put32(machine->n_disks);
+	for (guint i = 0; i < machine->n_nets; i++)
+		memcpy(saved->macs[i],
+		       g_array_index(machine->config.nets, struct vmm_net_config, i).mac, 6);
+	for (guint i = 0; i < machine->n_disks; i++) {
+		saved->disk_bytes[i] = wire_put64(machine->disk_bytes[i]);
+		saved->disk_readonly[i] = g_array_index(machine->config.disks,
+							struct vmm_disk_config, i)
+						  .readonly != 0;
+	}
+}
+
+static gboolean refuse(GError **error, const char *what, guint64 saved, guint64 here)
+{
+	return vmm_error_set(error, VMM_ERROR_STATE,
+			     "the saved machine has %s %" G_GUINT64_FORMAT
+			     ", this one %" G_GUINT64_FORMAT, what, saved, here);
+}
+
+static gboolean check_machine(const vmm_machine *machine, const vmm_state *state,
+			      GError **error)
+{
+	struct saved_machine here;
+	const struct saved_machine *saved = vmm_state_get(
+		state, "machine", 0, 1, sizeof(*saved), sizeof(*saved), NULL, error);
+
+	if (!saved)
+		return FALSE;
+	describe(machine, &here);
+	if (wire_get64(saved->memory) != wire_get64(here.memory))
+		return refuse(error, "bytes of memory:", wire_get64(saved->memory),
+			      wire_get64(here.memory));
+	if (wire_get32(saved->cpus) != machine->cpus)
+		return refuse(error, "vCPUs:", wire_get32(saved->cpus), machine->cpus);
+	if (saved->hvc != here.hvc)
+		return refuse(error, "virtio consoles:", saved->hvc, here.hvc);
+	if (saved->rng != here.rng)
+		return refuse(error, "entropy devices:", saved->rng, here.rng);
+	if (wire_get32(saved->nets) != machine->n_nets)
+		return refuse(error, "network cards:", wire_get32(saved->nets),
+			      machine->n_nets);
+	if (wire_get32(saved->disks) != machine->n_disks)
+		return refuse(error, "disks:", wire_get32(saved->disks), machine->n_disks);
+	for (guint i = 0; i < machine->n_nets; i++)
+		if (memcmp(saved->macs[i], here.macs[i], 6))
+			return vmm_error_set(error, VMM_ERROR_STATE,
+					     "network card %u of the saved machine has "
+					     "another MAC address than this one's", i);
+	for (guint i = 0; i < machine->n_disks; i++) {
+		if (wire_get64(saved->disk_bytes[i]) != wire_get64(here.disk_bytes[i]))
+			return refuse(error, "disk bytes:", wire_get64(saved->disk_bytes[i]),
+				      wire_get64(here.disk_bytes[i]));
+		if (saved->disk_readonly[i] != here.disk_readonly[i])
+			return refuse(error, "disk read-only:", saved->disk_readonly[i],
+				      here.disk_readonly[i]);
+	}
+	if (memcmp(saved, &here, sizeof(here)))
+		return vmm_error_set(error, VMM_ERROR_STATE,
+				     "saved machine.0 is not as this program writes it");
+	return TRUE;
+}
+
+void vmm_machine_save_chips(vmm_machine *machine, vmm_state *state)
+{
+	for (guint i = 0; i < KVM_NR_IRQCHIPS; i++) {
+		struct kvm_irqchip chip = { .chip_id = i };
+
+		if (ioctl(machine->hv.vm_fd, KVM_GET_IRQCHIP, &chip) < 0)
+			g_error("read interrupt controller %u: %s", i, g_strerror(errno));
+		vmm_state_put(state, "irqchip", i, 1, &chip, sizeof(chip), NULL);
+	}
+	struct kvm_pit_state2 pit = { 0 };
+
+	if (ioctl(machine->hv.vm_fd, KVM_GET_PIT2, &pit) < 0)
+		g_error("read the interval timer: %s", g_strerror(errno));
+	vmm_state_put(state, "pit", 0, 1, &pit, sizeof(pit), NULL);
+}
+
+gboolean vmm_machine_load_chips(vmm_machine *machine, const vmm_state *state,
+				enum vmm_load pass, GError **error)
+{
+	struct kvm_pit_state2 pit;
+	const void *saved;
+
+	for (guint i = 0; i < KVM_NR_IRQCHIPS; i++) {
+		struct kvm_irqchip chip;
+
+		saved = vmm_state_get(state, "irqchip", i, 1, sizeof(chip), sizeof(chip), NULL,
+				      error);
+		if (!saved)
+			return FALSE;
+		memcpy(&chip, saved, sizeof(chip));
+		if (chip.chip_id != i)
+			return vmm_error_set(error, VMM_ERROR_STATE,
+					     "saved irqchip.%u is of another chip", i);
+		if (pass == VMM_LOAD_APPLY &&
+		    ioctl(machine->hv.vm_fd, KVM_SET_IRQCHIP, &chip) < 0)
+			return vmm_error_errno(error, errno, "set interrupt controller %u", i);
+	}
+	saved = vmm_state_get(state, "pit", 0, 1, sizeof(pit), sizeof(pit), NULL, error);
+	if (!saved)
+		return FALSE;
+	memcpy(&pit, saved, sizeof(pit));
+	if (pass == VMM_LOAD_APPLY && ioctl(machine->hv.vm_fd, KVM_SET_PIT2, &pit) < 0)
+		return vmm_error_errno(error, errno, "set the interval timer");
+	return TRUE;
+}
+
+static void save_virtio(vmm_virtio *virtio, void *state)
+{
+	vmm_virtio_save(virtio, state);
+}
+
+gboolean vmm_machine_save(vmm_machine *machine, vmm_state *state, GError **error)
+{
+	struct saved_machine saved;
+
+	if (!machine->still && vmm_machine_run_state(machine) == VMM_RUNNING)
+		return vmm_error_set(error, VMM_ERROR_MODE, "save: the machine is running");
+	if (!vmm_machine_capture(machine, error))
+		return FALSE;
+	vmm_state_reset(state);
+	vmm_loop_lock(machine->loop);
+	describe(machine, &saved);
+	vmm_state_put(state, "machine", 0, 1, &saved, sizeof(saved), machine_fields);
+	vmm_cpuid_save(machine->cpuid, state);
+	vmm_clock_save(&machine->clock, state);
+	for (guint i = 0; i < machine->cpus; i++)
+		vmm_vcpu_save(machine->vcpus[i], state);
+	vmm_machine_save_chips(machine, state);
+	vmm_power_save(machine->power, state);
+	vmm_serial_save(machine->serial, state);
+	vmm_pci_save(machine->pci, state);
+	vmm_machine_each_virtio(machine, save_virtio, state);
+	vmm_loop_unlock(machine->loop);
+	return TRUE;
+}
+
+struct load {
+	const vmm_state *state;
+	enum vmm_load pass;
+	GError **error;
+	gboolean ok;
+};
+
+static void load_virtio(vmm_virtio *virtio, void *data)
+{
+	struct load *load = data;
+
+	load->ok = load->ok &&
+		   vmm_virtio_load(virtio, load->state, load->pass, load->error);
+}
+
+static gboolean load_devices(vmm_machine *machine, const vmm_state *state,
+			     enum vmm_load pass, GError **error)
+{
+	struct load load = { state, pass, error, TRUE };
+
+	if (!vmm_power_load(machine->power, state, pass, error) ||
+	    !vmm_serial_load(machine->serial, state, pass, error) ||
+	    !vmm_pci_load(machine->pci, state, pass, error))
+		return FALSE;
+	vmm_machine_each_virtio(machine, load_virtio, &load);
+	return load.ok;
+}
+
+/* With the device lock. */
+static gboolean check_all(vmm_machine *machine, const vmm_state *state,
+			  struct vmm_clock *clock, GError **error)
+{
+	if (!check_machine(machine, state, error) ||
+	    !vmm_cpuid_check(machine->cpuid, state, error) ||
+	    !vmm_clock_load(clock, state, error))
+		return FALSE;
+	if (clock->cpus != machine->cpus)
+		return refuse(error, "clocks of vCPUs:", clock->cpus, machine->cpus);
+	for (guint i = 0; i < machine->cpus; i++)
+		if (!vmm_vcpu_load(machine->vcpus[i], state, VMM_LOAD_CHECK, error))
+			return FALSE;
+	return vmm_machine_load_chips(machine, state, VMM_LOAD_CHECK, error) &&
+	       load_devices(machine, state, VMM_LOAD_CHECK, error) &&
+	       vmm_state_all_used(state, error);
+}
+
+/* The vCPUs' APICs before the IOAPIC, which delivers to them what was pending; time before
+ * the timers' deadlines; devices last. */
+static gboolean apply_all(vmm_machine *machine, const vmm_state *state,
+			  const struct vmm_clock *clock, GError **error)
+{
+	for (guint i = 0; i < machine->cpus; i++)
+		if (!vmm_vcpu_load(machine->vcpus[i], state, VMM_LOAD_APPLY, error) ||
+		    !vmm_vcpu_restore(machine->vcpus[i], error))
+			return FALSE;
+	if (!vmm_machine_load_chips(machine, state, VMM_LOAD_APPLY, error) ||
+	    !vmm_clock_restore(clock, machine->config.clock, &machine->hv, machine->vcpus,
+			       machine->cpus, error))
+		return FALSE;
+	for (guint i = 0; i < machine->cpus; i++)
+		if (!vmm_vcpu_restore_deadline(machine->vcpus[i], error))
+			return FALSE;
+	return load_devices(machine, state, VMM_LOAD_APPLY, error);
+}
+
+gboolean vmm_machine_check(vmm_machine *machine, const vmm_state *state, GError **error)
+{
+	struct vmm_clock clock;
+	gboolean ok;
+
+	vmm_loop_lock(machine->loop);
+	ok = check_all(machine, state, &clock, error);
+	vmm_loop_unlock(machine->loop);
+	return ok;
+}
+
+gboolean vmm_machine_load(vmm_machine *machine, const vmm_state *state, GError **error)
+{
+	enum vmm_run_state run_state = vmm_machine_run_state(machine);
+	struct vmm_clock clock;
+	gboolean ok;
+
+	if (run_state != VMM_PREPARED && run_state != VMM_PAUSED)
+		return vmm_error_set(error, VMM_ERROR_MODE, "load: the machine %s",
+				     run_state == VMM_RUNNING ? "is running" : "has ended");
+	vmm_loop_lock(machine->loop);
+	ok = check_all(machine, state, &clock, error) &&
+	     apply_all(machine, state, &clock, error);
+	vmm_loop_unlock(machine->loop);
+	if (ok) {
+		machine->captured = FALSE;
+		machine->loaded = TRUE;
+	}
+	return ok;
+}

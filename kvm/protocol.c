@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The control protocol without its sockets.
+ *
+ * `rows` is the table of commands. A line is judged in this order: length, encoding and
+ * bracket count (before the JSON parser, which recurses, sees it), shape of the request,
+ * command, arguments; the first fault is the answer.
+ */
+#include "kvm/protocol.h"
+
+#include <string.h>
+
+#include "kvm/error.h"
+
+struct vmm_protocol {
+	struct vmm_commands commands;
+	GList *clients;
+};
+
+struct vmm_client {
+	vmm_protocol *protocol;
+	void (*send)(void *data, const char *line, gsize len);
+	void *data;
+	GByteArray *line; /* what came of a line that is not complete */
+	gboolean events; /* subscribed */
+	GList *answers; /* vmm_answer that were not given yet */
+};
+
+struct vmm_answer {
+	vmm_client *client; /* NULL: gone */
+	JsonNode *id;
+};
+
+struct row {
+	const char *name;
+	enum vmm_command command;
+	const char *path; /* name of its argument; NULL: takes none */
+	gboolean subscribes;
+};
+
+static const struct row rows[] = {
+	{ "status", VMM_COMMAND_STATUS },
+	{ "pause", VMM_COMMAND_PAUSE },
+	{ "resume", VMM_COMMAND_RESUME },
+	{ "save", VMM_COMMAND_SAVE, "to" },
+	{ "load", VMM_COMMAND_LOAD, "from" },
+	{ "cancel", VMM_COMMAND_CANCEL },
+	{ "powerdown", VMM_COMMAND_POWERDOWN },
+	{ "reset", VMM_COMMAND_RESET },
+	{ "quit", VMM_COMMAND_QUIT },
+	{ "events", .subscribes = TRUE },
+};
+
+const char *vmm_protocol_command(guint index)
+{
+	return index < G_N_ELEMENTS(rows) ? rows[index].name : NULL;
+}
+
+/* Takes `object`. */
+static void send_object(vmm_client *client, JsonObject *object)
+{
+	g_autoptr(JsonNode) node = json_node_new(JSON_NODE_OBJECT);
+	g_autofree char *text = NULL;
+	g_autofree char *line = NULL;
+
+	json_node_take_object(node, object);
+	text = json_to_string(node, FALSE);
+	line = g_strconcat(text, "\n", NULL);
+	client->send(client->data, line, strlen(line));
+}
+
+/* Words of ours can hold a file name, which need not be UTF-8. */
+static void set_text(JsonObject *object, const char *name, const char *text)
+{
+	g_autofree char *valid = text ? g_utf8_make_valid(text, -1) : NULL;
+
+	if (valid)
+		json_object_set_string_member(object, name, valid);
+	else
+		json_object_set_null_member(object, name);
+}
+
+static void free_answer(vmm_answer *answer)
+{
+	if (answer->client)
+		answer->client->answers = g_list_remove(answer->client->answers, answer);
+	json_node_unref(answer->id);
+	g_free(answer);
+}
+
+/* Takes both. */
+static void finish(vmm_answer *answer, gboolean ok, const char *member, JsonObject *value)
+{
+	JsonObject *reply = json_object_new();
+	vmm_client *client = answer->client;
+
+	json_object_set_member(reply, "id", json_node_copy(answer->id));
+	json_object_set_boolean_member(reply, "ok", ok);
+	json_object_set_object_member(reply, member, value);
+	free_answer(answer);
+	if (client)
+		send_object(client, reply);
+	else
+		json_object_unref(reply);
+}
+
+void vmm_answer_ok(vmm_answer *answer, JsonObject *result)
+{
+	finish(answer, TRUE, "result", result ? result : json_object_new());
+}
+
+void vmm_answer_error(vmm_answer *answer, const char *code, const char *message)
+{
+	JsonObject *error = json_object_new();
+
+	json_object_set_string_member(error, "code", code);
+	set_text(error, "message", message);
+	finish(answer, FALSE, "error", error);
+}
+
+void vmm_answer_gerror(vmm_answer *answer, GError *error)
+{
+	const char *code = "failed";
+
+	if (g_error_matches(error, VMM_ERROR, VMM_ERROR_MODE))
+		code = "wrong-state";
+	else if (g_error_matches(error, VMM_ERROR, VMM_ERROR_STATE) ||
+		 g_error_matches(error, VMM_ERROR, VMM_ERROR_CONFIG))
+		code = "refused";
+	vmm_answer_error(answer, code, error->message);
+	g_error_free(error);
+}
+
+static vmm_answer *new_answer(vmm_client *client, JsonNode *id)
+{
+	vmm_answer *answer = g_new0(vmm_answer, 1);
+
+	answer->client = client;
+	answer->id = id ? json_node_copy(id) : json_node_new(JSON_NODE_NULL);
+	client->answers = g_list_prepend(client->answers, answer);
+	return answer;
+}
+
+static void G_GNUC_PRINTF(2, 3) bad_request(vmm_answer *answer, const char *format, ...)
+{
+	g_autofree char *message = NULL;
+	va_list args;
+
+	va_start(args, format);
+	message = g_strdup_vprintf(format, args);
+	va_end(args);
+	vmm_answer_error(answer, "bad-request", message);
+}
+
+/* Why the line is not even shown to the JSON parser; NULL: it can be. */
+static const char *judge_line(const char *line, gsize len)
+{
+	guint brackets = 0;
+
+	if (!g_utf8_validate(line, (gssize)len, NULL)) /* refuses NUL bytes as well */
+		return "not UTF-8 text";
+	/* The parser would end a string there, and judge what is not what was sent. */
+	if (g_strstr_len(line, (gssize)len, "\\u0000"))
+		return "a string with a NUL";
+	/* The parser recurses at each. Also those inside strings count: where a string
+	 * starts and ends is for the parser to say. */
+	for (gsize i = 0; i < len; i++)
+		brackets += line[i] == '[' || line[i] == '{';
+	return brackets > VMM_CONTROL_BRACKETS_MAX ? "too many brackets" : NULL;
+}
+
+/* A member of `object` that is not in `names` (ended by NULL); NULL if there is none. */
+static const char *stranger(JsonObject *object, const char *const *names)
+{
+	JsonObjectIter iter;
+	const char *name;
+
+	json_object_iter_init(&iter, object);
+	while (json_object_iter_next(&iter, &name, NULL))
+		if (!g_strv_contains(names, name))
+			return name;
+	return NULL;
+}
+
+/* A string member, or NULL where there is none or it is something else. */
+static const char *get_text(JsonObject *object, const char *name)
+{
+	JsonNode *node = json_object_get_member(object, name);
+
+	if (!node || !JSON_NODE_HOLDS_VALUE(node) ||
+	    json_node_get_value_type(node) != G_TYPE_STRING)
+		return NULL;
+	return json_node_get_string(node);
+}
+
+/* Takes `answer`. `arguments` may be NULL. */
+static void run_row(vmm_client *client, const struct row *row, JsonObject *arguments,
+		    vmm_answer *answer)
+{
+	const char *const names[] = { row->path, NULL };
+	const struct vmm_commands *commands = &client->protocol->commands;
+	const char *path = NULL, *unknown = arguments ? stranger(arguments, names) : NULL;
+
+	if (unknown) {
+		bad_request(answer, "%s has no argument \"%s\"", row->name, unknown);
+		return;
+	}
+	if (row->path) {
+		path = arguments ? get_text(arguments, row->path) : NULL;
+		if (!path || !*path) {
+			bad_request(answer, "%s needs the argument \"%s\", text", row->name,
+				    row->path);
+			return;
+		}
+	}
+	if (row->subscribes) {
+		client->events = TRUE;
+		vmm_answer_ok(answer, NULL);
+		return;
+	}
+	commands->run(commands->data, row->command, path, answer);
+}
+
+static void run_request(vmm_client *client, JsonObject *request)
+{
+	static const char *const names[] = { "id", "command", "arguments", NULL };
+	vmm_answer *answer = new_answer(client, json_object_get_member(request, "id"));
+	JsonNode *arguments = json_object_get_member(request, "arguments");
+	const char *command = get_text(request, "command");
+	const char *unknown = stranger(request, names);
+	g_autofree char *message = NULL;
+
+	if (unknown) {
+		bad_request(answer, "unknown member \"%s\"", unknown);
+		return;
+	}
+	if (!command) {
+		bad_request(answer, "\"command\" must be there and be text");
+		return;
+	}
+	if (arguments && !JSON_NODE_HOLDS_OBJECT(arguments)) {
+		bad_request(answer, "\"arguments\" must be an object");
+		return;
+	}
+	for (guint i = 0; i < G_N_ELEMENTS(rows); i++) {
+		if (strcmp(rows[i].name, command))
+			continue;
+		run_row(client, &rows[i], arguments ? json_node_get_object(arguments) : NULL,
+			answer);
+		return;
+	}
+	message = g_strdup_printf("unknown command \"%s\"", command);
+	vmm_answer_error(answer, "unknown-command", message);
+}
+
+static void take_line(vmm_client *client, const char *line, gsize len)
+{
+	g_autoptr(JsonParser) parser = NULL;
+	g_autoptr(GError) error = NULL;
+	const char *why;
+	JsonNode *root;
+
+	while (len && g_ascii_isspace(line[len - 1]))
+		len--;
+	while (len && g_ascii_isspace(*line)) {
+		line++;
+		len--;
+	}
+	if (!len)
+		return;
+	why = judge_line(line, len);
+	if (why) {
+		bad_request(new_answer(client, NULL), "%s", why);
+		return;
+	}
+	parser = json_parser_new_immutable();
+	if (!json_parser_load_from_data(parser, line, (gssize)len, &error)) {
+		bad_request(new_answer(client, NULL), "%s", error->message);
+		return;
+	}
+	root = json_parser_get_root(parser);
+	if (!root || !JSON_NODE_HOLDS_OBJECT(root)) {
+		bad_request(new_answer(client, NULL), "a request is an object");
+		return;
+	}
+	run_request(client, json_node_get_object(root));
+}
+
+gboolean vmm_client_input(vmm_client *client, const void *bytes, gsize len)
+{
+	const guint8 *at = bytes;
+	GByteArray *line = client->line;
+
+	while (len) {
+		const guint8 *newline = memchr(at, '\n', len);
+		gsize part = newline ? (gsize)(newline - at) + 1 : len;
+
+		if (part > VMM_CONTROL_LINE_MAX - line->len) {
+			bad_request(new_answer(client, NULL), "a line is longer than %u bytes",
+				    VMM_CONTROL_LINE_MAX);
+			return FALSE;
+		}
+		g_byte_array_append(line, at, (guint)part);
+		at += part;
+		len -= part;
+		if (newline) {
+			take_line(client, (const char *)line->data, line->len);
+			g_byte_array_set_size(line, 0);
+		}
+	}
+	return TRUE;
+}
+
+vmm_protocol *vmm_protocol_new(const struct vmm_commands *commands)
+{
+	vmm_protocol *protocol = g_new0(vmm_protocol, 1);
+
+	protocol->commands = *commands;
+	return protocol;
+}
+
+void vmm_protocol_free(vmm_protocol *protocol)
+{
+	if (!protocol)
+		return;
+	while (protocol->clients)
+		vmm_client_free(protocol->clients->data);
+	g_free(protocol);
+}
+
+vmm_client *vmm_client_new(vmm_protocol *protocol,
+			   void (*send)(void *data, const char *line, gsize len), void *data)
+{
+	vmm_client *client = g_new0(vmm_client, 1);
+
+	client->protocol = protocol;
+	client->send = send;
+	client->data = data;
+	client->line = g_byte_array_new();
+	protocol->clients = g_list_prepend(protocol->clients, client);
+	return client;
+}
+
+void vmm_client_free(vmm_client *client)
+{
+	for (GList *at = client->answers; at; at = at->next)
+		((vmm_answer *)at->data)->client = NULL;
+	g_list_free(client->answers);
+	g_byte_array_unref(client->line);
+	client->protocol->clients = g_list_remove(client->protocol->clients, client);
+	g_free(client);
+}
+
+gboolean vmm_client_expects(const vmm_client *client)
+{
+	return client->answers || client->events;
+}
+
+void vmm_protocol_event(vmm_protocol *protocol, const char *name, const char *device,
+			const char *detail)
+{
+	gint64 now_ms = g_get_real_time() / 1000;
+
+	for (GList *at = protocol->clients; at; at = at->next) {
+		vmm_client *client = at->data;
+		JsonObject *event;
+
+		if (!client->events)
+			continue;
+		event = json_object_new();
+		json_object_set_string_member(event, "event", name);
+		json_object_set_int_member(event, "time", now_ms);
+		set_text(event, "device", device);
+		set_text(event, "detail", detail);
+		send_object(client, event);
+	}
+}
