@@ -221,15 +221,32 @@ static void run_row(vmm_client *client, const struct row *row, JsonObject *argum
 	commands->run(commands->data, row->command, path, answer);
 }
 
+/* Whether `id` can be sent back: the parser takes some that JSON has no words for, such as
+ * 1e400 (infinite) and half a surrogate pair. */
+static gboolean can_send(JsonNode *id)
+{
+	g_autofree char *text = json_to_string(id, FALSE);
+	g_autoptr(JsonParser) parser = json_parser_new_immutable();
+
+	return g_utf8_validate(text, -1, NULL) &&
+	       json_parser_load_from_data(parser, text, -1, NULL);
+}
+
 static void run_request(vmm_client *client, JsonObject *request)
 {
 	static const char *const names[] = { "id", "command", "arguments", NULL };
-	vmm_answer *answer = new_answer(client, json_object_get_member(request, "id"));
+	JsonNode *id = json_object_get_member(request, "id");
+	gboolean good_id = !id || can_send(id);
+	vmm_answer *answer = new_answer(client, good_id ? id : NULL);
 	JsonNode *arguments = json_object_get_member(request, "arguments");
 	const char *command = get_text(request, "command");
 	const char *unknown = stranger(request, names);
 	g_autofree char *message = NULL;
 
+	if (!good_id) {
+		bad_request(answer, "\"id\" cannot be sent back");
+		return;
+	}
 	if (unknown) {
 		bad_request(answer, "unknown member \"%s\"", unknown);
 		return;

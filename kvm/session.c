@@ -244,6 +244,10 @@ static void on_machine_event(void *data, const struct vmm_event *event)
 	vmm_session *session = data;
 	const char *name;
 
+	if (event->type == VMM_EVENT_ESCAPE) {
+		end(session, VMM_EXIT_DONE, "console");
+		return;
+	}
 	g_return_if_fail(event->type < G_N_ELEMENTS(kinds));
 	name = kinds[event->type].name;
 	g_log(G_LOG_DOMAIN, kinds[event->type].level, "guest: %s%s%s%s%s", name,

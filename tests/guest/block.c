@@ -147,7 +147,8 @@ static bool submit(struct disk *d, struct request *r)
 
 	r->header.type = types[r->kind];
 	r->header.reserved = 0;
-	r->header.sector = r->kind == BLOCK_FLUSH || r->kind == BLOCK_DISCARD ? 0 : r->sector;
+	r->header.sector =
+		r->kind == BLOCK_FLUSH || r->kind == BLOCK_DISCARD ? 0 : r->sector;
 	r->status = 0xff;
 	s[0] = (struct segment){ &r->header, sizeof(r->header) };
 	s[1] = (struct segment){ r->data, r->count * SECTOR };
@@ -267,8 +268,9 @@ const char *block_transfer(u32 disk, enum block_kind kind, u64 sector, u64 count
 		r->kind = kind;
 		r->sector = sector;
 		r->seed = seed;
-		r->count = count < REQUEST_SECTORS || kind == BLOCK_DISCARD ? count :
-									      REQUEST_SECTORS;
+		r->count = count < REQUEST_SECTORS || kind == BLOCK_DISCARD
+				   ? count
+				   : REQUEST_SECTORS;
 		if (kind == BLOCK_FLUSH)
 			r->count = count = 0;
 		if (!submit(d, r))
@@ -360,7 +362,8 @@ void block_journal_stop(void)
 void block_journal_report(char *out, u32 size)
 {
 	format(out, size,
-	       "ok running=%u disk=%u writes=%lu reads=%lu flushes=%lu in_flight=%u bad=%lu "
+	       "ok running=%u disk=%u writes=%lu reads=%lu flushes=%lu in_flight=%u "
+	       "bad=%lu "
 	       "errors=%lu late_max_ns=%lu",
 	       job_running(JOB_BLOCK), journal.disk, journal.writes, journal.reads,
 	       journal.flushes, journal.in_flight, journal.bad, journal.errors,

@@ -11,6 +11,8 @@
 #define KVM_FEATURES 0x40000001
 #define FEATURE_CLOCKSOURCE2 (1u << 3)
 
+#define FLAG_TSC_STABLE 1
+
 #define WATCH_SLICE_NS 200000
 
 struct pvclock {
@@ -25,15 +27,21 @@ struct wall_clock {
 	u32 version, seconds, nanoseconds;
 };
 
-/* The last value any vCPU has seen of one clock. */
+/*
+ * One clock. `last` is the greatest value that any vCPU has seen; it is read before the
+ * clock, so the clock should not be behind it, whoever wrote it ("cross"). kvm-clock
+ * promises that only if it says to be stable; on one vCPU no clock may ever go back. No
+ * lock: a vCPU not scheduled while holding one would look like a gap of the others.
+ */
 struct watched {
 	u64 last;
-	u64 decreases, worst_decrease, worst_gap;
+	struct {
+		u64 last, decreases, cross, worst_decrease, worst_gap;
+	} seen[CPUS_MAX];
 };
 
 static struct {
 	bool active;
-	lock_t lock;
 	struct watched tsc, kvm;
 } watch;
 
@@ -84,6 +92,12 @@ u64 clock_ns(void)
 	return ns;
 }
 
+bool clock_is_stable(void)
+{
+	return ((const struct pvclock *)this_cpu()->clock_page)->flags &
+	       FLAG_TSC_STABLE;
+}
+
 u64 clock_wall_ns(void)
 {
 	if (!have_kvm_clock || !wrmsr(MSR_WALL_CLOCK, (u64)&wall))
@@ -106,17 +120,22 @@ u64 clock_tsc_khz(void)
 u64 clock_ns_to_tsc(u64 ns)
 {
 	/* By halves, so that hours do not overflow. */
-	return ns / 1000000 * clock_tsc_khz() + ns % 1000000 * clock_tsc_khz() / 1000000;
+	return ns / 1000000 * clock_tsc_khz() +
+	       ns % 1000000 * clock_tsc_khz() / 1000000;
+}
+
+static void forget(struct watched *w)
+{
+	memset(w->seen, 0, sizeof(w->seen));
+	WRITE_ONCE(w->last, 0);
 }
 
 void clockwatch_start(void)
 {
-	lock(&watch.lock);
-	watch.tsc = (struct watched){ 0 };
-	watch.kvm = (struct watched){ 0 };
+	forget(&watch.tsc);
+	forget(&watch.kvm);
 	for (u32 i = 0; i < cpu_count(); i++)
 		cpu_at(i)->watch_samples = 0;
-	unlock(&watch.lock);
 	WRITE_ONCE(watch.active, true);
 }
 
@@ -130,16 +149,29 @@ bool clockwatch_active(void)
 	return READ_ONCE(watch.active);
 }
 
-static void look(struct watched *w, u64 now)
+static u64 look(struct watched *w, u64 (*read)(void))
 {
-	if (w->last && now < w->last) {
-		w->decreases++;
-		if (w->last - now > w->worst_decrease)
-			w->worst_decrease = w->last - now;
-	} else if (w->last && now - w->last > w->worst_gap) {
-		w->worst_gap = now - w->last;
+	u32 me = this_cpu()->id;
+	u64 last = __atomic_load_n(&w->last, __ATOMIC_ACQUIRE), now = read();
+
+	w->seen[me].decreases += now < w->seen[me].last;
+	w->seen[me].last = now;
+	if (now < last) {
+		w->seen[me].cross++;
+		if (last - now > w->seen[me].worst_decrease)
+			w->seen[me].worst_decrease = last - now;
+		/* A clock set back is counted once, not until it has caught up. */
+		__atomic_compare_exchange_n(&w->last, &last, now, false,
+					    __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+		return now;
 	}
-	w->last = now;
+	if (last && now - last > w->seen[me].worst_gap)
+		w->seen[me].worst_gap = now - last;
+	while (last < now &&
+	       !__atomic_compare_exchange_n(&w->last, &last, now, false,
+					    __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+		;
+	return now;
 }
 
 /* A gap counts between any two samples, so with all vCPUs stopped it is the stop. */
@@ -148,26 +180,36 @@ void clockwatch_slice(void)
 	u64 end = clock_ns() + WATCH_SLICE_NS, now;
 
 	do {
-		lock(&watch.lock);
-		look(&watch.tsc, rdtsc());
-		now = clock_ns();
-		look(&watch.kvm, now);
+		look(&watch.tsc, rdtsc);
+		now = look(&watch.kvm, clock_ns);
 		this_cpu()->watch_samples++;
-		unlock(&watch.lock);
 	} while (clockwatch_active() && now < end);
+}
+
+static void report(const char *name, const struct watched *w, char *out, u32 size)
+{
+	u64 decreases = 0, cross = 0, decrease = 0, gap = 0;
+
+	for (u32 i = 0; i < cpu_count(); i++) {
+		decreases += w->seen[i].decreases;
+		cross += w->seen[i].cross;
+		if (w->seen[i].worst_decrease > decrease)
+			decrease = w->seen[i].worst_decrease;
+		if (w->seen[i].worst_gap > gap)
+			gap = w->seen[i].worst_gap;
+	}
+	format_more(
+		out, size,
+		" %s_decreases=%lu %s_cross=%lu %s_worst_decrease=%lu %s_gap_max=%lu",
+		name, decreases, name, cross, name, decrease, name, gap);
 }
 
 void clockwatch_report(char *out, u32 size)
 {
-	lock(&watch.lock);
-	format(out, size,
-	       "ok active=%u tsc_decreases=%lu tsc_worst_decrease=%lu "
-	       "kvm_decreases=%lu kvm_worst_decrease_ns=%lu kvm_gap_max_ns=%lu "
-	       "tsc_gap_max=%lu",
-	       watch.active, watch.tsc.decreases, watch.tsc.worst_decrease,
-	       watch.kvm.decreases, watch.kvm.worst_decrease, watch.kvm.worst_gap,
-	       watch.tsc.worst_gap);
-	unlock(&watch.lock);
+	format(out, size, "ok active=%u kvm_stable=%u", clockwatch_active(),
+	       clock_is_stable());
+	report("tsc", &watch.tsc, out, size);
+	report("kvm", &watch.kvm, out, size);
 	for (u32 i = 0; i < cpu_count(); i++)
 		format_more(out, size, " samples%u=%lu", i, cpu_at(i)->watch_samples);
 }

@@ -12,6 +12,8 @@
 
 void clock_init_cpu(void);
 bool clock_is_kvm(void);
+/* Does kvm-clock promise to be one clock for all vCPUs? */
+bool clock_is_stable(void);
 /* Of this vCPU. */
 u64 clock_ns(void);
 u64 clock_wall_ns(void);

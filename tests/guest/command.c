@@ -18,12 +18,13 @@
 
 #define WORDS_MAX 8
 #define SLICE_NS 1000000ul
+#define REPLY_NS 20000000ul
 #define COMPUTE_SLICE 100000
 
 struct words {
 	u32 count;
 	char *word[WORDS_MAX];
-	char *rest; /* everything after the first */
+	char *rest;	       /* everything after the first */
 	u64 number[WORDS_MAX]; /* where a word is one, else 0 */
 };
 
@@ -36,6 +37,9 @@ static struct {
 static struct {
 	u64 total, done, value, started, ended;
 } computing;
+
+/* What ends the machine, once the reply has had time to leave it. */
+static void (*afterwards)(void);
 
 static void answer(char *reply, const char *how, ...)
 	__attribute__((format(printf, 2, 3)));
@@ -98,15 +102,18 @@ static void do_dirty(struct words *w, char *reply)
 	if (always) {
 		dirtying.period = w->number[2] ? 1000000000ul / w->number[2] : 0;
 		dirtying.next = start;
-		job_start(JOB_DIRTY, dirty_step, w->count > 4 ? w->number[4] : job_cpu());
-		answer(reply, "ok running=1 pages=%lu rate=%lu", dirtying.pages, w->number[2]);
+		job_start(JOB_DIRTY, dirty_step,
+			  w->count > 4 ? w->number[4] : job_cpu());
+		answer(reply, "ok running=1 pages=%lu rate=%lu", dirtying.pages,
+		       w->number[2]);
 		return;
 	}
 	for (u64 i = 0; i < dirtying.pages; i++)
 		memory_dirty(i, dirtying.seed, dirtying.counter);
 	dirtying.written += dirtying.pages;
 	ns = clock_ns() - start;
-	answer(reply, "ok pages=%lu counter=%u ns=%lu", dirtying.pages, dirtying.counter, ns);
+	answer(reply, "ok pages=%lu counter=%u ns=%lu", dirtying.pages,
+	       dirtying.counter, ns);
 }
 
 /* touch N [ROUNDS] */
@@ -121,8 +128,8 @@ static void do_touch(struct words *w, char *reply)
 	for (u64 i = 0; i < rounds; i++)
 		memory_touch(0, w->number[1]);
 	ns = clock_ns() - start;
-	answer(reply, "ok pages=%lu rounds=%lu ns=%lu pages_per_s=%lu", w->number[1], rounds, ns,
-	       ns ? w->number[1] * rounds * 1000000 / (ns / 1000 + 1) : 0);
+	answer(reply, "ok pages=%lu rounds=%lu ns=%lu pages_per_s=%lu", w->number[1],
+	       rounds, ns, ns ? w->number[1] * rounds * 1000000 / (ns / 1000 + 1) : 0);
 }
 
 /* verify [all] */
@@ -185,19 +192,21 @@ static void do_compute(struct words *w, char *reply)
 		}
 	}
 	answer(reply, "ok running=%u done=%lu total=%lu value=%016lx ns=%lu",
-	       job_running(JOB_COMPUTE), computing.done, computing.total, computing.value,
+	       job_running(JOB_COMPUTE), computing.done, computing.total,
+	       computing.value,
 	       (computing.ended ? computing.ended : clock_ns()) - computing.started);
 }
 
 static void do_time(struct words *w, char *reply)
 {
-	answer(reply, "ok tsc=%lu tsc_khz=%lu kvmclock_ns=%lu wall_ns=%lu kvmclock=%u", rdtsc(),
-	       clock_tsc_khz(), clock_ns(), clock_wall_ns(), clock_is_kvm());
+	answer(reply, "ok tsc=%lu tsc_khz=%lu kvmclock_ns=%lu wall_ns=%lu kvmclock=%u",
+	       rdtsc(), clock_tsc_khz(), clock_ns(), clock_wall_ns(), clock_is_kvm());
 	for (u32 i = 0; i < cpu_count(); i++)
 		format_more(reply, LINE_MAX,
-			    " cpu%u.timer_irqs=%u cpu%u.arms=%lu cpu%u.ticks=%lu cpu%u.irqs=%lu",
-			    i, cpu_at(i)->irqs[VECTOR_TIMER], i, cpu_at(i)->timer_arms, i,
-			    cpu_at(i)->ticks, i, cpu_at(i)->events);
+			    " cpu%u.timer_irqs=%u cpu%u.arms=%lu cpu%u.ticks=%lu "
+			    "cpu%u.irqs=%lu",
+			    i, cpu_at(i)->irqs[VECTOR_TIMER], i, cpu_at(i)->timer_arms,
+			    i, cpu_at(i)->ticks, i, cpu_at(i)->events);
 }
 
 static void do_clockwatch(struct words *w, char *reply)
@@ -231,14 +240,17 @@ static void do_vcpus(struct words *w, char *reply)
 {
 	answer(reply, "ok vcpus=%u", cpu_count());
 	for (u32 i = 0; i < cpu_count(); i++)
-		format_more(reply, LINE_MAX, " cpu%u.apic=%u cpu%u.loops=%lu cpu%u.idles=%lu", i,
-			    cpu_at(i)->apic_id, i, cpu_at(i)->loops, i, cpu_at(i)->idles);
+		format_more(reply, LINE_MAX,
+			    " cpu%u.apic=%u cpu%u.loops=%lu cpu%u.idles=%lu", i,
+			    cpu_at(i)->apic_id, i, cpu_at(i)->loops, i,
+			    cpu_at(i)->idles);
 }
 
 static void do_memory(struct words *w, char *reply)
 {
-	answer(reply, "ok ram_pages=%lu work_pages=%lu dirtied=%lu dirtying=%u", memory_total(),
-	       memory_pages(), dirtying.written, job_running(JOB_DIRTY));
+	answer(reply, "ok ram_pages=%lu work_pages=%lu dirtied=%lu dirtying=%u",
+	       memory_total(), memory_pages(), dirtying.written,
+	       job_running(JOB_DIRTY));
 }
 
 static void do_stop(struct words *w, char *reply)
@@ -256,13 +268,14 @@ static void transfer(struct words *w, char *reply, enum block_kind kind, u64 sec
 		     u64 count, u64 seed)
 {
 	struct block_result result;
-	const char *wrong = block_transfer(w->number[1], kind, sector, count, seed, &result);
+	const char *wrong =
+		block_transfer(w->number[1], kind, sector, count, seed, &result);
 
 	if (wrong)
 		answer(reply, "error %s", wrong);
 	else
-		answer(reply, "ok sectors=%lu bad=%lu errors=%lu ns=%lu", count, result.bad,
-		       result.errors, result.ns);
+		answer(reply, "ok sectors=%lu bad=%lu errors=%lu ns=%lu", count,
+		       result.bad, result.errors, result.ns);
 }
 
 static void do_blkwrite(struct words *w, char *reply)
@@ -284,7 +297,8 @@ static void do_blkflush(struct words *w, char *reply)
 
 static void do_blkdiscard(struct words *w, char *reply)
 {
-	transfer(w, reply, BLOCK_DISCARD, w->number[2], w->count > 3 ? w->number[3] : 1, 0);
+	transfer(w, reply, BLOCK_DISCARD, w->number[2], w->count > 3 ? w->number[3] : 1,
+		 0);
 }
 
 /* blkbg [RATE [DEV]] */
@@ -306,8 +320,8 @@ static void do_blk(struct words *w, char *reply)
 {
 	answer(reply, "ok disks=%u", block_disks());
 	for (u32 i = 0; i < block_disks(); i++)
-		format_more(reply, LINE_MAX, " disk%u.sectors=%lu disk%u.features=%lx", i,
-			    block_capacity(i), i, block_device(i)->features);
+		format_more(reply, LINE_MAX, " disk%u.sectors=%lu disk%u.features=%lx",
+			    i, block_capacity(i), i, block_device(i)->features);
 }
 
 /* net [NIC] [ip=A.B.C.D/N] */
@@ -320,7 +334,8 @@ static void do_net(struct words *w, char *reply)
 		return;
 	}
 	for (u32 i = 1; i < w->count; i++)
-		if (!memcmp(w->word[i], "ip=", 3) && !net_configure(nic, w->word[i] + 3)) {
+		if (!memcmp(w->word[i], "ip=", 3) &&
+		    !net_configure(nic, w->word[i] + 3)) {
 			answer(reply, "error bad address");
 			return;
 		}
@@ -339,10 +354,10 @@ static void do_flood(struct words *w, char *reply)
 	u32 ip, bits;
 
 	if (w->count >= 5)
-		wrong = net_parse_ip(w->word[1], &ip, &bits) ?
-				net_flood_start(ip, w->number[2], w->number[3], w->number[4],
-						w->number[5]) :
-				"bad address";
+		wrong = net_parse_ip(w->word[1], &ip, &bits)
+				? net_flood_start(ip, w->number[2], w->number[3],
+						  w->number[4], w->number[5])
+				: "bad address";
 	if (wrong)
 		answer(reply, "error %s", wrong);
 	else
@@ -372,12 +387,13 @@ static void do_devices(struct words *w, char *reply)
 	for (u32 i = 0; i < virtio_count(); i++) {
 		struct virtio *d = virtio_at(i);
 
-		format_more(reply, LINE_MAX, " %u:slot=%u,type=%u,status=%x", i, d->slot, d->type,
-			    virtio_status(d));
+		format_more(reply, LINE_MAX, " %u:slot=%u,type=%u,status=%x", i,
+			    d->slot, d->type, virtio_status(d));
 		for (u32 q = 0; q < d->queues; q++)
 			format_more(reply, LINE_MAX, ",q%u=%lu/%lu/%u/%lu", q,
 				    d->queue[q]->added, d->queue[q]->popped,
-				    cpu_at(0)->irqs[d->queue[q]->vector], d->queue[q]->kicks);
+				    cpu_at(0)->irqs[d->queue[q]->vector],
+				    d->queue[q]->kicks);
 	}
 }
 
@@ -405,18 +421,29 @@ static void do_panic(struct words *w, char *reply)
 	answer(reply, "ok panicked=1");
 }
 
-static void do_reboot(struct words *w, char *reply)
+/* The machine ends, but the reply is to be on its way first: see command_poll(). */
+static void reboot(void)
 {
 	say("reboot asked for");
 	out8(0xcf9, 6);
-	answer(reply, "error still here");
+}
+
+static void poweroff(void)
+{
+	say("poweroff asked for");
+	out8(0x604, 5 << 2 | 0x20);
+}
+
+static void do_reboot(struct words *w, char *reply)
+{
+	afterwards = reboot;
+	answer(reply, "ok rebooting=1");
 }
 
 static void do_poweroff(struct words *w, char *reply)
 {
-	say("poweroff asked for");
-	out8(0x604, 5 << 2 | 0x20);
-	answer(reply, "error still here");
+	afterwards = poweroff;
+	answer(reply, "ok poweroff=1");
 }
 
 /* A fault on purpose: a read of an address without a mapping. */
@@ -431,21 +458,36 @@ static const struct {
 	const char *name;
 	void (*run)(struct words *, char *);
 } commands[] = {
-	{ "ping", do_ping },	       { "dirty", do_dirty },
-	{ "touch", do_touch },	       { "verify", do_verify },
-	{ "sum", do_sum },	       { "memory", do_memory },
-	{ "stop", do_stop },	       { "compute", do_compute },
-	{ "time", do_time },	       { "clockwatch", do_clockwatch },
-	{ "timer", do_timer },	       { "vcpus", do_vcpus },
-	{ "blk", do_blk },	       { "blkwrite", do_blkwrite },
-	{ "blkverify", do_blkverify }, { "blkflush", do_blkflush },
-	{ "blkdiscard", do_blkdiscard }, { "blkbg", do_blkbg },
-	{ "net", do_net },	       { "tcp", do_tcp },
-	{ "flood", do_flood },	       { "rng", do_rng },
-	{ "mark", do_mark },	       { "devices", do_devices },
-	{ "misuse", do_misuse },       { "panic", do_panic },
-	{ "reboot", do_reboot },       { "poweroff", do_poweroff },
-	{ "crash", do_crash },	       { "help", do_help },
+	{ "ping", do_ping },
+	{ "dirty", do_dirty },
+	{ "touch", do_touch },
+	{ "verify", do_verify },
+	{ "sum", do_sum },
+	{ "memory", do_memory },
+	{ "stop", do_stop },
+	{ "compute", do_compute },
+	{ "time", do_time },
+	{ "clockwatch", do_clockwatch },
+	{ "timer", do_timer },
+	{ "vcpus", do_vcpus },
+	{ "blk", do_blk },
+	{ "blkwrite", do_blkwrite },
+	{ "blkverify", do_blkverify },
+	{ "blkflush", do_blkflush },
+	{ "blkdiscard", do_blkdiscard },
+	{ "blkbg", do_blkbg },
+	{ "net", do_net },
+	{ "tcp", do_tcp },
+	{ "flood", do_flood },
+	{ "rng", do_rng },
+	{ "mark", do_mark },
+	{ "devices", do_devices },
+	{ "misuse", do_misuse },
+	{ "panic", do_panic },
+	{ "reboot", do_reboot },
+	{ "poweroff", do_poweroff },
+	{ "crash", do_crash },
+	{ "help", do_help },
 };
 
 static void do_help(struct words *w, char *reply)
@@ -471,7 +513,8 @@ void command_run(char *line, char *reply)
 		return;
 	}
 	format(rest, sizeof(rest), "%s", line);
-	for (u32 n = text_length(rest); n && (rest[n - 1] == '\n' || rest[n - 1] == '\r');)
+	for (u32 n = text_length(rest);
+	     n && (rest[n - 1] == '\n' || rest[n - 1] == '\r');)
 		rest[--n] = 0;
 	w.rest = rest;
 	for (; word && w.count < WORDS_MAX; word = next_word(&line)) {
@@ -492,6 +535,14 @@ bool command_poll(void)
 {
 	char reply[LINE_MAX], *line;
 
+	if (afterwards) {
+		u64 end = clock_ns() + REPLY_NS;
+
+		while (clock_ns() < end)
+			__builtin_ia32_pause();
+		afterwards();
+		afterwards = NULL; /* nobody was there to end us */
+	}
 	if (console_present()) {
 		line = console_line();
 		if (line) {
@@ -506,7 +557,7 @@ bool command_poll(void)
 		say("%s", reply);
 		return true;
 	}
-	return false;
+	return afterwards;
 }
 
 void command_boot(void)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* command.h - the interpreter: one line in, one line out. See README.md for the commands. */
+/* command.h - the interpreter: one line in, one line out. See README.md for the
+ * commands. */
 #ifndef GUEST_COMMAND_H
 #define GUEST_COMMAND_H
 

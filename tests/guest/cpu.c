@@ -113,7 +113,10 @@ static void send_ipi(u32 apic_id, u32 command)
 void cpu_idle(u64 events_seen)
 {
 	this_cpu()->idles++;
-	__asm__ volatile("ud2" : : "a"(GATE_IDLE), "b"(events_seen) : "rdx", "memory", "cc");
+	__asm__ volatile("ud2"
+			 :
+			 : "a"(GATE_IDLE), "b"(events_seen)
+			 : "rdx", "memory", "cc");
 }
 
 void cpu_wake(struct cpu *cpu)
@@ -171,7 +174,8 @@ void cpu_init(u32 id)
 	lapic_write(LAPIC_TPR, 0);
 	lapic_write(LAPIC_SVR, 0x1ff);
 	lapic_write(LAPIC_TIMER_DIVIDE, 0xb);
-	lapic_write(LAPIC_LVT_TIMER, VECTOR_TIMER | (deadline_timer ? LVT_DEADLINE : 0));
+	lapic_write(LAPIC_LVT_TIMER,
+		    VECTOR_TIMER | (deadline_timer ? LVT_DEADLINE : 0));
 	clock_init_cpu();
 }
 
@@ -202,8 +206,8 @@ static bool start_one(u32 id, u32 apic_id)
 	*(u64 *)(tss + 4) = (u64)block + CPU_BLOCK;
 	*(u16 *)(tss + 102) = TSS_SIZE;
 	*(u8 *)(tss + TSS_SIZE + IOMAP_SIZE) = 0xff;
-	gdt[8 + 2 * id] = (TSS_SIZE + IOMAP_SIZE) | (tss & 0xffffff) << 16 | 0x89ul << 40 |
-			  (tss >> 24 & 0xff) << 56;
+	gdt[8 + 2 * id] = (TSS_SIZE + IOMAP_SIZE) | (tss & 0xffffff) << 16 |
+			  0x89ul << 40 | (tss >> 24 & 0xff) << 56;
 	gdt[9 + 2 * id] = 0;
 	ap_block = (u32)(u64)block;
 	ap_tr = 0x40 + 16 * id;
@@ -239,7 +243,8 @@ static u32 madt_ids(const u8 *rsdp, u32 *ids)
 	}
 	if (!madt)
 		return 0;
-	for (p = madt + 44; p + 2 <= madt + *(u32 *)(madt + 4) && p[1] >= 2; p += p[1]) {
+	for (p = madt + 44; p + 2 <= madt + *(u32 *)(madt + 4) && p[1] >= 2;
+	     p += p[1]) {
 		if (n == CPUS_MAX)
 			break;
 		if (p[0] == 0 && (p[4] & 1)) /* LAPIC */

@@ -2,6 +2,7 @@
 # The micro-guest: freestanding, with flags of its own (never the sanitizers').
 
 GUEST_DIR := $(dir $(lastword $(MAKEFILE_LIST)))
+OBJCOPY ?= objcopy
 GUEST_BUILD := $(BUILD)/guest
 GUEST_SOURCES := $(sort $(wildcard $(GUEST_DIR)*.c)) $(GUEST_DIR)boot.S
 GUEST_OBJECTS := $(patsubst $(GUEST_DIR)%,$(GUEST_BUILD)/%.o,$(GUEST_SOURCES))
@@ -27,6 +28,6 @@ $(GUEST_BUILD)/microguest.elf: $(GUEST_OBJECTS) $(GUEST_DIR)guest.lds
 		-Wl,--no-warn-rwx-segments -Wl,-T,$(GUEST_DIR)guest.lds -o $@ $(GUEST_OBJECTS)
 
 $(GUEST_BUILD)/microguest.bin: $(GUEST_BUILD)/microguest.elf
-	objcopy -O binary $< $@
+	$(OBJCOPY) -O binary $< $@
 
 -include $(GUEST_OBJECTS:.o=.d)

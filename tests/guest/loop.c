@@ -32,11 +32,10 @@ void job_start(enum job job, job_step step, u32 cpu)
 bool job_stop(enum job job)
 {
 	struct slot *s = &jobs[job];
-	bool was;
+	bool was = __atomic_exchange_n(&s->step, NULL, __ATOMIC_ACQ_REL);
 
+	/* Nobody begins another slice now; wait for the end of one that runs. */
 	lock(&s->lock);
-	was = s->step;
-	WRITE_ONCE(s->step, NULL);
 	unlock(&s->lock);
 	return was;
 }
@@ -57,15 +56,17 @@ static u64 jobs_run(u32 cpu)
 
 	for (u32 i = 0; i < JOBS; i++) {
 		struct slot *s = &jobs[i];
+		job_step step;
 
 		if (!READ_ONCE(s->step) || READ_ONCE(s->cpu) != cpu)
 			continue;
 		lock(&s->lock);
-		if (s->step) {
+		step = READ_ONCE(s->step);
+		if (step) {
 			u64 now = clock_ns();
 
 			if (now >= s->due)
-				s->due = s->step(now);
+				s->due = step(now);
 			if (s->due == NEVER)
 				WRITE_ONCE(s->step, NULL);
 			if (s->due < due)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * loop.h - what each vCPU does all day: devices (the first one only), ticks, jobs, sleep.
+ * loop.h - what each vCPU does all day: devices (the first one only), ticks, jobs,
+ * sleep.
  *
  * A job runs in slices of about a millisecond on the vCPU it was given to.
  */
@@ -11,7 +12,8 @@
 
 enum job { JOB_DIRTY, JOB_COMPUTE, JOB_BLOCK, JOB_FLOOD, JOBS };
 
-/* Does a slice; returns when it wants the next (kvm-clock ns), NEVER when it is over. */
+/* Does a slice; returns when it wants the next (kvm-clock ns), NEVER when it is over.
+ */
 typedef u64 (*job_step)(u64 now);
 
 void job_start(enum job job, job_step step, u32 cpu);

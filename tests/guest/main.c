@@ -40,8 +40,8 @@ void boot_cpu(struct cpu *cpu, const u8 *boot_params)
 	net_init();
 	memory_seal();
 	cpus_start(*(const void *const *)(boot_params + BOOT_RSDP), loop_run);
-	say("microguest ready cpus=%u pages=%lu devices=%u", cpu_count(), memory_pages(),
-	    virtio_count());
+	say("microguest ready cpus=%u pages=%lu devices=%u", cpu_count(),
+	    memory_pages(), virtio_count());
 	console_say("ready");
 	command_boot();
 	loop_run(cpu);

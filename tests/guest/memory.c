@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* memory.c - RAM, and the work area: all of it past 32 MiB, every page of it modelled. */
+/* memory.c - RAM, and the work area: all of it past 32 MiB, every page of it modelled.
+ */
 #include "memory.h"
 
 #include "cpu.h"
@@ -179,7 +180,8 @@ void memory_touch(u64 first, u64 n)
 	unlock(&model_lock);
 }
 
-/* What an untouched page holds is known only if RAM was zero when we started (`all`). */
+/* What an untouched page holds is known only if RAM was zero when we started (`all`).
+ */
 static bool page_good(u64 index, bool all)
 {
 	const u64 *page = page_at(index);

@@ -163,15 +163,15 @@ static const struct {
 	const char *name;
 	void (*run)(struct virtq *);
 } ways[] = {
-	{ "outside", outside }, { "outside-write", outside_write },
-	{ "hole", hole },	{ "wrap", wrap },
-	{ "loop", loop },	{ "length", length },
-	{ "empty", empty },	{ "next", next },
-	{ "head", head },	{ "index", index },
+	{ "outside", outside },	  { "outside-write", outside_write },
+	{ "hole", hole },	  { "wrap", wrap },
+	{ "loop", loop },	  { "length", length },
+	{ "empty", empty },	  { "next", next },
+	{ "head", head },	  { "index", index },
 	{ "indirect", indirect }, { "order", order },
-	{ "rings", rings },	{ "size", size },
+	{ "rings", rings },	  { "size", size },
 	{ "selector", selector }, { "notify", notify },
-	{ "access", access },	{ "pci", pci },
+	{ "access", access },	  { "pci", pci },
 };
 
 const char *misuse(const char *what, u32 device, u32 queue)

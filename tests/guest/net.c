@@ -180,8 +180,8 @@ static bool start_nic(struct nic *nic)
 		return false;
 	nic->checksum = dev->features & F_CSUM;
 	nic->segment = dev->features & F_HOST_TSO4;
-	nic->buffer_size = dev->features & (F_GUEST_TSO4 | F_HOST_TSO4) ? BIG_BUFFER :
-									    SMALL_BUFFER;
+	nic->buffer_size = dev->features & (F_GUEST_TSO4 | F_HOST_TSO4) ? BIG_BUFFER
+									: SMALL_BUFFER;
 	for (u32 i = 0; i < 6; i++)
 		nic->mac[i] = virtio_config8(dev, i);
 	virtio_ready(dev);
@@ -201,7 +201,8 @@ void net_init(void)
 {
 	struct virtio *device;
 
-	while (nics_found < NICS_MAX && (device = virtio_find(VIRTIO_NET, nics_found))) {
+	while (nics_found < NICS_MAX &&
+	       (device = virtio_find(VIRTIO_NET, nics_found))) {
 		char name[8] = "ip", value[32];
 
 		nics[nics_found].device = device;
@@ -292,13 +293,14 @@ void net_send(struct nic *nic, u8 *segment, u32 length, u8 protocol, const u8 *m
 
 		put16(segment + checksum_at, 0);
 		value = ~fold(sum16(sum, segment, length));
-		put16(segment + checksum_at, value || protocol != IP_UDP ? value : 0xffff);
+		put16(segment + checksum_at,
+		      value || protocol != IP_UDP ? value : 0xffff);
 	}
 	send_frame(nic, buffer, BEFORE + length, mac, TYPE_IP);
 }
 
-static void send_arp(struct nic *nic, u16 operation, const u8 *mac, const u8 *target_mac,
-		     u32 target)
+static void send_arp(struct nic *nic, u16 operation, const u8 *mac,
+		     const u8 *target_mac, u32 target)
 {
 	u8 *buffer = begin_frame(nic), *arp;
 
@@ -412,7 +414,8 @@ static void on_udp(struct packet *p)
 		return;
 	}
 	if (to == PORT_ECHO && length <= TRANSPORT_MAX)
-		send_udp(p->nic, p->mac, p->from, to, from, p->data + UDP, length - UDP);
+		send_udp(p->nic, p->mac, p->from, to, from, p->data + UDP,
+			 length - UDP);
 	else if (to == PORT_SINK)
 		on_sink(p->data + UDP, length - UDP);
 	else if (to == PORT_COMMAND)
@@ -423,7 +426,8 @@ static void on_ip(struct nic *nic, u8 *frame, u32 length, u8 flags)
 {
 	u8 *ip = frame + ETHERNET;
 	u32 header = (ip[0] & 15) * 4, total;
-	struct packet p = { .nic = nic, .checked = flags & (H_NEEDS_CSUM | H_DATA_VALID) };
+	struct packet p = { .nic = nic,
+			    .checked = flags & (H_NEEDS_CSUM | H_DATA_VALID) };
 
 	length -= ETHERNET;
 	if (length < IPV4 || ip[0] >> 4 != 4 || header < IPV4 || header > length)
@@ -483,7 +487,8 @@ u64 net_poll(u64 now)
 		if (!virtq_interrupted(nic->receive))
 			continue;
 		/* Bounded, so that a flood does not starve the rest of the loop. */
-		for (u32 n = 0; n < 64 && (buffer = virtq_pop(nic->receive, &length)); n++) {
+		for (u32 n = 0; n < 64 && (buffer = virtq_pop(nic->receive, &length));
+		     n++) {
 			on_frame(nic, buffer, length);
 			give_back(nic, buffer);
 		}
@@ -503,14 +508,15 @@ void net_report(u32 index, char *out, u32 size)
 	struct nic *n = &nics[index];
 
 	format(out, size,
-	       "ok nic=%u mac=%02x:%02x:%02x:%02x:%02x:%02x ip=%u.%u.%u.%u features=%lx in=%lu "
+	       "ok nic=%u mac=%02x:%02x:%02x:%02x:%02x:%02x ip=%u.%u.%u.%u "
+	       "features=%lx in=%lu "
 	       "out=%lu bad_checksum=%lu dropped=%lu no_buffer=%lu needs_csum_in=%lu "
 	       "gso_in=%lu udp_sink=%lu udp_bytes=%lu udp_gaps=%lu",
 	       index, n->mac[0], n->mac[1], n->mac[2], n->mac[3], n->mac[4], n->mac[5],
 	       n->ip >> 24, n->ip >> 16 & 255, n->ip >> 8 & 255, n->ip & 255,
-	       n->device->features, n->frames_in, n->frames_out, n->bad_checksum, n->dropped,
-	       n->no_buffer, n->needs_csum_in, n->gso_in, sink.datagrams, sink.bytes,
-	       sink.gaps);
+	       n->device->features, n->frames_in, n->frames_out, n->bad_checksum,
+	       n->dropped, n->no_buffer, n->needs_csum_in, n->gso_in, sink.datagrams,
+	       sink.bytes, sink.gaps);
 }
 
 static u64 flood_step(u64 now)

@@ -24,7 +24,8 @@ struct nic {
 	u8 *free_send[64];
 	u32 free_sends;
 	bool checksum, segment; /* we may leave these to the device */
-	u64 frames_in, frames_out, bad_checksum, dropped, no_buffer, gso_in, needs_csum_in;
+	u64 frames_in, frames_out, bad_checksum, dropped, no_buffer, gso_in,
+		needs_csum_in;
 };
 
 /* A received transport payload; valid during the call only. */

@@ -30,7 +30,8 @@ void pci_write16(u8 slot, u8 offset, u16 value)
 {
 	u32 shift = (offset & 2) * 8, old = pci_read32(slot, offset);
 
-	/* The status half of the command register is write-1-to-clear: write 0 there. */
+	/* The status half of the command register is write-1-to-clear: write 0 there.
+	 */
 	if ((offset & 0xfc) == PCI_COMMAND)
 		old &= 0xffff;
 	out32(DATA_PORT, (old & ~(0xffffu << shift)) | (u32)value << shift);

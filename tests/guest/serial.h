@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* serial.h - COM1: progress lines, panics, and commands when there is no virtio-console. */
+/* serial.h - COM1: progress lines, panics, and commands when there is no
+ * virtio-console. */
 #ifndef GUEST_SERIAL_H
 #define GUEST_SERIAL_H
 

@@ -2,10 +2,11 @@
 /*
  * tcp.c - a small TCP that only answers: port 7 echoes, 8 sends numbers, 9 swallows.
  *
- * Segments out of order are dropped and answered with a duplicate ACK; losses are mended
- * by going back to the oldest unacknowledged byte, on timeout or the third duplicate
- * ACK. When the peer has sent its FIN and has been sent everything, we send ours. No
- * SACK, window scaling or time stamps; the window is what the echo buffer has room for.
+ * Segments out of order are dropped and answered with a duplicate ACK; losses are
+ * mended by going back to the oldest unacknowledged byte, on timeout or the third
+ * duplicate ACK. When the peer has sent its FIN and has been sent everything, we send
+ * ours. No SACK, window scaling or time stamps; the window is what the echo buffer has
+ * room for.
  */
 #include "tcp.h"
 
@@ -42,19 +43,19 @@ struct connection {
 	u8 mac[6];
 	u32 peer;
 	u16 port, peer_port;
-	u32 first;	/* sequence number of stream byte 0 */
-	u32 unacked;	/* oldest byte the peer has not acknowledged */
-	u32 next;	/* the next to send; goes back for a retransmission */
-	u32 highest;	/* one past the last ever sent */
-	u32 expected;	/* the next from the peer */
-	u32 edge;	/* of the window last told to the peer */
-	u32 end;	/* where our stream ends, once peer_done; our FIN's number */
-	u64 position;	/* in the stream, of `unacked` */
+	u32 first;    /* sequence number of stream byte 0 */
+	u32 unacked;  /* oldest byte the peer has not acknowledged */
+	u32 next;     /* the next to send; goes back for a retransmission */
+	u32 highest;  /* one past the last ever sent */
+	u32 expected; /* the next from the peer */
+	u32 edge;     /* of the window last told to the peer */
+	u32 end;      /* where our stream ends, once peer_done; our FIN's number */
+	u64 position; /* in the stream, of `unacked` */
 	u32 peer_window, mss;
 	u32 duplicates, retries;
 	u64 rto, rto_due;
 	bool peer_done, fin_sent, ack_now;
-	u32 buffered;	/* echo: bytes from `unacked` on that are in the ring */
+	u32 buffered; /* echo: bytes from `unacked` on that are in the ring */
 	u8 *ring;
 };
 
@@ -86,7 +87,8 @@ static u32 min(u32 a, u32 b)
 	return a < b ? a : b;
 }
 
-static void header(u8 *h, u16 from, u16 to, u32 seq, u32 ack, u32 size, u8 flags, u16 win)
+static void header(u8 *h, u16 from, u16 to, u32 seq, u32 ack, u32 size, u8 flags,
+		   u16 win)
 {
 	memset(h, 0, HEADER);
 	put16(h, from);
@@ -121,7 +123,8 @@ static void stream_copy(struct connection *c, u32 offset, u8 *out, u32 n)
 		*out++ = at / 8 >> at % 8 * 8;
 }
 
-static bool send_segment(struct connection *c, u32 seq, u8 flags, u32 offset, u32 length)
+static bool send_segment(struct connection *c, u32 seq, u8 flags, u32 offset,
+			 u32 length)
 {
 	u8 *out = net_begin(c->nic);
 	u32 size = HEADER;
@@ -246,7 +249,8 @@ static void timeout(struct connection *c, u64 now)
 	c->rto_due = 0;
 	go_back(c);
 	if (c->state == OPEN && !c->peer_window && available(c)) {
-		/* Probe with one byte; it is not counted as sent until it is accepted. */
+		/* Probe with one byte; it is not counted as sent until it is accepted.
+		 */
 		send_segment(c, c->unacked, ACK, 0, 1);
 		if (before(c->highest, c->unacked + 1))
 			c->highest = c->unacked + 1;
@@ -276,7 +280,8 @@ static u32 peer_mss(const u8 *tcp, u32 size)
 		}
 		if (tcp[at + 1] < 2)
 			break;
-		if (tcp[at] == OPTION_MSS && at + 4 <= size && get16(tcp + at + 2) >= 64)
+		if (tcp[at] == OPTION_MSS && at + 4 <= size &&
+		    get16(tcp + at + 2) >= 64)
 			return min(get16(tcp + at + 2), MSS_OURS);
 		at += tcp[at + 1];
 	}
@@ -439,7 +444,8 @@ void tcp_receive(struct packet *p)
 	if (flags & FIN) {
 		c->expected++;
 		c->peer_done = true;
-		c->end = c->highest; /* the stream of numbers ends where it has got to */
+		c->end =
+			c->highest; /* the stream of numbers ends where it has got to */
 	}
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* text.c - making and taking apart text, and the few functions that gcc calls itself. */
+/* text.c - making and taking apart text, and the few functions that gcc calls itself.
+ */
 #include "text.h"
 
 static char command_line[2048];

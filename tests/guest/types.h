@@ -26,7 +26,8 @@ typedef _Bool bool;
 #define barrier() __asm__ volatile("" : : : "memory")
 #define READ_ONCE(x) (*(volatile __typeof__(x) *)&(x))
 #define WRITE_ONCE(x, value) (*(volatile __typeof__(x) *)&(x) = (value))
-/* Orders an earlier store before a later load; x86 needs an instruction for no other. */
+/* Orders an earlier store before a later load; x86 needs an instruction for no other.
+ */
 #define full_barrier() __asm__ volatile("lock; addl $0, (%%rsp)" : : : "memory", "cc")
 
 static inline u8 in8(u16 port)

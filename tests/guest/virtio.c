@@ -68,7 +68,8 @@ void virtio_scan(void)
 
 		if ((id & 0xffff) != VENDOR_VIRTIO || id >> 16 < DEVICE_BASE)
 			continue;
-		*dev = (struct virtio){ .slot = slot, .type = (id >> 16) - DEVICE_BASE };
+		*dev = (struct virtio){ .slot = slot,
+					.type = (id >> 16) - DEVICE_BASE };
 		pci_write16(slot, PCI_COMMAND,
 			    pci_read16(slot, PCI_COMMAND) | PCI_COMMAND_MEMORY |
 				    PCI_COMMAND_MASTER);
@@ -128,8 +129,8 @@ static void set_msix(struct virtio *dev, u16 entry, u8 vector)
 {
 	u8 cap = pci_capability(dev->slot, PCI_CAP_MSIX, 0);
 	u32 where = pci_read32(dev->slot, cap + 4);
-	volatile u32 *e = (volatile u32 *)(pci_bar(dev->slot, where & 7) + (where & ~7u) +
-					   16ul * entry);
+	volatile u32 *e = (volatile u32 *)(pci_bar(dev->slot, where & 7) +
+					   (where & ~7u) + 16ul * entry);
 
 	e[0] = 0xfee00000 | this_cpu()->apic_id << 12;
 	e[1] = 0;
@@ -177,7 +178,8 @@ bool virtq_setup(struct virtio *dev, u16 number, struct virtq *q, u16 size, bool
 	address = (u64)&q->used;
 	c->device_low = (u32)address;
 	c->device_high = address >> 32;
-	q->notify = (volatile u16 *)(dev->notify + c->queue_notify_off * dev->notify_step);
+	q->notify =
+		(volatile u16 *)(dev->notify + c->queue_notify_off * dev->notify_step);
 	c->queue_enable = 1;
 	dev->queue[dev->queues++] = q;
 	return true;
@@ -188,8 +190,8 @@ void virtio_ready(struct virtio *dev)
 	u8 cap = pci_capability(dev->slot, PCI_CAP_MSIX, 0);
 
 	pci_write16(dev->slot, cap + 2, pci_read16(dev->slot, cap + 2) | 0x8000);
-	common_of(dev)->status = STATUS_ACKNOWLEDGE | STATUS_DRIVER | STATUS_FEATURES_OK |
-				 STATUS_DRIVER_OK;
+	common_of(dev)->status = STATUS_ACKNOWLEDGE | STATUS_DRIVER |
+				 STATUS_FEATURES_OK | STATUS_DRIVER_OK;
 }
 
 u8 virtio_status(struct virtio *dev)
@@ -314,7 +316,8 @@ void *virtq_pop(struct virtq *q, u32 *length)
 		q->irqs_seen = irqs;
 		if (q->silent || !(q->device->features & VIRTIO_F_EVENT_IDX))
 			return NULL;
-		/* Ask for an interrupt at the next one, and look again: it may be here. */
+		/* Ask for an interrupt at the next one, and look again: it may be here.
+		 */
 		WRITE_ONCE(q->avail.ring[q->size], q->used_seen);
 		full_barrier();
 		if (q->used_seen == READ_ONCE(q->used.index))

@@ -81,7 +81,8 @@ struct virtio *virtio_at(u32 index);
 
 /* Reset to FEATURES_OK; false if the device refuses. `wanted` beyond VERSION_1. */
 bool virtio_begin(struct virtio *dev, u64 wanted);
-bool virtq_setup(struct virtio *dev, u16 number, struct virtq *q, u16 size, bool silent);
+bool virtq_setup(struct virtio *dev, u16 number, struct virtq *q, u16 size,
+		 bool silent);
 void virtio_ready(struct virtio *dev);
 u8 virtio_status(struct virtio *dev);
 u8 virtio_config8(struct virtio *dev, u32 offset);

@@ -6,11 +6,11 @@
  *   echo     TCP port 7: sends back what it gets
  *   udp      UDP port 7: sends back each datagram
  *   http     TCP port 80: a fixed page; GET /N answers with N bytes of 'x'
- *   journal  TCP port 9001: appends each line to /mnt/journal as "NUMBER LINE", makes it
- *            durable, and only then answers with the same; numbers go on after a restart
- *   clock    TCP port 9002: one thread for each processor reads the clock every
- *            millisecond; a connection gets the findings as text
- *   power    syncs and powers off when the power button is pressed
+ *   journal  TCP port 9001: appends each line to /mnt/journal as "NUMBER LINE", makes
+ * it durable, and only then answers with the same; numbers go on after a restart clock
+ * TCP port 9002: one thread for each processor reads the clock every millisecond; a
+ * connection gets the findings as text power    syncs and powers off when the power
+ * button is pressed
  *
  * Answers depend only on what came in (never on a clock or a random number, the clock
  * service aside), so that two replicas of a guest send the same.
@@ -87,7 +87,8 @@ static void start_thread(void *(*body)(void *), void *arg)
 
 static int bound_socket(int type, int port)
 {
-	struct sockaddr_in any = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
+	struct sockaddr_in any = { .sin_family = AF_INET,
+				   .sin_port = htons((uint16_t)port) };
 	int yes = 1, sock = socket(AF_INET, type | SOCK_CLOEXEC, 0);
 
 	setsockopt(sock, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
@@ -189,7 +190,8 @@ static void talk_http(int conn)
 		request[have] = 0;
 	} while (!strstr(request, "\r\n\r\n") && have < sizeof(request) - 1);
 
-	if (sscanf(request, "GET /%ld", &bytes) != 1 || bytes < 0 || bytes > HTTP_BYTES_MAX)
+	if (sscanf(request, "GET /%ld", &bytes) != 1 || bytes < 0 ||
+	    bytes > HTTP_BYTES_MAX)
 		bytes = 0;
 	snprintf(head, sizeof(head),
 		 "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n"
@@ -203,7 +205,8 @@ static void talk_http(int conn)
 	}
 	memset(fill, 'x', sizeof(fill));
 	while (bytes > 0) {
-		size_t part = (size_t)bytes < sizeof(fill) ? (size_t)bytes : sizeof(fill);
+		size_t part =
+			(size_t)bytes < sizeof(fill) ? (size_t)bytes : sizeof(fill);
 
 		if (write_all(conn, fill, part) < 0)
 			return;
@@ -241,7 +244,8 @@ static int journal_append(const char *line, char *entry, size_t size)
 
 	pthread_mutex_lock(&journal_lock);
 	len = snprintf(entry, size, "%lu %s", journal_count + 1, line);
-	if (len > 0 && (size_t)len < size && write_all(journal_fd, entry, (size_t)len) == 0 &&
+	if (len > 0 && (size_t)len < size &&
+	    write_all(journal_fd, entry, (size_t)len) == 0 &&
 	    fdatasync(journal_fd) == 0) {
 		journal_count++;
 		result = 0;
@@ -258,7 +262,8 @@ static void talk_journal(int conn)
 	if (!in)
 		return;
 	while (fgets(line, sizeof(line), in)) {
-		if (!strchr(line, '\n') || journal_append(line, entry, sizeof(entry)) < 0)
+		if (!strchr(line, '\n') ||
+		    journal_append(line, entry, sizeof(entry)) < 0)
 			break;
 		if (write_all(conn, entry, strlen(entry)) < 0)
 			break;
@@ -271,7 +276,8 @@ static unsigned long long now_ns(clockid_t clock)
 	struct timespec t;
 
 	clock_gettime(clock, &t);
-	return (unsigned long long)t.tv_sec * 1000000000ull + (unsigned long long)t.tv_nsec;
+	return (unsigned long long)t.tv_sec * 1000000000ull +
+	       (unsigned long long)t.tv_nsec;
 }
 
 /* A reading below one that another processor took before is time running backwards. */

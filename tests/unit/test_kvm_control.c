@@ -173,6 +173,8 @@ static void what_is_no_request_is_refused_and_the_client_kept(void **state)
 	is_refused(bench, "{\"command\":\"save\",\"arguments\":{\"to\":\"/a\\u0000b\"}}",
 		   "bad-request");
 	is_refused(bench, "{\"command\":\"status\xff\"}", "bad-request");
+	is_refused(bench, "{\"command\":\"status\",\"id\":1e400}", "bad-request");
+	is_refused(bench, "{\"command\":\"status\",\"id\":\"\\ud800\"}", "bad-request");
 	is_refused(bench, "{\"command\":\"\"}", "unknown-command");
 	is_refused(bench, "{\"command\":\"Status\"}", "unknown-command");
 	is_refused(bench, "{\"command\":\"format\"}", "unknown-command");

@@ -275,7 +275,7 @@ static void a_buffer_that_wraps_around_breaks_the_queue(void **state)
 	assert_head_breaks(rig);
 }
 
-/* 257 buffers of 16 MiB each are 4 GiB and more, with no buffer too many. */
+/* 256 buffers of 16 MiB and a byte: too many bytes, but no buffer too many. */
 static void a_chain_of_more_than_4_gib_breaks_the_queue(void **state)
 {
 	struct fake_platform *fake = fake_platform_new(32u << 20);

@@ -234,6 +234,8 @@ def add_settings(tree):
                "nobody:x:65534:65534:nobody:/:/bin/false\n")
     tree.write("/etc/group", "root:x:0:\nkvm:x:104:colo\ntcpdump:x:100:\ncolo:x:101:\n"
                "nogroup:x:65534:\n")
+    tree.write("/etc/profile", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin\n"
+               "export PATH\n")
     tree.write("/etc/nsswitch.conf", "hosts: files\n")
     tree.copy(os.path.join(SOURCE, "host/rc"), "/etc/rc")
     tree.copy(os.path.join(SOURCE, "host/inittab"), "/etc/inittab")

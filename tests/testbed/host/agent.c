@@ -15,8 +15,9 @@
  *   from the agent: O standard output   R standard error   X exit status (one byte)
  *
  * When the connection ends before the command does, the command's process group gets
- * SIGTERM and, GRACE_MS later, SIGKILL. When the command ends, what it left in its pipes
- * is sent and the connection closed, whatever background processes still hold the pipes.
+ * SIGTERM and, GRACE_MS later, SIGKILL. When the command ends, what it left in its
+ * pipes is sent and the connection closed, whatever background processes still hold the
+ * pipes.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -123,7 +124,8 @@ static char **read_args(int sock)
 	char **args;
 	size_t count = 0, at = 0;
 
-	if (read_header(sock, &type, &len) < 0 || type != 'A' || len == 0 || len > ARGS_MAX)
+	if (read_header(sock, &type, &len) < 0 || type != 'A' || len == 0 ||
+	    len > ARGS_MAX)
 		return NULL;
 	text = malloc(len);
 	args = calloc(len + 1, sizeof(*args));
@@ -321,7 +323,8 @@ static void session(int sock)
 	}
 	if (waitpid(s.pid, &status, 0) < 0)
 		return;
-	code = (char)(WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status));
+	code = (char)(WIFSIGNALED(status) ? 128 + WTERMSIG(status)
+					  : WEXITSTATUS(status));
 	if (drain_output(&s, &s.out, 'O') == 0 && drain_output(&s, &s.err, 'R') == 0)
 		send_frame(sock, 'X', &code, 1);
 }
@@ -329,7 +332,8 @@ static void session(int sock)
 /* A socket keeps the namespace it was made in; the process returns to its own. */
 static int listen_in_namespace(const char *path, int port)
 {
-	struct sockaddr_in any = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
+	struct sockaddr_in any = { .sin_family = AF_INET,
+				   .sin_port = htons((uint16_t)port) };
 	int own = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
 	int other = open(path, O_RDONLY | O_CLOEXEC);
 	int sock, yes = 1;
@@ -338,7 +342,8 @@ static int listen_in_namespace(const char *path, int port)
 		die(path);
 	sock = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	setsockopt(sock, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
-	if (bind(sock, (struct sockaddr *)&any, sizeof(any)) < 0 || listen(sock, 64) < 0)
+	if (bind(sock, (struct sockaddr *)&any, sizeof(any)) < 0 ||
+	    listen(sock, 64) < 0)
 		die("listen");
 	if (setns(own, CLONE_NEWNET) < 0)
 		die("setns");
@@ -356,6 +361,10 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	sock = listen_in_namespace(argv[1], atoi(argv[2]));
+	setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+	       1);
+	setenv("HOME", "/root", 1);
+	setenv("LANG", "C.UTF-8", 1);
 	signal(SIGCHLD, SIG_IGN);
 	signal(SIGPIPE, SIG_IGN);
 	for (;;) {
