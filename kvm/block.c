@@ -44,9 +44,9 @@ G_STATIC_ASSERT(SEGMENTS_MAX *SEGMENT_MAX <= REQUEST_MAX);
 #define BYTES_MAX (32u << 20)
 /* Of buffers kept for the next request. */
 #define KEPT_MAX (8u << 20)
-#define DISCARD_MAX (1u << 30)	/* bytes of one discard or write-zeroes */
-#define DISCARD_ALIGNMENT 4096u /* a file system's block: less than that is not freed \
-				 */
+#define DISCARD_MAX (1u << 30) /* bytes of one discard or write-zeroes */
+/* A file system's block: less than that is not freed. */
+#define DISCARD_ALIGNMENT 4096u
 #define EVENT_INTERVAL_NS 1000000000ull
 
 #define BUFFER_SHIFT 12	  /* the smallest buffer: a page */

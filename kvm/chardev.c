@@ -7,9 +7,9 @@
  * have a descriptor each, even where they are copies of one: the loop watches them for
  * different things at different times.
  *
- * A host end that goes away (end of file, hang-up, an error) is closed. A socket that is
- * listened on then waits for the next client; the others stay closed, and output ends in
- * the ring.
+ * A host end that goes away (end of file, hang-up, an error) is closed. A socket that
+ * is listened on then waits for the next client; the others stay closed, and output
+ * ends in the ring.
  */
 #include "kvm/chardev.h"
 
@@ -29,8 +29,8 @@
 
 #define RING_SIZE 65536u /* a power of two */
 #define INPUT_MAX 4096u
-/* Written at once to a terminal that could not be made non-blocking: no more than poll()
- * promises room for. */
+/* Written at once to a terminal that could not be made non-blocking: no more than
+ * poll() promises room for. */
 #define CAREFUL_MAX 256u
 #define TYPED_MAX 256u
 #define ESCAPE 0x01 /* Ctrl-A */
@@ -62,8 +62,8 @@ struct vmm_chardev {
 	guint64 dropped;
 };
 
-/* At file scope for the sake of vmm_chardev_restore_terminal(), which signal handlers and
- * exits call that have no object at hand: there is one controlling terminal. */
+/* At file scope for the sake of vmm_chardev_restore_terminal(), which signal handlers
+ * and exits call that have no object at hand: there is one controlling terminal. */
 static struct termios saved_terminal;
 static volatile sig_atomic_t terminal_is_raw;
 
@@ -119,8 +119,8 @@ static gssize write_some(const vmm_chardev *chardev, const guint8 *bytes, gsize 
 	return write(chardev->out_fd, bytes, len);
 }
 
-/* What could not be written: TRUE where `len` bytes are to be skipped, FALSE where the host
- * end is gone. */
+/* What could not be written: TRUE where `len` bytes are to be skipped, FALSE where the
+ * host end is gone. */
 static gboolean survives(vmm_chardev *chardev, int err, gsize len)
 {
 	gboolean gone = err == EPIPE || err == ECONNRESET || err == EIO;
@@ -215,7 +215,8 @@ void vmm_chardev_output(vmm_chardev *chardev, const void *bytes, gsize len)
 
 /* Input. */
 
-/* Takes the escape sequences of a terminal out of `bytes`; returns how many are left. */
+/* Takes the escape sequences of a terminal out of `bytes`; returns how many are left.
+ */
 static gsize filter_escapes(vmm_chardev *chardev, guint8 *bytes, gsize len)
 {
 	gsize kept = 0;
@@ -245,8 +246,8 @@ static void end_of_input(vmm_chardev *chardev)
 		close_in(chardev);
 }
 
-/* At a terminal, input is read even when the device has no room: else Ctrl-A x could not
- * end a guest that hangs. What exceeds `typed` is lost, as with a real keyboard. */
+/* At a terminal, input is read even when the device has no room: else Ctrl-A x could
+ * not end a guest that hangs. What exceeds `typed` is lost, as with a real keyboard. */
 static void read_terminal(vmm_chardev *chardev, guint32 events)
 {
 	guint8 bytes[INPUT_MAX];
@@ -314,11 +315,11 @@ void vmm_chardev_poll(vmm_chardev *chardev)
 static void watch(vmm_chardev *chardev)
 {
 	if (chardev->in_fd >= 0)
-		chardev->in = vmm_loop_add(chardev->loop, chardev->in_fd, EPOLLIN, readable,
-					   chardev);
+		chardev->in = vmm_loop_add(chardev->loop, chardev->in_fd, EPOLLIN,
+					   readable, chardev);
 	if (chardev->out_fd >= 0) {
-		chardev->out =
-			vmm_loop_add(chardev->loop, chardev->out_fd, 0, writable, chardev);
+		chardev->out = vmm_loop_add(chardev->loop, chardev->out_fd, 0, writable,
+					    chardev);
 		if (chardev->kept)
 			vmm_loop_again(chardev->out);
 	}
@@ -339,8 +340,8 @@ static gboolean set_nonblocking(int fd)
 }
 
 /* A descriptor of our own for one of the standard ones. Whether it blocks is a property
- * that it shares with every other process that has it (the shell, say), so it must not be
- * changed: it is opened anew where that can be. */
+ * that it shares with every other process that has it (the shell, say), so it must not
+ * be changed: it is opened anew where that can be. */
 static int reopen(int fd, int mode, gboolean *may_block)
 {
 	g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", fd);
@@ -461,9 +462,9 @@ static gboolean open_fd(vmm_chardev *chardev, const char *number, GError **error
 	guint64 fd;
 
 	if (!g_ascii_string_to_unsigned(number, 10, 3, G_MAXINT, &fd, NULL))
-		return vmm_error_set(error, VMM_ERROR_CONFIG,
-				     "\"fd:%s\": not a descriptor that can be taken over",
-				     number);
+		return vmm_error_set(
+			error, VMM_ERROR_CONFIG,
+			"\"fd:%s\": not a descriptor that can be taken over", number);
 	if (fcntl((int)fd, F_SETFD, FD_CLOEXEC) < 0 || !set_nonblocking((int)fd))
 		return vmm_error_errno(error, errno, "use descriptor %s", number);
 	chardev->in_fd = (int)fd;
@@ -492,10 +493,11 @@ static gboolean open_host_end(vmm_chardev *chardev, const char *spec, GError **e
 		chardev->discard = TRUE;
 		return TRUE;
 	}
-	return vmm_error_set(error, VMM_ERROR_CONFIG,
-			     "console \"%s\": must be stdio, pty, unix:PATH, file:PATH, "
-			     "fd:N or none",
-			     spec);
+	return vmm_error_set(
+		error, VMM_ERROR_CONFIG,
+		"console \"%s\": must be stdio, pty, unix:PATH, file:PATH, "
+		"fd:N or none",
+		spec);
 }
 
 vmm_chardev *vmm_chardev_new(const char *spec, vmm_loop *loop, GError **error)
@@ -538,7 +540,8 @@ void vmm_chardev_connect(vmm_chardev *chardev, const struct vmm_chardev_ops *ops
 	vmm_chardev_poll(chardev);
 }
 
-void vmm_chardev_set_escape(vmm_chardev *chardev, void (*escape)(void *data), void *data)
+void vmm_chardev_set_escape(vmm_chardev *chardev, void (*escape)(void *data),
+			    void *data)
 {
 	chardev->escape = escape;
 	chardev->escape_data = data;

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The host's end of a guest's serial line or console: standard input and output, a new
- * pseudo-terminal, a Unix socket that is listened on (one client at a time), a file that
- * is appended to, a descriptor that was passed, or nothing.
+ * pseudo-terminal, a Unix socket that is listened on (one client at a time), a file
+ * that is appended to, a descriptor that was passed, or nothing.
  *
  * Output never blocks the guest: what the host end does not take is kept up to a bound,
- * after which the oldest is dropped and counted. Input is read only while the device has
- * room for it. Where nobody is at the host's end (a socket without client, a terminal that
- * nobody opened), whoever comes finds the output kept so far.
+ * after which the oldest is dropped and counted. Input is read only while the device
+ * has room for it. Where nobody is at the host's end (a socket without client, a
+ * terminal that nobody opened), whoever comes finds the output kept so far.
  *
- * The program must ignore SIGPIPE. Constructor and destructor: holding the device lock, or
- * while the machine is put together.
+ * The program must ignore SIGPIPE. Constructor and destructor: holding the device lock,
+ * or while the machine is put together.
  */
 #ifndef VMM_CHARDEV_H
 #define VMM_CHARDEV_H
@@ -26,12 +26,12 @@ struct vmm_chardev_ops {
 };
 
 /* `spec`: "stdio" | "pty" | "unix:PATH" | "file:PATH" | "fd:N" (a connected socket or
- * terminal, taken over) | "none". VMM_ERROR_CONFIG for anything else, VMM_ERROR_HOST where
- * it cannot be opened. With "stdio" a terminal is put into raw mode, put back by
+ * terminal, taken over) | "none". VMM_ERROR_CONFIG for anything else, VMM_ERROR_HOST
+ * where it cannot be opened. With "stdio" a terminal is put into raw mode, put back by
  * vmm_chardev_free() (and by vmm_chardev_restore_terminal()); Ctrl-A x there calls
  * `escape` (see below) and Ctrl-A Ctrl-A sends Ctrl-A. */
-vmm_chardev *vmm_chardev_new(const char *spec, vmm_loop *loop, GError **error)
-	G_GNUC_WARN_UNUSED_RESULT;
+vmm_chardev *vmm_chardev_new(const char *spec, vmm_loop *loop,
+			     GError **error) G_GNUC_WARN_UNUSED_RESULT;
 void vmm_chardev_free(vmm_chardev *chardev);
 
 /* The device that is connected. A device disconnects (NULL, NULL) before it goes away.
@@ -39,7 +39,8 @@ void vmm_chardev_free(vmm_chardev *chardev);
 void vmm_chardev_connect(vmm_chardev *chardev, const struct vmm_chardev_ops *ops,
 			 void *device);
 /* Called on the I/O thread when the user types Ctrl-A x; NULL: ignored. */
-void vmm_chardev_set_escape(vmm_chardev *chardev, void (*escape)(void *data), void *data);
+void vmm_chardev_set_escape(vmm_chardev *chardev, void (*escape)(void *data),
+			    void *data);
 /* For the status: "pty:/dev/pts/3" and the like. */
 const char *vmm_chardev_name(const vmm_chardev *chardev);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * virtio-console with one port. It keeps nothing: output goes to the chardev as the driver
- * gives it, and input is taken from there only when there is a buffer to put it into.
+ * virtio-console with one port. It keeps nothing: output goes to the chardev as the
+ * driver gives it, and input is taken from there only when there is a buffer to put it
+ * into.
  */
 #include "kvm/console.h"
 
@@ -71,7 +72,8 @@ static gsize room(void *data)
 	return MIN(chain.in_len, INPUT_MAX);
 }
 
-/* A driver that made its buffers smaller since room() was asked loses what does not fit. */
+/* A driver that made its buffers smaller since room() was asked loses what does not
+ * fit. */
 static void input(void *data, const guint8 *bytes, gsize len)
 {
 	vmm_console *console = data;
@@ -138,8 +140,8 @@ vmm_console *vmm_console_new(vmm_pci *pci, const struct vmm_platform *platform,
 
 	console->loop = platform->loop;
 	console->chardev = chardev;
-	console->virtio =
-		vmm_virtio_new(pci, platform, &console_class, instance, 0, console, error);
+	console->virtio = vmm_virtio_new(pci, platform, &console_class, instance, 0,
+					 console, error);
 	if (!console->virtio) {
 		g_free(console);
 		return NULL;

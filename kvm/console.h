@@ -10,8 +10,8 @@ typedef struct vmm_console vmm_console;
 
 /* `chardev` is borrowed and must outlive the device. */
 vmm_console *vmm_console_new(vmm_pci *pci, const struct vmm_platform *platform,
-			     guint instance, vmm_chardev *chardev, GError **error)
-	G_GNUC_WARN_UNUSED_RESULT;
+			     guint instance, vmm_chardev *chardev,
+			     GError **error) G_GNUC_WARN_UNUSED_RESULT;
 void vmm_console_free(vmm_console *console);
 vmm_virtio *vmm_console_virtio(vmm_console *console);
 

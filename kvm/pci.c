@@ -30,10 +30,12 @@
 #define BRIDGE_DEVICE 0x0008u
 #define CLASS_HOST_BRIDGE 0x060000u
 
-#define COMMAND_BITS (PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_INTX_DISABLE)
+#define COMMAND_BITS \
+	(PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_INTX_DISABLE)
 #define MSIX_CAP 0x40u
 #define MSIX_CONTROL (MSIX_CAP + PCI_MSIX_FLAGS)
-#define CLASS_CONFIG (MSIX_CAP + PCI_CAP_MSIX_SIZEOF) /* from here on a class may answer */
+#define CLASS_CONFIG \
+	(MSIX_CAP + PCI_CAP_MSIX_SIZEOF) /* from here on a class may answer */
 #define MSIX_CONTROL_BITS (PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL)
 
 struct function {
@@ -53,7 +55,8 @@ struct vmm_pci_device {
 	guint instance, slot;
 	void *data;
 	struct function function;
-	guint last_cap, free_cap; /* offsets: the newest capability, room for the next */
+	guint last_cap,
+		free_cap; /* offsets: the newest capability, room for the next */
 	guint32 visible; /* where the BAR is on the bus; 0: nowhere */
 	struct msix_entry table[VMM_PCI_VECTORS_MAX];
 	guint32 pending; /* a bit for each vector */
@@ -165,7 +168,8 @@ static void table_write(vmm_pci_device *device, guint64 offset, guint32 value)
 	entry = &device->table[offset / PCI_MSIX_ENTRY_SIZE];
 	switch (offset % PCI_MSIX_ENTRY_SIZE) {
 	case PCI_MSIX_ENTRY_LOWER_ADDR:
-		entry->address = (entry->address & ~(guint64)G_MAXUINT32) | (value & ~3u);
+		entry->address =
+			(entry->address & ~(guint64)G_MAXUINT32) | (value & ~3u);
 		break;
 	case PCI_MSIX_ENTRY_UPPER_ADDR:
 		entry->address = (guint32)entry->address | (guint64)value << 32;
@@ -386,7 +390,8 @@ vmm_pci *vmm_pci_new(const struct vmm_platform *platform)
 	init_bridge(pci);
 	vmm_pci_reset(pci);
 	/* The machine is being put together: nobody else can have these ports. */
-	if (!vmm_bus_add(platform->pio, CONFIG_PORT, CONFIG_PORTS, "pci", &port_ops, pci))
+	if (!vmm_bus_add(platform->pio, CONFIG_PORT, CONFIG_PORTS, "pci", &port_ops,
+			 pci))
 		g_error("ports 0xcf8 to 0xcff are taken");
 	return pci;
 }
@@ -605,8 +610,8 @@ void vmm_pci_device_save(const vmm_pci_device *device, vmm_state *state)
 		saved.table[v].data = wire_put32(device->table[v].data);
 		saved.table[v].control = wire_put32(device->table[v].control);
 	}
-	vmm_state_put(state, name, device->instance, DEVICE_VERSION, &saved, sizeof(saved),
-		      device_fields);
+	vmm_state_put(state, name, device->instance, DEVICE_VERSION, &saved,
+		      sizeof(saved), device_fields);
 }
 
 /* NULL, or what cannot be loaded. */
@@ -696,8 +701,9 @@ void vmm_pci_save(const vmm_pci *pci, vmm_state *state)
 gboolean vmm_pci_load(vmm_pci *pci, const vmm_state *state, enum vmm_load pass,
 		      GError **error)
 {
-	const struct bus_saved *saved = vmm_state_get(
-		state, "pci", 0, BUS_VERSION, sizeof(*saved), sizeof(*saved), NULL, error);
+	const struct bus_saved *saved =
+		vmm_state_get(state, "pci", 0, BUS_VERSION, sizeof(*saved),
+			      sizeof(*saved), NULL, error);
 
 	if (!saved)
 		return FALSE;
@@ -717,7 +723,8 @@ gboolean vmm_pci_load(vmm_pci *pci, const vmm_state *state, enum vmm_load pass,
 void vmm_pci_reset(vmm_pci *pci)
 {
 	pci->address = 0;
-	put(pci->bridge.config + PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+	put(pci->bridge.config + PCI_COMMAND, 2,
+	    PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
 	pci->bridge.config[PCI_INTERRUPT_LINE] = 0;
 	pci->bridge.config[PCI_CACHE_LINE_SIZE] = 0;
 }

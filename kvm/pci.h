@@ -73,7 +73,8 @@ void vmm_pci_device_reset(vmm_pci_device *device);
 /* Section "pci-<name>". */
 void vmm_pci_device_save(const vmm_pci_device *device, vmm_state *state);
 gboolean vmm_pci_device_load(vmm_pci_device *device, const vmm_state *state,
-			     enum vmm_load pass, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+			     enum vmm_load pass,
+			     GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* The host bridge's own registers and the address latch at 0xcf8. Section "pci". */
 void vmm_pci_save(const vmm_pci *pci, vmm_state *state);
 gboolean vmm_pci_load(vmm_pci *pci, const vmm_state *state, enum vmm_load pass,

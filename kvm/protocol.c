@@ -3,8 +3,7 @@
  * The control protocol without its sockets.
  *
  * `rows` is the table of commands. A line is judged in this order: length, encoding and
- * bracket count (before the JSON parser, which recurses, sees it), shape of the request,
- * command, arguments; the first fault is the answer.
+ * outer form (before the JSON parser sees it), members, command, arguments; the first fault is the answer.
  */
 #include "kvm/protocol.h"
 
@@ -152,21 +151,61 @@ static void G_GNUC_PRINTF(2, 3) bad_request(vmm_answer *answer, const char *form
 	vmm_answer_error(answer, "bad-request", message);
 }
 
-/* Why the line is not even shown to the JSON parser; NULL: it can be. */
+/* The end of the string that starts at `at`, or NULL with `why`. */
+static const char *skip_string(const char *at, const char *end, const char **why)
+{
+	while (++at < end && *at != '"') {
+		if ((guchar)*at < ' ') {
+			*why = "a control character in a string";
+			return NULL;
+		}
+		if (*at != '\\')
+			continue;
+		/* The parser would end the string there, and hand on what was not sent. */
+		if (end - at > 5 && !memcmp(at, "\\u0000", 6)) {
+			*why = "a NUL in a string";
+			return NULL;
+		}
+		at++;
+	}
+	if (at < end)
+		return at;
+	*why = "a string without an end";
+	return NULL;
+}
+
+/*
+ * Why the line is not even shown to the JSON parser; NULL: it can be. The parser recurses at
+ * each bracket, leaks all but the last of several values, and takes comments, assignments
+ * and more that is not JSON: so this lets one object through, of the characters that JSON is
+ * made of, and not nested deeply.
+ */
 static const char *judge_line(const char *line, gsize len)
 {
-	guint brackets = 0;
+	const char *end = line + len, *why = NULL;
+	guint depth = 0;
 
 	if (!g_utf8_validate(line, (gssize)len, NULL)) /* refuses NUL bytes as well */
 		return "not UTF-8 text";
-	/* The parser would end a string there, and judge what is not what was sent. */
-	if (g_strstr_len(line, (gssize)len, "\\u0000"))
-		return "a string with a NUL";
-	/* The parser recurses at each. Also those inside strings count: where a string
-	 * starts and ends is for the parser to say. */
-	for (gsize i = 0; i < len; i++)
-		brackets += line[i] == '[' || line[i] == '{';
-	return brackets > VMM_CONTROL_BRACKETS_MAX ? "too many brackets" : NULL;
+	if (*line != '{')
+		return "a request is an object";
+	for (const char *at = line; at < end; at++) {
+		if (at > line && !depth)
+			return "something after the object";
+		if (*at == '{' || *at == '[')
+			depth++;
+		else if (*at == '}' || *at == ']')
+			depth--;
+		else if (*at == '"')
+			at = skip_string(at, end, &why);
+		else if (!strchr(" \t\r:,+-.0123456789eEtrufalsn", *at))
+			return "not JSON";
+		if (!at)
+			return why;
+		if (depth > VMM_CONTROL_DEPTH_MAX)
+			return "nested too deeply";
+	}
+	return depth ? "the object has no end" : NULL;
 }
 
 /* A member of `object` that is not in `names` (ended by NULL); NULL if there is none. */
@@ -296,10 +335,7 @@ static void take_line(vmm_client *client, const char *line, gsize len)
 		return;
 	}
 	root = json_parser_get_root(parser);
-	if (!root || !JSON_NODE_HOLDS_OBJECT(root)) {
-		bad_request(new_answer(client, NULL), "a request is an object");
-		return;
-	}
+	g_assert(root && JSON_NODE_HOLDS_OBJECT(root)); /* judge_line() saw its bracket */
 	run_request(client, json_node_get_object(root));
 }
 

@@ -17,7 +17,7 @@
 #include <json-glib/json-glib.h>
 
 #define VMM_CONTROL_LINE_MAX (64u << 10) /* bytes of a request, newline included */
-#define VMM_CONTROL_BRACKETS_MAX 64u /* opened in one request */
+#define VMM_CONTROL_DEPTH_MAX 16u /* of objects and arrays in one request */
 
 enum vmm_command {
 	VMM_COMMAND_STATUS,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * virtio entropy device. It keeps nothing: a request that finds the source dry goes back
- * into the available ring.
+ * virtio entropy device. It keeps nothing: a request that finds the source dry goes
+ * back into the available ring.
  */
 #include "kvm/rng.h"
 
@@ -113,7 +113,8 @@ vmm_rng *vmm_rng_new(vmm_pci *pci, const struct vmm_platform *platform, guint in
 	rng->loop = platform->loop;
 	rng->source = source ? source : host_random;
 	rng->data = data;
-	rng->virtio = vmm_virtio_new(pci, platform, &rng_class, instance, 0, rng, error);
+	rng->virtio =
+		vmm_virtio_new(pci, platform, &rng_class, instance, 0, rng, error);
 	if (!rng->virtio)
 		g_clear_pointer(&rng, g_free);
 	return rng;

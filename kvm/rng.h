@@ -12,8 +12,8 @@ typedef struct vmm_rng vmm_rng;
 typedef gsize (*vmm_rng_source)(void *data, void *bytes, gsize len);
 
 vmm_rng *vmm_rng_new(vmm_pci *pci, const struct vmm_platform *platform, guint instance,
-		     vmm_rng_source source, void *data, GError **error)
-	G_GNUC_WARN_UNUSED_RESULT;
+		     vmm_rng_source source, void *data,
+		     GError **error) G_GNUC_WARN_UNUSED_RESULT;
 void vmm_rng_free(vmm_rng *rng);
 vmm_virtio *vmm_rng_virtio(vmm_rng *rng);
 /* The source has bytes again. Holding the device lock. */

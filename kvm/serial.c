@@ -3,13 +3,13 @@
  * A 16550A UART.
  *
  * Sending takes no time: a byte that is written is gone, so the transmitter is always
- * empty. Receiving is paced by the guest: the chardev gives no more than the FIFO has room
- * for, so nothing is overrun but by the guest's own loopback. The character timeout,
- * which tells of bytes below the trigger level, is due at once. So nothing here depends
- * on time.
+ * empty. Receiving is paced by the guest: the chardev gives no more than the FIFO has
+ * room for, so nothing is overrun but by the guest's own loopback. The character
+ * timeout, which tells of bytes below the trigger level, is due at once. So nothing
+ * here depends on time.
  *
- * The interrupt line is not gated by OUT2, as on the adapters of the PC: no driver counts
- * on being left alone that way, and some early ones forget to set it.
+ * The interrupt line is not gated by OUT2, as on the adapters of the PC: no driver
+ * counts on being left alone that way, and some early ones forget to set it.
  */
 #include "kvm/serial.h"
 
@@ -77,8 +77,8 @@ static guint8 identify(const vmm_serial *serial)
 	if ((serial->ier & UART_IER_RLSI) && serial->errors)
 		return UART_IIR_RLSI;
 	if ((serial->ier & UART_IER_RDI) && serial->received)
-		return serial->received >= trigger_level(serial) ? UART_IIR_RDI :
-								   UART_IIR_RX_TIMEOUT;
+		return serial->received >= trigger_level(serial) ? UART_IIR_RDI
+								 : UART_IIR_RX_TIMEOUT;
 	if ((serial->ier & UART_IER_THRI) && serial->empty_pending)
 		return UART_IIR_THRI;
 	if ((serial->ier & UART_IER_MSI) && serial->deltas)
@@ -89,7 +89,8 @@ static guint8 identify(const vmm_serial *serial)
 static void set_irq(vmm_serial *serial)
 {
 	serial->level = identify(serial) != UART_IIR_NO_INT;
-	serial->platform->set_irq(serial->platform->host, VMM_SERIAL_IRQ, serial->level);
+	serial->platform->set_irq(serial->platform->host, VMM_SERIAL_IRQ,
+				  serial->level);
 }
 
 /* Most accesses change nothing: setting a line is a system call. */
@@ -315,7 +316,8 @@ vmm_serial *vmm_serial_new(const struct vmm_platform *platform, vmm_chardev *cha
 	serial->platform = platform;
 	serial->chardev = chardev;
 	/* The machine is being put together: nobody else can have these ports. */
-	if (!vmm_bus_add(platform->pio, VMM_SERIAL_PORT, PORTS, "serial", &port_ops, serial))
+	if (!vmm_bus_add(platform->pio, VMM_SERIAL_PORT, PORTS, "serial", &port_ops,
+			 serial))
 		g_error("ports 0x3f8 to 0x3ff are taken");
 	vmm_chardev_connect(chardev, &chardev_ops, serial);
 	vmm_serial_reset(serial);

@@ -7,11 +7,11 @@
  * structures can be reached through configuration space (VIRTIO_PCI_CAP_PCI_CFG).
  *
  * Notifications: each queue has an eventfd, which the machine ties to the queue's
- * notification address for as long as the BAR is visible. A guest's write then makes the
- * eventfd readable and the I/O thread kicks the queue. A notification may be unread when
- * the state is saved. That is not lost: the eventfd stays readable for the process that
- * goes on, and whoever loads the state kicks every ready queue, asked or not. So it is
- * not part of the state, which stays the same however often it is saved.
+ * notification address for as long as the BAR is visible. A guest's write then makes
+ * the eventfd readable and the I/O thread kicks the queue. A notification may be unread
+ * when the state is saved. That is not lost: the eventfd stays readable for the process
+ * that goes on, and whoever loads the state kicks every ready queue, asked or not. So
+ * it is not part of the state, which stays the same however often it is saved.
  *
  * The device status register is all there is to know of the device's life: DRIVER_OK
  * without NEEDS_RESET is "running", NEEDS_RESET is "broken".
@@ -43,12 +43,13 @@
 #define ISR_QUEUE 1u
 #define ISR_CONFIG 2u
 
-#define TRANSPORT_FEATURES                                                               \
+#define TRANSPORT_FEATURES \
 	(VMM_VIRTIO_F_INDIRECT_DESC | VMM_VIRTIO_F_EVENT_IDX | VMM_VIRTIO_F_VERSION_1)
 /* What a driver may set in the status register. */
-#define STATUS_DRIVER                                                                    \
-	(VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER |                          \
-	 VIRTIO_CONFIG_S_DRIVER_OK | VIRTIO_CONFIG_S_FEATURES_OK | VIRTIO_CONFIG_S_FAILED)
+#define STATUS_DRIVER                                              \
+	(VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER |    \
+	 VIRTIO_CONFIG_S_DRIVER_OK | VIRTIO_CONFIG_S_FEATURES_OK | \
+	 VIRTIO_CONFIG_S_FAILED)
 
 struct queue_slot {
 	vmm_virtio *virtio;
@@ -204,7 +205,8 @@ static void write_features(vmm_virtio *virtio, guint32 value)
 /* A vector that the driver cannot have reads back as none: so it learns of it. */
 static guint16 take_vector(const vmm_virtio *virtio, guint32 value)
 {
-	return value < virtio->pci_class.vectors ? (guint16)value : VIRTIO_MSI_NO_VECTOR;
+	return value < virtio->pci_class.vectors ? (guint16)value
+						 : VIRTIO_MSI_NO_VECTOR;
 }
 
 static void enable_queue(vmm_virtio *virtio, struct vmm_queue *queue)
@@ -227,13 +229,13 @@ static void set_half(guint64 *address, gboolean high, guint32 value)
 
 static struct queue_slot *selected(vmm_virtio *virtio)
 {
-	return virtio->queue_select < virtio->class_->queues ?
-		       &virtio->queues[virtio->queue_select] :
-		       NULL;
+	return virtio->queue_select < virtio->class_->queues
+		       ? &virtio->queues[virtio->queue_select]
+		       : NULL;
 }
 
-/* Bytes of the register at `offset`; 0 where none starts. Half of an address counts as a
- * register: the driver accesses each for itself. */
+/* Bytes of the register at `offset`; 0 where none starts. Half of an address counts as
+ * a register: the driver accesses each for itself. */
 static guint register_len(guint64 offset)
 {
 	switch (offset) {
@@ -303,17 +305,17 @@ static guint64 common_read(vmm_virtio *virtio, guint64 offset, guint len)
 	case VIRTIO_PCI_COMMON_DFSELECT:
 		return virtio->device_feature_select;
 	case VIRTIO_PCI_COMMON_DF:
-		return virtio->device_feature_select > 1 ?
-			       0 :
-			       (guint32)(virtio->offered >>
-					 32 * virtio->device_feature_select);
+		return virtio->device_feature_select > 1
+			       ? 0
+			       : (guint32)(virtio->offered >>
+					   32 * virtio->device_feature_select);
 	case VIRTIO_PCI_COMMON_GFSELECT:
 		return virtio->driver_feature_select;
 	case VIRTIO_PCI_COMMON_GF:
-		return virtio->driver_feature_select > 1 ?
-			       0 :
-			       (guint32)(virtio->driver_features >>
-					 32 * virtio->driver_feature_select);
+		return virtio->driver_feature_select > 1
+			       ? 0
+			       : (guint32)(virtio->driver_features >>
+					   32 * virtio->driver_feature_select);
 	case VIRTIO_PCI_COMMON_MSIX:
 		return virtio->config_vector;
 	case VIRTIO_PCI_COMMON_NUMQ:
@@ -480,7 +482,8 @@ static void bar_moved(void *data, guint64 gpa)
 					      slot->eventfd, FALSE);
 		slot->watched = 0;
 		/* Where the machine cannot, writes come to notify_write(). */
-		if (gpa && platform->watch_write(platform->host, at, slot->eventfd, TRUE))
+		if (gpa &&
+		    platform->watch_write(platform->host, at, slot->eventfd, TRUE))
 			slot->watched = at;
 	}
 }
@@ -546,8 +549,8 @@ static gboolean window_write(void *data, guint offset, guint len, guint32 value)
 		memcpy(&written, window->pci_cfg_data, sizeof(window->pci_cfg_data));
 		written = GUINT64_FROM_LE(written);
 		if (bar_len)
-			bar_write(virtio, bar_offset, written & ((1ull << 8 * bar_len) - 1),
-				  bar_len);
+			bar_write(virtio, bar_offset,
+				  written & ((1ull << 8 * bar_len) - 1), bar_len);
 	}
 	return TRUE;
 }
@@ -586,7 +589,8 @@ static void add_capabilities(vmm_virtio *virtio)
 	window->cap.cap_next = 0;
 	window->cap.cap_len = sizeof(*window);
 	window->cap.cfg_type = VIRTIO_PCI_CAP_PCI_CFG;
-	virtio->window_at = vmm_pci_add_capability(virtio->device, window, sizeof(*window));
+	virtio->window_at =
+		vmm_pci_add_capability(virtio->device, window, sizeof(*window));
 }
 
 static void init_pci_class(vmm_virtio *virtio)
@@ -620,8 +624,8 @@ static gboolean make_eventfds(vmm_virtio *virtio, GError **error)
 			return vmm_error_errno(error, errno,
 					       "%s %u: make an event descriptor",
 					       virtio->class_->name, virtio->instance);
-		slot->source = vmm_loop_add(virtio->platform->loop, slot->eventfd, EPOLLIN,
-					    notified, slot);
+		slot->source = vmm_loop_add(virtio->platform->loop, slot->eventfd,
+					    EPOLLIN, notified, slot);
 	}
 	return TRUE;
 }
@@ -644,7 +648,9 @@ vmm_virtio *vmm_virtio_new(vmm_pci *pci, const struct vmm_platform *platform,
 	for (guint i = 0; i < VMM_VIRTIO_QUEUES_MAX; i++) {
 		struct queue_slot *slot = &virtio->queues[i];
 
-		*slot = (struct queue_slot){ .virtio = virtio, .index = i, .eventfd = -1 };
+		*slot = (struct queue_slot){ .virtio = virtio,
+					     .index = i,
+					     .eventfd = -1 };
 		slot->queue.memory = platform->memory;
 	}
 	init_pci_class(virtio);
@@ -682,7 +688,8 @@ struct vmm_queue *vmm_virtio_queue(vmm_virtio *virtio, guint index)
 
 guint64 vmm_virtio_features(const vmm_virtio *virtio)
 {
-	return virtio->status & VIRTIO_CONFIG_S_FEATURES_OK ? virtio->driver_features : 0;
+	return virtio->status & VIRTIO_CONFIG_S_FEATURES_OK ? virtio->driver_features
+							    : 0;
 }
 
 gboolean vmm_virtio_running(const vmm_virtio *virtio)
@@ -725,7 +732,8 @@ void vmm_virtio_break(vmm_virtio *virtio, const char *why)
 	deactivate(virtio);
 	if (virtio->status & VIRTIO_CONFIG_S_DRIVER_OK)
 		interrupt(virtio, ISR_CONFIG, virtio->config_vector);
-	platform->event(platform->host, VMM_EVENT_DEVICE_BROKEN, virtio->class_->name, why);
+	platform->event(platform->host, VMM_EVENT_DEVICE_BROKEN, virtio->class_->name,
+			why);
 }
 
 static void reset_window(vmm_virtio *virtio)
@@ -813,8 +821,8 @@ void vmm_virtio_save(vmm_virtio *virtio, vmm_state *state)
 		vmm_queue_save(&virtio->queues[i].queue, &saved.queue[i]);
 	}
 	vmm_pci_device_save(virtio->device, state);
-	vmm_state_put(state, name, virtio->instance, SAVED_VERSION, &saved, sizeof(saved),
-		      virtio_fields);
+	vmm_state_put(state, name, virtio->instance, SAVED_VERSION, &saved,
+		      sizeof(saved), virtio_fields);
 	if (virtio->class_->save)
 		virtio->class_->save(virtio->data, state);
 }
@@ -824,7 +832,8 @@ static gboolean vector_possible(const vmm_virtio *virtio, wire_u16 vector)
 	return take_vector(virtio, wire_get16(vector)) == wire_get16(vector);
 }
 
-static const char *check_queues(const vmm_virtio *virtio, const struct virtio_saved *saved)
+static const char *check_queues(const vmm_virtio *virtio,
+				const struct virtio_saved *saved)
 {
 	static const struct vmm_queue_saved unused;
 
@@ -850,7 +859,8 @@ static const char *check_queues(const vmm_virtio *virtio, const struct virtio_sa
 }
 
 /* NULL, or what cannot be loaded. */
-static const char *check_saved(const vmm_virtio *virtio, const struct virtio_saved *saved)
+static const char *check_saved(const vmm_virtio *virtio,
+			       const struct virtio_saved *saved)
 {
 	guint8 status = saved->status;
 
@@ -858,7 +868,8 @@ static const char *check_saved(const vmm_virtio *virtio, const struct virtio_sav
 		return "it has another number of queues";
 	if (status & ~(STATUS_DRIVER | VIRTIO_CONFIG_S_NEEDS_RESET))
 		return "its status has impossible bits";
-	if ((status & VIRTIO_CONFIG_S_DRIVER_OK) && !(status & VIRTIO_CONFIG_S_FEATURES_OK))
+	if ((status & VIRTIO_CONFIG_S_DRIVER_OK) &&
+	    !(status & VIRTIO_CONFIG_S_FEATURES_OK))
 		return "its driver is ready before the features are";
 	if ((status & VIRTIO_CONFIG_S_FEATURES_OK) &&
 	    !features_acceptable(virtio, wire_get64(saved->driver_features)))
@@ -900,8 +911,8 @@ gboolean vmm_virtio_load(vmm_virtio *virtio, const vmm_state *state, enum vmm_lo
 {
 	g_autofree char *name = section_name(virtio);
 	const struct virtio_saved *saved =
-		vmm_state_get(state, name, virtio->instance, SAVED_VERSION, sizeof(*saved),
-			      sizeof(*saved), NULL, error);
+		vmm_state_get(state, name, virtio->instance, SAVED_VERSION,
+			      sizeof(*saved), sizeof(*saved), NULL, error);
 	const char *why;
 
 	if (!saved)

@@ -3,8 +3,9 @@
  * The modern virtio-over-PCI transport (VIRTIO 1.2, 4.1) and what a device type gives
  * it. Device types embed nothing of it: they hold a `vmm_virtio *` and hand it a class.
  *
- * Notifications arrive through ioeventfd on the I/O thread (or, where the machine cannot
- * do that, in the vCPU's exit); all of a class's functions run with the device lock.
+ * Notifications arrive through ioeventfd on the I/O thread (or, where the machine
+ * cannot do that, in the vCPU's exit); all of a class's functions run with the device
+ * lock.
  */
 #ifndef VMM_VIRTIO_H
 #define VMM_VIRTIO_H
@@ -31,14 +32,14 @@ struct vmm_virtio_class {
 	/* Device configuration, `offset + len` within config_len; write may be NULL. */
 	void (*config_read)(void *data, guint offset, void *buf, guint len);
 	void (*config_write)(void *data, guint offset, const void *buf, guint len);
-	/* The driver set DRIVER_OK: queues that are ready can be used. After a load of such
-	 * a state called by vmm_virtio_loaded(), before `loaded`; what `load` set must
-	 * survive that. */
+	/* The driver set DRIVER_OK: queues that are ready can be used. After a load of
+	 * such a state called by vmm_virtio_loaded(), before `loaded`; what `load` set
+	 * must survive that. */
 	void (*start)(void *data);
-	/* The driver reset the device, or it broke, or another state is about to be loaded:
-	 * no queue may be touched any more; what is in flight must be forgotten: it must
-	 * not be pushed later. Runs inside vmm_virtio_break() and vmm_virtio_signal() where
-	 * these find the device broken. */
+	/* The driver reset the device, or it broke, or another state is about to be
+	 * loaded: no queue may be touched any more; what is in flight must be
+	 * forgotten: it must not be pushed later. Runs inside vmm_virtio_break() and
+	 * vmm_virtio_signal() where these find the device broken. */
 	void (*stop)(void *data);
 	/* The driver notified queue `index`. */
 	void (*kick)(void *data, guint index);
@@ -53,8 +54,9 @@ struct vmm_virtio_class {
 };
 
 /* `features`: what this device offers besides the transport's own. Registers everything
- * with the bus; NULL where the bus is full. Holding the device lock, or while the machine
- * is put together (likewise vmm_virtio_free(), which calls `stop` if need be). */
+ * with the bus; NULL where the bus is full. Holding the device lock, or while the
+ * machine is put together (likewise vmm_virtio_free(), which calls `stop` if need be).
+ */
 vmm_virtio *vmm_virtio_new(vmm_pci *pci, const struct vmm_platform *platform,
 			   const struct vmm_virtio_class *class_, guint instance,
 			   guint64 features, void *data, GError **error);
@@ -73,8 +75,8 @@ void vmm_virtio_signal(vmm_virtio *virtio, guint index);
 void vmm_virtio_again(vmm_virtio *virtio, guint index);
 /* The device's configuration changed: new generation and interrupt. */
 void vmm_virtio_config_changed(vmm_virtio *virtio);
-/* The driver broke the rules: stops the device, sets DEVICE_NEEDS_RESET, says so once as
- * an event. It works again after the driver resets it. `why` is static text. */
+/* The driver broke the rules: stops the device, sets DEVICE_NEEDS_RESET, says so once
+ * as an event. It works again after the driver resets it. `why` is static text. */
 void vmm_virtio_break(vmm_virtio *virtio, const char *why);
 
 /* Device reset as by the machine's reset. */

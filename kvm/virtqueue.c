@@ -210,7 +210,8 @@ static const char *walk(const struct vmm_queue *queue, guint head,
 			if (desc.flags & DESC_F_NEXT)
 				return "an indirect descriptor has a successor";
 			entries = desc.len / sizeof(desc);
-			if (!entries || desc.len % sizeof(desc) || entries > INDIRECT_MAX)
+			if (!entries || desc.len % sizeof(desc) ||
+			    entries > INDIRECT_MAX)
 				return "an indirect table has an impossible length";
 			table = vmm_memory_at(queue->memory, desc.addr, desc.len);
 			if (!table)
@@ -337,9 +338,11 @@ void vmm_queue_push_head(struct vmm_queue *queue, guint16 head, guint32 written)
 			queue->used + G_STRUCT_OFFSET(struct used_ring, ring) +
 				sizeof(struct used_elem) * slot,
 			sizeof(struct used_elem));
-	vmm_memory_mark(queue->memory, queue->used + G_STRUCT_OFFSET(struct used_ring, idx),
+	vmm_memory_mark(queue->memory,
+			queue->used + G_STRUCT_OFFSET(struct used_ring, idx),
 			sizeof(used->idx));
-	/* All 65,536 values since the last interrupt: the difference tells nothing now. */
+	/* All 65,536 values since the last interrupt: the difference tells nothing now.
+	 */
 	if (queue->next_used == queue->signalled)
 		queue->signalled_valid = FALSE;
 }
@@ -429,7 +432,7 @@ void vmm_queue_load(struct vmm_queue *queue, const struct vmm_queue_saved *saved
 	queue->kicks_wanted = TRUE;
 	queue->ready = saved->ready;
 	if (queue->ready)
-		g_assert(!find_places(queue->memory, queue->size, queue->desc, queue->avail,
-				      queue->used, &places));
+		g_assert(!find_places(queue->memory, queue->size, queue->desc,
+				      queue->avail, queue->used, &places));
 	settle(queue, &places);
 }

@@ -39,7 +39,8 @@ struct vmm_queue {
 };
 
 /* One request: what the driver wants read (out) and written (in), in guest memory. The
- * iovecs belong to the chain, the memory to the guest, who can change it at any time. */
+ * iovecs belong to the chain, the memory to the guest, who can change it at any time.
+ */
 struct vmm_chain {
 	guint16 head;
 	guint n_out, n_in;
@@ -51,7 +52,8 @@ struct vmm_chain {
 
 enum vmm_pop { VMM_POP_EMPTY, VMM_POP_CHAIN, VMM_POP_BROKEN };
 
-/* As after a reset of the device: all but `memory`, which must be set, is initialised. */
+/* As after a reset of the device: all but `memory`, which must be set, is initialised.
+ */
 void vmm_queue_reset(struct vmm_queue *queue);
 /* Judges addresses and size; called when the driver enables the queue. FALSE marks it
  * broken. */
@@ -75,7 +77,8 @@ void vmm_queue_push(struct vmm_queue *queue, const struct vmm_chain *chain,
 		    guint32 written);
 /* The same where the chain is no longer at hand: the caller marked what it wrote. */
 void vmm_queue_push_head(struct vmm_queue *queue, guint16 head, guint32 written);
-/* Whether the driver wants an interrupt for what was pushed since this was last asked. */
+/* Whether the driver wants an interrupt for what was pushed since this was last asked.
+ */
 gboolean vmm_queue_should_signal(struct vmm_queue *queue);
 /* Asks for (the default), or does without, a notification when the driver adds a chain.
  * After enabling, look for work once more. */

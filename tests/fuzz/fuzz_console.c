@@ -38,7 +38,8 @@ int LLVMFuzzerTestOneInput(const guint8 *data, gsize size)
 	console = vmm_console_new(pci, &fake->platform, 0, chardev, NULL);
 	g_assert(console && fake_driver_find(&driver, fake, 3, 0));
 	fake_driver_start(&driver, G_MAXUINT64, 16);
-	fuzz_virtio(&input, &driver, vmm_console_virtio(console), type_or_read, &pair[1]);
+	fuzz_virtio(&input, &driver, vmm_console_virtio(console), type_or_read,
+		    &pair[1]);
 	vmm_console_free(console);
 	vmm_chardev_free(chardev);
 	close(pair[1]);

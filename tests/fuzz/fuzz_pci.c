@@ -29,7 +29,8 @@ static gboolean load(struct rig *rig, const vmm_state *state, enum vmm_load pass
 	       vmm_virtio_load(vmm_console_virtio(rig->console), state, pass, NULL);
 }
 
-/* Mapping, too, must come back: where the BARs are seen is a matter of the registers. */
+/* Mapping, too, must come back: where the BARs are seen is a matter of the registers.
+ */
 static void reload(struct rig *rig, gboolean reset)
 {
 	g_autoptr(vmm_state) before = vmm_state_new();
@@ -64,8 +65,8 @@ static void load_made_up(struct rig *rig, struct fuzz_input *input)
 	save(rig, good);
 	for (guint i = 0; i < 3; i++) {
 		gsize len = 0;
-		const void *kept = vmm_state_get(good, names[i], 0, 1, 0, sizeof(payload),
-						 &len, NULL);
+		const void *kept = vmm_state_get(good, names[i], 0, 1, 0,
+						 sizeof(payload), &len, NULL);
 
 		g_assert(kept && len == sizes[i]);
 		memcpy(payload, kept, len);
@@ -77,7 +78,8 @@ static void load_made_up(struct rig *rig, struct fuzz_input *input)
 	    !vmm_virtio_load(vmm_rng_virtio(rig->rng), made_up, VMM_LOAD_CHECK, NULL))
 		return;
 	g_assert(vmm_pci_load(rig->pci, made_up, VMM_LOAD_APPLY, NULL));
-	g_assert(vmm_virtio_load(vmm_rng_virtio(rig->rng), made_up, VMM_LOAD_APPLY, NULL));
+	g_assert(vmm_virtio_load(vmm_rng_virtio(rig->rng), made_up, VMM_LOAD_APPLY,
+				 NULL));
 	vmm_virtio_loaded(vmm_rng_virtio(rig->rng));
 }
 
@@ -101,8 +103,8 @@ static void step(struct rig *rig, struct fuzz_input *input)
 		if (op & 8)
 			fake_in(rig->fake, 0xcf0 + (fuzz_u8(input) & 15), MIN(len, 4));
 		else
-			fake_out(rig->fake, 0xcf0 + (fuzz_u8(input) & 15), fuzz_u32(input),
-				 MIN(len, 4));
+			fake_out(rig->fake, 0xcf0 + (fuzz_u8(input) & 15),
+				 fuzz_u32(input), MIN(len, 4));
 		break;
 	case 4:
 		fake_mmio_write(rig->fake,
@@ -137,7 +139,8 @@ int LLVMFuzzerTestOneInput(const guint8 *data, gsize size)
 	rig.pci = vmm_pci_new(&rig.fake->platform);
 	rig.rng = vmm_rng_new(rig.pci, &rig.fake->platform, 0, NULL, NULL, NULL);
 	rig.chardev = vmm_chardev_new("none", rig.fake->platform.loop, NULL);
-	rig.console = vmm_console_new(rig.pci, &rig.fake->platform, 0, rig.chardev, NULL);
+	rig.console =
+		vmm_console_new(rig.pci, &rig.fake->platform, 0, rig.chardev, NULL);
 	g_assert(rig.rng && rig.console);
 	while (input.left)
 		step(&rig, &input);

@@ -23,7 +23,8 @@ static void check_chain(const struct vmm_memory *memory, const struct vmm_chain 
 		const struct iovec *iov = &chain->iov[i];
 		gsize at = (gsize)((guint8 *)iov->iov_base - bank->host);
 
-		g_assert(iov->iov_len && at < bank->size && iov->iov_len <= bank->size - at);
+		g_assert(iov->iov_len && at < bank->size &&
+			 iov->iov_len <= bank->size - at);
 		*(i < chain->n_out ? &out : &in) += iov->iov_len;
 	}
 	g_assert(out == chain->out_len && in == chain->in_len);

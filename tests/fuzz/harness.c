@@ -74,7 +74,8 @@ static void drop_line(const char *domain, GLogLevelFlags level, const char *mess
 
 void fuzz_quiet(void)
 {
-	g_log_set_handler(NULL, G_LOG_LEVEL_WARNING | G_LOG_LEVEL_MESSAGE, drop_line, NULL);
+	g_log_set_handler(NULL, G_LOG_LEVEL_WARNING | G_LOG_LEVEL_MESSAGE, drop_line,
+			  NULL);
 }
 
 static void reload(struct fuzz_input *input, vmm_virtio *virtio)
@@ -191,7 +192,8 @@ static void config_step(struct fuzz_input *input, struct fake_driver *driver, gu
 	if (op & 1)
 		fake_pci_read(driver->fake, driver->slot, offset, len);
 	else
-		fake_pci_write(driver->fake, driver->slot, offset, fuzz_u32(input), len);
+		fake_pci_write(driver->fake, driver->slot, offset, fuzz_u32(input),
+			       len);
 }
 
 /* As a driver does that was unloaded and comes back. */
@@ -205,7 +207,8 @@ static void start_over(struct fake_driver *driver)
 	if (driver->fake->free_gpa > FUZZ_MEMORY / 2)
 		return;
 	/* The BAR may be anywhere. */
-	fake_pci_write(driver->fake, slot, 0x10, VMM_PCI_WINDOW + slot * VMM_PCI_BAR_SIZE, 4);
+	fake_pci_write(driver->fake, slot, 0x10,
+		       VMM_PCI_WINDOW + slot * VMM_PCI_BAR_SIZE, 4);
 	if (!fake_driver_find(&found, driver->fake, type, 0) || found.slot != slot ||
 	    found.queues > VMM_VIRTIO_QUEUES_MAX)
 		return;
@@ -217,8 +220,9 @@ static void start_over(struct fake_driver *driver)
 	fake_driver_set_status(driver, 0x0f);
 }
 
-void fuzz_virtio(struct fuzz_input *input, struct fake_driver *driver, vmm_virtio *virtio,
-		 void (*step)(void *data, struct fuzz_input *input), void *data)
+void fuzz_virtio(struct fuzz_input *input, struct fake_driver *driver,
+		 vmm_virtio *virtio, void (*step)(void *data, struct fuzz_input *input),
+		 void *data)
 {
 	while (input->left) {
 		guint8 op = fuzz_u8(input);

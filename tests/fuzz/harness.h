@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What fuzz targets share: reading their input piece by piece, and a hostile guest that
- * does to a virtio device what the input says. With it come the fake platform and driver
- * of the unit tests.
+ * does to a virtio device what the input says. With it come the fake platform and
+ * driver of the unit tests.
  */
 #ifndef FUZZ_HARNESS_H
 #define FUZZ_HARNESS_H
@@ -32,12 +32,13 @@ guint fuzz_len(struct fuzz_input *input);
 /* A guest address: mostly inside memory, where two of them are likely to meet. */
 guint64 fuzz_gpa(struct fuzz_input *input);
 
-/* Accesses to port or configuration space, BAR, rings and memory, as the input says, until
- * its end. `driver` must have found the device; whether it was started is the caller's
- * choice. Now and then saves, and loads what it saved, with the device's own contents
- * changed or not; `step` (may be NULL) is called between the steps. */
-void fuzz_virtio(struct fuzz_input *input, struct fake_driver *driver, vmm_virtio *virtio,
-		 void (*step)(void *data, struct fuzz_input *input), void *data);
+/* Accesses to port or configuration space, BAR, rings and memory, as the input says,
+ * until its end. `driver` must have found the device; whether it was started is the
+ * caller's choice. Now and then saves, and loads what it saved, with the device's own
+ * contents changed or not; `step` (may be NULL) is called between the steps. */
+void fuzz_virtio(struct fuzz_input *input, struct fake_driver *driver,
+		 vmm_virtio *virtio, void (*step)(void *data, struct fuzz_input *input),
+		 void *data);
 
 /* Log lines of devices would drown the fuzzer's own. */
 void fuzz_quiet(void);

@@ -230,14 +230,24 @@ char *micro_do(micro *guest, const char *format, ...)
 	return answer;
 }
 
-guint64 micro_number(const char *answer, const char *key)
+static guint64 value_of(const char *answer, const char *key, guint base)
 {
 	g_autofree char *wanted = g_strdup_printf(" %s=", key);
 	const char *at = strstr(answer, wanted);
 
 	if (!at)
 		g_error("no %s in the guest's \"%s\"", key, answer);
-	return g_ascii_strtoull(at + strlen(wanted), NULL, 0);
+	return g_ascii_strtoull(at + strlen(wanted), NULL, base);
+}
+
+guint64 micro_number(const char *answer, const char *key)
+{
+	return value_of(answer, key, 0);
+}
+
+guint64 micro_hex(const char *answer, const char *key)
+{
+	return value_of(answer, key, 16);
 }
 
 void micro_sleep_ms(micro *guest, guint ms)

@@ -43,6 +43,8 @@ char *micro_ask(micro *guest, const char *format, ...) G_GNUC_PRINTF(2, 3);
 char *micro_do(micro *guest, const char *format, ...) G_GNUC_PRINTF(2, 3);
 /* The unsigned number behind "key=" in an answer; aborts where there is none. */
 guint64 micro_number(const char *answer, const char *key);
+/* The same for a value in hexadecimal without 0x. */
+guint64 micro_hex(const char *answer, const char *key);
 /* Handles events for that long. */
 void micro_sleep_ms(micro *guest, guint ms);
 /* How many events of that type came so far, and the detail of the last. */

@@ -74,7 +74,8 @@ void fake_driver_locate(struct fake_driver *driver)
 	}
 	for (guint i = 0; i < VMM_VIRTIO_QUEUES_MAX; i++)
 		if (driver->queue[i].notify)
-			driver->queue[i].notify = driver->notify + driver->multiplier * i;
+			driver->queue[i].notify =
+				driver->notify + driver->multiplier * i;
 }
 
 static void enable_msix(struct fake_driver *driver)
@@ -108,7 +109,8 @@ gboolean fake_driver_find(struct fake_driver *driver, struct fake_platform *fake
 			       PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER, 2);
 		fake_driver_locate(driver);
 		enable_msix(driver);
-		driver->queues = (guint)fake_common_read(driver, VIRTIO_PCI_COMMON_NUMQ, 2);
+		driver->queues =
+			(guint)fake_common_read(driver, VIRTIO_PCI_COMMON_NUMQ, 2);
 		return TRUE;
 	}
 	return FALSE;
@@ -119,7 +121,8 @@ guint64 fake_common_read(struct fake_driver *driver, guint offset, guint len)
 	return fake_mmio_read(driver->fake, driver->common + offset, len);
 }
 
-void fake_common_write(struct fake_driver *driver, guint offset, guint64 value, guint len)
+void fake_common_write(struct fake_driver *driver, guint offset, guint64 value,
+		       guint len)
 {
 	fake_mmio_write(driver->fake, driver->common + offset, value, len);
 }
@@ -158,7 +161,8 @@ gboolean fake_driver_negotiate(struct fake_driver *driver, guint64 wanted)
 		fake_common_write(driver, VIRTIO_PCI_COMMON_GF,
 				  (guint32)(features >> 32 * i), 4);
 	}
-	fake_driver_set_status(driver, VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER |
+	fake_driver_set_status(driver, VIRTIO_CONFIG_S_ACKNOWLEDGE |
+					       VIRTIO_CONFIG_S_DRIVER |
 					       VIRTIO_CONFIG_S_FEATURES_OK);
 	return !!(fake_driver_status(driver) & VIRTIO_CONFIG_S_FEATURES_OK);
 }
@@ -200,8 +204,8 @@ void fake_driver_start(struct fake_driver *driver, guint64 wanted, guint16 size)
 void fake_config_read(struct fake_driver *driver, guint offset, void *to, guint len)
 {
 	for (guint i = 0; i < len; i++)
-		((guint8 *)to)[i] =
-			(guint8)fake_mmio_read(driver->fake, driver->config + offset + i, 1);
+		((guint8 *)to)[i] = (guint8)fake_mmio_read(
+			driver->fake, driver->config + offset + i, 1);
 }
 
 void fake_queue_init(struct fake_queue *queue, struct fake_platform *fake, guint16 size)
@@ -227,8 +231,8 @@ static struct desc *desc_at(struct fake_queue *queue, guint index)
 		       sizeof(struct desc));
 }
 
-void fake_queue_set_desc(struct fake_queue *queue, guint index, guint64 gpa, guint32 len,
-			 guint16 flags, guint16 next)
+void fake_queue_set_desc(struct fake_queue *queue, guint index, guint64 gpa,
+			 guint32 len, guint16 flags, guint16 next)
 {
 	*desc_at(queue, index) = (struct desc){ gpa, len, flags, next };
 }

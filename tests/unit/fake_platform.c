@@ -137,10 +137,12 @@ void fake_mmio_write(struct fake_platform *fake, guint64 gpa, guint64 value, gui
 	guint64 one = 1;
 
 	for (guint i = 0; i < fake->watches->len; i++) {
-		const struct watch *watch = &g_array_index(fake->watches, struct watch, i);
+		const struct watch *watch =
+			&g_array_index(fake->watches, struct watch, i);
 
 		if (watch->gpa == gpa) {
-			g_assert(write(watch->eventfd, &one, sizeof(one)) == sizeof(one));
+			g_assert(write(watch->eventfd, &one, sizeof(one)) ==
+				 sizeof(one));
 			return;
 		}
 	}

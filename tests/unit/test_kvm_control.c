@@ -153,6 +153,17 @@ static void what_is_no_request_is_refused_and_the_client_kept(void **state)
 	is_refused(bench, "hello", "bad-request");
 	is_refused(bench, "{\"command\":\"status\"", "bad-request");
 	is_refused(bench, "[]", "bad-request");
+	is_refused(bench, "{\"command\":\"status\"}{}", "bad-request");
+	is_refused(bench, "{\"command\":\"status\"} {\"command\":\"status\"}",
+		   "bad-request");
+	is_refused(bench, "/* c */{\"command\":\"status\"}", "bad-request");
+	is_refused(bench, "{\"command\":/* c */\"status\"}", "bad-request");
+	is_refused(bench, "var a = {\"command\":\"status\"};", "bad-request");
+	is_refused(bench, "{'command':'status'}", "bad-request");
+	is_refused(bench, "{\"command\":\"sta\ttus\"}", "bad-request");
+	is_refused(bench, "{\"command\":\"status", "bad-request");
+	is_refused(bench, "{\"command\":\"status\\", "bad-request");
+	is_refused(bench, "{]", "bad-request");
 	is_refused(bench, "\"status\"", "bad-request");
 	is_refused(bench, "17", "bad-request");
 	is_refused(bench, "{}", "bad-request");
@@ -202,7 +213,7 @@ static void deep_nesting_is_refused_before_it_is_parsed(void **state)
 		g_string_append_c(line, ']');
 	g_string_append(line, ",\"command\":\"status\"}");
 	is_refused(bench, line->str, "bad-request");
-	assert_non_null(strstr(bench->sent->str, "brackets"));
+	assert_non_null(strstr(bench->sent->str, "nested too deeply"));
 	g_string_free(line, TRUE);
 }
 

@@ -12,7 +12,7 @@
 #include "kvm/pci.h"
 #include "tests/unit/fake_driver.h"
 
-#define BAR(slot) (VMM_PCI_WINDOW + (slot) * VMM_PCI_BAR_SIZE)
+#define BAR(slot) (VMM_PCI_WINDOW + (slot)*VMM_PCI_BAR_SIZE)
 #define ALL_ONES 0xffffffffu
 #define DECODE_AND_MASTER (PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER)
 
@@ -71,8 +71,10 @@ static int set_up(void **state)
 
 	rig->fake = fake_platform_new(1u << 20);
 	rig->pci = vmm_pci_new(&rig->fake->platform);
-	rig->one.device = vmm_pci_device_new(rig->pci, &thing_class, 0, &rig->one, NULL);
-	rig->two.device = vmm_pci_device_new(rig->pci, &thing_class, 1, &rig->two, NULL);
+	rig->one.device =
+		vmm_pci_device_new(rig->pci, &thing_class, 0, &rig->one, NULL);
+	rig->two.device =
+		vmm_pci_device_new(rig->pci, &thing_class, 1, &rig->two, NULL);
 	rig->one.word = 0x11111111;
 	rig->two.word = 0x22222222;
 	*state = rig;
@@ -116,7 +118,8 @@ static void enable_msix(struct rig *rig)
 
 static void mask(struct rig *rig, guint v, gboolean masked)
 {
-	fake_mmio_write(rig->fake, BAR(1) + VMM_PCI_MSIX_TABLE + 16 * v + 12, masked, 4);
+	fake_mmio_write(rig->fake, BAR(1) + VMM_PCI_MSIX_TABLE + 16 * v + 12, masked,
+			4);
 }
 
 static guint64 pending(struct rig *rig)
@@ -131,7 +134,8 @@ static void a_guest_that_scans_the_bus_finds_what_is_there(void **state)
 	assert_int_equal(fake_pci_read(rig->fake, 0, PCI_CLASS_REVISION + 1, 1), 0);
 	assert_int_equal(fake_pci_read(rig->fake, 0, PCI_CLASS_DEVICE, 2), 0x0600);
 	assert_int_equal(fake_pci_read(rig->fake, 1, 0, 4), 0x56781234);
-	assert_int_equal(fake_pci_read(rig->fake, 1, PCI_CLASS_REVISION, 4), 0x02000003);
+	assert_int_equal(fake_pci_read(rig->fake, 1, PCI_CLASS_REVISION, 4),
+			 0x02000003);
 	assert_int_equal(fake_pci_read(rig->fake, 1, PCI_SUBSYSTEM_VENDOR_ID, 4),
 			 0x22221111);
 	assert_int_equal(fake_pci_read(rig->fake, 1, PCI_HEADER_TYPE, 1), 0);
@@ -263,8 +267,12 @@ static void without_decoding_a_bar_is_not_there(void **state)
 
 static void a_bar_outside_the_window_is_not_there(void **state)
 {
-	static const guint32 places[] = { 0, 0x100000, VMM_PCI_WINDOW - VMM_PCI_BAR_SIZE,
-					  VMM_PCI_WINDOW_END, 0xfee00000, 0xffff8000 };
+	static const guint32 places[] = { 0,
+					  0x100000,
+					  VMM_PCI_WINDOW - VMM_PCI_BAR_SIZE,
+					  VMM_PCI_WINDOW_END,
+					  0xfee00000,
+					  0xffff8000 };
 	struct rig *rig = *state;
 
 	for (guint i = 0; i < G_N_ELEMENTS(places); i++) {
@@ -308,8 +316,8 @@ static void a_bar_on_top_of_something_else_is_not_there(void **state)
 	struct rig *rig = *state;
 	struct thing other = { .word = 0x33333333 };
 
-	assert_true(vmm_bus_add(rig->fake->platform.mmio, BAR(9) + 0x100, 4, "other", &ops,
-				&other));
+	assert_true(vmm_bus_add(rig->fake->platform.mmio, BAR(9) + 0x100, 4, "other",
+				&ops, &other));
 	set_bar(rig, 1, BAR(9));
 	assert_int_equal(rig->one.at, 0);
 	assert_int_equal(fake_mmio_read(rig->fake, BAR(9) + 0x100, 4), 0x33333333);
@@ -370,8 +378,8 @@ static void a_masked_function_keeps_all_vectors(void **state)
 	struct rig *rig = *state;
 
 	enable_msix(rig);
-	fake_pci_write(rig->fake, 1, 0x42, PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL,
-		       2);
+	fake_pci_write(rig->fake, 1, 0x42,
+		       PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL, 2);
 	vmm_pci_interrupt(rig->one.device, 0);
 	vmm_pci_interrupt(rig->one.device, 2);
 	assert_int_equal(pending(rig), 5);
@@ -432,8 +440,8 @@ static void the_bus_has_an_end(void **state)
 	guint n = 0;
 
 	while (n < VMM_PCI_SLOTS) {
-		more[n].device = vmm_pci_device_new(rig->pci, &thing_class, n + 2, &more[n],
-						    &error);
+		more[n].device = vmm_pci_device_new(rig->pci, &thing_class, n + 2,
+						    &more[n], &error);
 		if (!more[n].device)
 			break;
 		n++;

@@ -287,8 +287,8 @@ static void a_saved_one_that_cannot_be_is_refused(void **state)
 	static const struct {
 		guint at;
 		guint8 byte;
-	} bad[] = { { 0, 0x10 }, { 1, 0x02 },  { 1, 0x40 }, { 3, 0x20 }, { 7, 0x01 },
-		    { 8, 0x10 }, { 9, 0x02 },  { 10, 2 },   { 11, 1 },	 { 16, 1 } };
+	} bad[] = { { 0, 0x10 }, { 1, 0x02 }, { 1, 0x40 }, { 3, 0x20 }, { 7, 0x01 },
+		    { 8, 0x10 }, { 9, 0x02 }, { 10, 2 },   { 11, 1 },	{ 16, 1 } };
 	struct rig *rig = *state;
 
 	for (guint i = 0; i < G_N_ELEMENTS(bad); i++) {
@@ -298,7 +298,8 @@ static void a_saved_one_that_cannot_be_is_refused(void **state)
 
 		payload[bad[i].at] = bad[i].byte;
 		vmm_state_put(saved, "serial", 0, 1, payload, sizeof(payload), NULL);
-		assert_false(vmm_serial_load(rig->serial, saved, VMM_LOAD_CHECK, &error));
+		assert_false(
+			vmm_serial_load(rig->serial, saved, VMM_LOAD_CHECK, &error));
 		assert_true(g_error_matches(error, VMM_ERROR, VMM_ERROR_STATE));
 	}
 }

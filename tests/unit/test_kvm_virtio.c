@@ -17,7 +17,7 @@
 #define FEATURE (1ull << 5)
 #define QUEUES 2u
 #define SIZE 16u
-#define TRANSPORT                                                                        \
+#define TRANSPORT \
 	(VMM_VIRTIO_F_INDIRECT_DESC | VMM_VIRTIO_F_EVENT_IDX | VMM_VIRTIO_F_VERSION_1)
 
 /* Returns every chain at once, with 7 bytes written. */
@@ -103,8 +103,8 @@ static int set_up(void **state)
 
 	rig->fake = fake_platform_new(1u << 20);
 	rig->pci = vmm_pci_new(&rig->fake->platform);
-	rig->thing.virtio = vmm_virtio_new(rig->pci, &rig->fake->platform, &thing_class, 0,
-					   FEATURE, &rig->thing, NULL);
+	rig->thing.virtio = vmm_virtio_new(rig->pci, &rig->fake->platform, &thing_class,
+					   0, FEATURE, &rig->thing, NULL);
 	assert_non_null(rig->thing.virtio);
 	memcpy(rig->thing.config, "ABCDEFGH", 8);
 	assert_true(fake_driver_find(&rig->driver, rig->fake, TYPE, 0));
@@ -154,7 +154,8 @@ static void a_driver_finds_it_and_what_it_offers(void **state)
 	assert_int_equal(rig->driver.vectors, QUEUES + 1);
 	assert_int_equal(rig->driver.multiplier, 4);
 	assert_true(fake_driver_offered(&rig->driver) == (TRANSPORT | FEATURE));
-	assert_int_equal(fake_pci_read(rig->fake, rig->driver.slot, PCI_REVISION_ID, 1), 1);
+	assert_int_equal(fake_pci_read(rig->fake, rig->driver.slot, PCI_REVISION_ID, 1),
+			 1);
 	/* There are two words of features, and no more. */
 	fake_common_write(&rig->driver, VIRTIO_PCI_COMMON_DFSELECT, 2, 4);
 	assert_int_equal(fake_common_read(&rig->driver, VIRTIO_PCI_COMMON_DF, 4), 0);
@@ -233,7 +234,8 @@ static void a_queue_needs_features_before_it_is_enabled(void **state)
 	struct rig *rig = *state;
 
 	fake_driver_setup_queue(&rig->driver, 0, SIZE);
-	assert_int_equal(fake_common_read(&rig->driver, VIRTIO_PCI_COMMON_Q_ENABLE, 2), 0);
+	assert_int_equal(fake_common_read(&rig->driver, VIRTIO_PCI_COMMON_Q_ENABLE, 2),
+			 0);
 }
 
 static void a_queue_that_is_not_there_has_size_zero(void **state)
@@ -243,7 +245,8 @@ static void a_queue_that_is_not_there_has_size_zero(void **state)
 	select_queue(rig, QUEUES);
 	fake_common_write(&rig->driver, VIRTIO_PCI_COMMON_Q_SIZE, 8, 2);
 	fake_common_write(&rig->driver, VIRTIO_PCI_COMMON_Q_ENABLE, 1, 2);
-	assert_int_equal(fake_common_read(&rig->driver, VIRTIO_PCI_COMMON_Q_SIZE, 2), 0);
+	assert_int_equal(fake_common_read(&rig->driver, VIRTIO_PCI_COMMON_Q_SIZE, 2),
+			 0);
 	select_queue(rig, 0);
 	assert_int_equal(fake_common_read(&rig->driver, VIRTIO_PCI_COMMON_Q_SIZE, 2),
 			 VMM_QUEUE_SIZE_MAX);
@@ -259,7 +262,8 @@ static void impossible_queue_sizes_are_ignored(void **state)
 	for (guint i = 0; i < G_N_ELEMENTS(sizes); i++) {
 		fake_common_write(&rig->driver, VIRTIO_PCI_COMMON_Q_SIZE, sizes[i], 2);
 		assert_int_equal(
-			fake_common_read(&rig->driver, VIRTIO_PCI_COMMON_Q_SIZE, 2), 64);
+			fake_common_read(&rig->driver, VIRTIO_PCI_COMMON_Q_SIZE, 2),
+			64);
 	}
 }
 
@@ -274,8 +278,10 @@ static void a_ready_queue_stays_where_it_is(void **state)
 	fake_common_write(&rig->driver, VIRTIO_PCI_COMMON_Q_ENABLE, 0, 2);
 	assert_int_equal(fake_common_read(&rig->driver, VIRTIO_PCI_COMMON_Q_DESCLO, 4),
 			 desc);
-	assert_int_equal(fake_common_read(&rig->driver, VIRTIO_PCI_COMMON_Q_SIZE, 2), SIZE);
-	assert_int_equal(fake_common_read(&rig->driver, VIRTIO_PCI_COMMON_Q_ENABLE, 2), 1);
+	assert_int_equal(fake_common_read(&rig->driver, VIRTIO_PCI_COMMON_Q_SIZE, 2),
+			 SIZE);
+	assert_int_equal(fake_common_read(&rig->driver, VIRTIO_PCI_COMMON_Q_ENABLE, 2),
+			 1);
 }
 
 static void rings_outside_memory_break_the_device(void **state)
@@ -297,9 +303,11 @@ static void vectors_that_do_not_exist_read_back_as_none(void **state)
 	struct rig *rig = *state;
 
 	fake_common_write(&rig->driver, VIRTIO_PCI_COMMON_MSIX, QUEUES, 2);
-	assert_int_equal(fake_common_read(&rig->driver, VIRTIO_PCI_COMMON_MSIX, 2), QUEUES);
+	assert_int_equal(fake_common_read(&rig->driver, VIRTIO_PCI_COMMON_MSIX, 2),
+			 QUEUES);
 	fake_common_write(&rig->driver, VIRTIO_PCI_COMMON_MSIX, QUEUES + 1, 2);
-	assert_int_equal(fake_common_read(&rig->driver, VIRTIO_PCI_COMMON_MSIX, 2), 0xffff);
+	assert_int_equal(fake_common_read(&rig->driver, VIRTIO_PCI_COMMON_MSIX, 2),
+			 0xffff);
 	select_queue(rig, 0);
 	fake_common_write(&rig->driver, VIRTIO_PCI_COMMON_Q_MSIX, 77, 2);
 	assert_int_equal(fake_common_read(&rig->driver, VIRTIO_PCI_COMMON_Q_MSIX, 2),
@@ -313,7 +321,8 @@ static void registers_answer_to_their_own_width_only(void **state)
 	fake_common_write(&rig->driver, VIRTIO_PCI_COMMON_STATUS, 0, 4);
 	fake_common_write(&rig->driver, VIRTIO_PCI_COMMON_STATUS, 0, 2);
 	assert_true(vmm_virtio_running(rig->thing.virtio));
-	assert_int_equal(fake_common_read(&rig->driver, VIRTIO_PCI_COMMON_NUMQ, 1), 0xff);
+	assert_int_equal(fake_common_read(&rig->driver, VIRTIO_PCI_COMMON_NUMQ, 1),
+			 0xff);
 	assert_int_equal(fake_common_read(&rig->driver, VIRTIO_PCI_COMMON_NUMQ, 4),
 			 G_MAXUINT32);
 	assert_int_equal(fake_common_read(&rig->driver, 56, 4), G_MAXUINT32);
@@ -430,7 +439,8 @@ static void configuration_is_reached_within_its_bounds(void **state)
 
 	assert_int_equal(fake_mmio_read(rig->fake, rig->driver.config, 4), 0x44434241);
 	assert_int_equal(fake_mmio_read(rig->fake, rig->driver.config + 7, 1), 'H');
-	assert_int_equal(fake_mmio_read(rig->fake, rig->driver.config + 6, 4), G_MAXUINT32);
+	assert_int_equal(fake_mmio_read(rig->fake, rig->driver.config + 6, 4),
+			 G_MAXUINT32);
 	fake_mmio_write(rig->fake, rig->driver.config + 6, 0, 4);
 	fake_mmio_write(rig->fake, rig->driver.config + 1, 'x', 1);
 	assert_memory_equal(rig->thing.config, "AxCDEFGH", 8);
@@ -473,8 +483,9 @@ static void a_class_can_break_its_device(void **state)
 
 	rig->thing.break_why = "not what I expected";
 	fake_queue_kick(&rig->driver.queue[0]);
-	assert_string_equal(g_array_index(rig->fake->events, struct fake_event, 0).detail,
-			    "not what I expected");
+	assert_string_equal(
+		g_array_index(rig->fake->events, struct fake_event, 0).detail,
+		"not what I expected");
 	assert_int_equal(rig->thing.stops, 1);
 }
 
@@ -486,9 +497,11 @@ static void a_reset_by_the_driver_forgets_everything(void **state)
 	assert_int_equal(fake_driver_status(&rig->driver), 0);
 	assert_int_equal(rig->thing.stops, 1);
 	assert_int_equal(vmm_virtio_features(rig->thing.virtio), 0);
-	assert_int_equal(fake_common_read(&rig->driver, VIRTIO_PCI_COMMON_MSIX, 2), 0xffff);
+	assert_int_equal(fake_common_read(&rig->driver, VIRTIO_PCI_COMMON_MSIX, 2),
+			 0xffff);
 	select_queue(rig, 0);
-	assert_int_equal(fake_common_read(&rig->driver, VIRTIO_PCI_COMMON_Q_ENABLE, 2), 0);
+	assert_int_equal(fake_common_read(&rig->driver, VIRTIO_PCI_COMMON_Q_ENABLE, 2),
+			 0);
 	assert_int_equal(fake_common_read(&rig->driver, VIRTIO_PCI_COMMON_Q_SIZE, 2),
 			 VMM_QUEUE_SIZE_MAX);
 	fake_queue_kick(&rig->driver.queue[0]);
@@ -646,7 +659,8 @@ static void assert_refused(struct rig *rig, guint at, guint8 byte)
 	gsize len;
 
 	vmm_virtio_save(rig->thing.virtio, good);
-	data = vmm_state_get(good, "virtio-thing", 0, 1, 0, sizeof(payload), &len, NULL);
+	data = vmm_state_get(good, "virtio-thing", 0, 1, 0, sizeof(payload), &len,
+			     NULL);
 	assert_non_null(data);
 	memcpy(payload, data, len);
 	payload[at] = byte;

@@ -478,7 +478,8 @@ static gboolean was_marked(struct rig *rig, guint64 gpa)
 static void what_the_device_writes_is_marked(void **state)
 {
 	struct rig *rig = *state;
-	struct fake_buffer buffers[] = { { 0x40000, 4096, TRUE }, { 0x50000, 4096, TRUE } };
+	struct fake_buffer buffers[] = { { 0x40000, 4096, TRUE },
+					 { 0x50000, 4096, TRUE } };
 	struct vmm_chain chain;
 
 	vmm_memory_track(rig->fake->platform.memory, TRUE);
