@@ -63,7 +63,7 @@ help:
 ## make deps           installs the Debian packages that are missing, and says which
 ## make demo           shows the main job on this machine, from nothing
 ## make check          the tests that fit in minutes
-## make check-long     the rest of the tests
+## make check-long     the same with more of everything
 ## make bench          measures, and prints ratios
 ## make fuzz           runs every fuzz target for FUZZ_SECONDS (60)
 ## make install        to $(DESTDIR)$(prefix)
@@ -111,11 +111,64 @@ $(FUZZERS): $(BUILD)/fuzzers/%: $(BUILD)/fuzzers/tests/fuzz/%.o \
 
 FUZZ_SECONDS ?= 60
 .PHONY: fuzz
-fuzz: $(FUZZERS)
+fuzz:
+	@$(MAKE) --no-print-directory deps
+	@$(MAKE) --no-print-directory fuzzers
 	tests/fuzz/run $(BUILD)/fuzzers $(FUZZ_SECONDS)
+.PHONY: fuzzers
+fuzzers: $(FUZZERS)
 
+# What everything here needs, by Debian package. The testbed names its own.
+PACKAGES = gcc libc6-dev make pkg-config binutils libglib2.0-dev libjson-glib-dev \
+	liburing-dev libxxhash-dev libcmocka-dev acpica-tools clang libclang-rt-14-dev \
+	python3 man-db groff-base iproute2 e2fsprogs \
+	$(shell cat tests/testbed/packages.txt 2>/dev/null)
+.PHONY: deps
+deps:
+	@packaging/install-missing $(sort $(PACKAGES))
+
+TESTS_BUILT = all $(UNIT_TESTS) $(MICRO_TESTS) $(FUZZ_REPLAYS)
 .PHONY: tests
-tests: all $(UNIT_TESTS) $(MICRO_TESTS) $(FUZZ_REPLAYS)
+tests: $(TESTS_BUILT)
+
+RUN_TESTS = BUILD=$(BUILD) MICROGUEST=$(BUILD)/guest/microguest.bin COLO_BUILD=$(BUILD) tests/run
+.PHONY: check check-quick check-long check-layers
+## make check-quick    those of them that need no testbed
+check:
+	@$(MAKE) --no-print-directory deps
+	@$(MAKE) --no-print-directory tests
+	@$(RUN_TESTS) layers unit corpora micro testbed system
+check-quick:
+	@$(MAKE) --no-print-directory deps
+	@$(MAKE) --no-print-directory tests
+	@$(RUN_TESTS) layers unit corpora micro
+check-long:
+	@$(MAKE) --no-print-directory deps
+	@$(MAKE) --no-print-directory tests
+	@LONG=1 MICRO_RELOADS=1000 $(RUN_TESTS) layers unit corpora micro testbed system
+check-layers:
+	@tests/check-layers
+
+.PHONY: bench
+bench:
+	@$(MAKE) --no-print-directory deps
+	@$(MAKE) --no-print-directory all benches
+	@for bench in $(BENCHES); do \
+		MICROGUEST=$(BUILD)/guest/microguest.bin $$bench || exit 1; done
+.PHONY: benches
+benches: $(BENCHES)
+
+.PHONY: demo
+demo:
+	@$(MAKE) --no-print-directory deps
+	@$(MAKE) --no-print-directory all
+	@COLO_BUILD=$(BUILD) tests/system/demo
+
+.PHONY: install
+install: $(PROGRAMS:%=$(BUILD)/%)
+	install -d $(DESTDIR)$(bindir) $(DESTDIR)$(mandir)/man1
+	install -m 755 $(PROGRAMS:%=$(BUILD)/%) $(DESTDIR)$(bindir)
+	install -m 644 $(wildcard docs/*.1) $(DESTDIR)$(mandir)/man1
 
 .PHONY: clean
 clean:

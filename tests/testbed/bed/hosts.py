@@ -112,7 +112,7 @@ class Host:
             "-smp", str(bed.cpus), "-m", f"{bed.memory}M",
             "-object", f"memory-backend-memfd,id=memory,size={bed.memory}M,share=on",
             "-kernel", bed.path("vmlinuz"), "-initrd", bed.path("initramfs.img"),
-            "-append", f"console=ttyS0 loglevel=4 panic=1 random.trust_cpu=on "
+            "-append", f"console=ttyS0 loglevel=4 panic=1 random.trust_cpu=on tsc=reliable "
             f"testbed.host={self.number} testbed.hosts={bed.count} "
             f"testbed.share={int(bool(bed.share))}",
             "-chardev", "socket,id=console,path=console.sock,server=on,wait=off,"
