@@ -151,27 +151,49 @@ static void G_GNUC_PRINTF(2, 3) bad_request(vmm_answer *answer, const char *form
 	vmm_answer_error(answer, "bad-request", message);
 }
 
-/* The end of the string that starts at `at`, or NULL with `why`. */
-static const char *skip_string(const char *at, const char *end, const char **why)
+/* The UTF-16 unit of "\uXXXX" at `at`; -1: there is none. */
+static int unicode_escape(const char *at, const char *end)
 {
-	while (++at < end && *at != '"') {
-		if ((guchar)*at < ' ') {
-			*why = "a control character in a string";
-			return NULL;
-		}
-		if (*at != '\\')
-			continue;
-		/* The parser would end the string there, and hand on what was not sent. */
-		if (end - at > 5 && !memcmp(at, "\\u0000", 6)) {
-			*why = "a NUL in a string";
-			return NULL;
-		}
-		at++;
+	int unit = 0;
+
+	if (end - at < 6 || at[0] != '\\' || at[1] != 'u')
+		return -1;
+	for (guint i = 2; i < 6; i++) {
+		if (!g_ascii_isxdigit(at[i]))
+			return -1;
+		unit = unit << 4 | g_ascii_xdigit_value(at[i]);
 	}
-	if (at < end)
-		return at;
-	*why = "a string without an end";
-	return NULL;
+	return unit;
+}
+
+/* How many bytes the escape at `at` has; 0: it is none that is let through, be it for JSON
+ * (which the parser answers with a leak), for half a surrogate pair, or for a NUL, where
+ * the parser would end the string and hand on what was not sent. */
+static guint escape_length(const char *at, const char *end)
+{
+	int unit = unicode_escape(at, end);
+
+	if (unit < 0)
+		return end - at >= 2 && strchr("\"\\/bfnrt", at[1]) ? 2 : 0;
+	if (unit >= 0xd800 && unit < 0xdc00) {
+		int low = unicode_escape(at + 6, end);
+
+		return low >= 0xdc00 && low < 0xe000 ? 12 : 0;
+	}
+	return unit == 0 || (unit >= 0xdc00 && unit < 0xe000) ? 0 : 6;
+}
+
+/* The closing quote of the string that opens at `at`; NULL where it is not proper. */
+static const char *skip_string(const char *at, const char *end)
+{
+	for (at++; at < end && *at != '"';) {
+		guint len = *at == '\\' ? escape_length(at, end) : (guchar)*at >= ' ';
+
+		if (!len)
+			return NULL;
+		at += len;
+	}
+	return at < end ? at : NULL;
 }
 
 /*
@@ -182,7 +204,7 @@ static const char *skip_string(const char *at, const char *end, const char **why
  */
 static const char *judge_line(const char *line, gsize len)
 {
-	const char *end = line + len, *why = NULL;
+	const char *end = line + len;
 	guint depth = 0;
 
 	if (!g_utf8_validate(line, (gssize)len, NULL)) /* refuses NUL bytes as well */
@@ -197,11 +219,11 @@ static const char *judge_line(const char *line, gsize len)
 		else if (*at == '}' || *at == ']')
 			depth--;
 		else if (*at == '"')
-			at = skip_string(at, end, &why);
+			at = skip_string(at, end);
 		else if (!strchr(" \t\r:,+-.0123456789eEtrufalsn", *at))
 			return "not JSON";
 		if (!at)
-			return why;
+			return "a string that is not proper";
 		if (depth > VMM_CONTROL_DEPTH_MAX)
 			return "nested too deeply";
 	}
@@ -260,8 +282,8 @@ static void run_row(vmm_client *client, const struct row *row, JsonObject *argum
 	commands->run(commands->data, row->command, path, answer);
 }
 
-/* Whether `id` can be sent back: the parser takes some that JSON has no words for, such as
- * 1e400 (infinite) and half a surrogate pair. */
+/* Whether `id` can be sent back: the parser takes numbers that JSON has no words for,
+ * such as 1e400 (infinite). */
 static gboolean can_send(JsonNode *id)
 {
 	g_autofree char *text = json_to_string(id, FALSE);

@@ -2,7 +2,9 @@
 /*
  * How long the guest stands still for a checkpoint: all vCPUs stopped, state captured and
  * saved, dirty pages collected and copied aside, vCPUs running again; beside a plain memcpy
- * of as many pages between the same buffers in the same run.
+ * of as many bytes, each measured right after the pause it is compared with. The guest
+ * writes its pages while it runs, so the memcpy's source is written in the same
+ * way before.
  *
  * bench_pause [ROUNDS]
  */
@@ -14,6 +16,8 @@
 #include "base/clock.h"
 #include "kvm/stage.h"
 #include "tests/micro/micro.h"
+
+#define PLAIN_PAGES 16384ull
 
 struct round {
 	vmm_machine *machine;
@@ -49,17 +53,35 @@ static double at(guint64 *sorted, guint n, double share)
 	return (double)sorted[MIN((guint)(share * n), n - 1)] / 1e6;
 }
 
-/* The same pages copied with nothing around it. */
-static guint64 plain_copy(struct round *round)
-{
-	guint64 start = base_clock_monotonic_ns();
+/* As many bytes in one piece, from and to memory that is present. */
+struct plain {
+	guint8 *from, *to;
+};
 
-	vmm_stage_take(round->stage, vmm_machine_memory(round->machine),
-		       (const guint32 *)(void *)round->pages->data, round->pages->len);
+static guint8 *present(gsize bytes)
+{
+	guint8 *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+
+	if (memory == MAP_FAILED)
+		g_error("get %zu bytes", bytes);
+	return memory;
+}
+
+static guint64 plain_copy(const struct plain *plain, guint pages)
+{
+	guint64 start;
+
+	/* Written before, as the guest's pages were. */
+	for (guint i = 0; i < pages; i++)
+		plain->from[(gsize)i * VMM_PAGE] ^= 1;
+	start = base_clock_monotonic_ns();
+	memcpy(plain->to, plain->from, (gsize)pages * VMM_PAGE);
 	return base_clock_monotonic_ns() - start;
 }
 
-static void measure(guint64 memory, enum vmm_dirty_method method, guint dirty, guint rounds)
+static void measure(guint64 memory, enum vmm_dirty_method method, guint dirty, guint rounds,
+		    const struct plain *plain)
 {
 	struct micro_options options = { .memory = memory, .dirty = method };
 	g_autoptr(micro) guest = micro_new(&options);
@@ -88,7 +110,7 @@ static void measure(guint64 memory, enum vmm_dirty_method method, guint dirty, g
 			continue;
 		pause[i - 2] = base_clock_monotonic_ns() - start;
 		inside += round.left - round.entered;
-		copy[i - 2] = plain_copy(&round);
+		copy[i - 2] = plain_copy(plain, MIN(pages->len, PLAIN_PAGES));
 		found += pages->len;
 	}
 	qsort(pause, rounds, sizeof(*pause), compare);
@@ -111,10 +133,12 @@ int main(int argc, char **argv)
 	static const enum vmm_dirty_method methods[] = { VMM_DIRTY_RING, VMM_DIRTY_BITMAP };
 	guint rounds = argc > 1 ? (guint)atoi(argv[1]) : 200;
 
+	struct plain plain = { present(PLAIN_PAGES * VMM_PAGE), present(PLAIN_PAGES * VMM_PAGE) };
+
 	micro_need_kvm();
 	for (guint m = 0; m < G_N_ELEMENTS(methods); m++)
 		for (guint s = 0; s < G_N_ELEMENTS(sizes); s++)
 			for (guint d = 0; d < G_N_ELEMENTS(dirty); d++)
-				measure(sizes[s], methods[m], dirty[d], rounds);
+				measure(sizes[s], methods[m], dirty[d], rounds, &plain);
 	return 0;
 }

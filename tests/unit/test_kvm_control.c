@@ -164,6 +164,11 @@ static void what_is_no_request_is_refused_and_the_client_kept(void **state)
 	is_refused(bench, "{\"command\":\"status", "bad-request");
 	is_refused(bench, "{\"command\":\"status\\", "bad-request");
 	is_refused(bench, "{]", "bad-request");
+	is_refused(bench, "{\"id\":\"\\e\",\"command\":\"status\"}", "bad-request");
+	is_refused(bench, "{\"id\":\"\\u12\",\"command\":\"status\"}", "bad-request");
+	is_refused(bench, "{\"id\":\"\\udc00\",\"command\":\"status\"}", "bad-request");
+	is_refused(bench, "{\"id\":\"\\ud800\\u0041\",\"command\":\"status\"}",
+		   "bad-request");
 	is_refused(bench, "\"status\"", "bad-request");
 	is_refused(bench, "17", "bad-request");
 	is_refused(bench, "{}", "bad-request");
@@ -191,6 +196,17 @@ static void what_is_no_request_is_refused_and_the_client_kept(void **state)
 	is_refused(bench, "{\"command\":\"format\"}", "unknown-command");
 	assert_true(input(bench, "{\"command\":\"status\"}\n"));
 	assert_string_equal(bench->fake.asked->str, "status ");
+}
+
+static void proper_escapes_pass(void **state)
+{
+	struct bench *bench = *state;
+
+	assert_true(input(bench,
+			  "{\"command\":\"save\",\"arguments\":{\"to\":\"/\\u0061\\ud83d\\ude00"
+			  "\\\"\\\\\\/\\n\\u00e9[{\xc3\xa9\"}}\n"));
+	assert_string_equal(bench->fake.asked->str,
+			    "save(/a\xf0\x9f\x98\x80\"\\/\n\xc3\xa9[{\xc3\xa9) ");
 }
 
 static void a_nul_byte_is_refused(void **state)
@@ -600,6 +616,7 @@ int main(void)
 		PROTOCOL(every_command_reaches_the_machine),
 		PROTOCOL(bytes_may_come_cut_anywhere),
 		PROTOCOL(what_is_no_request_is_refused_and_the_client_kept),
+		PROTOCOL(proper_escapes_pass),
 		PROTOCOL(a_nul_byte_is_refused),
 		PROTOCOL(deep_nesting_is_refused_before_it_is_parsed),
 		PROTOCOL(a_line_that_is_too_long_ends_the_client),
