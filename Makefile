@@ -9,13 +9,13 @@ DESTDIR ?=
 bindir = $(prefix)/bin
 mandir = $(prefix)/share/man
 
+comma := ,
 # `make SANITIZE=address,undefined check` builds into build-address,undefined.
 SANITIZE ?=
 ifneq ($(SANITIZE),)
 BUILD := build-$(subst $(comma),-,$(SANITIZE))
 SANITIZE_FLAGS = -fsanitize=$(SANITIZE) -fno-sanitize-recover=all
 endif
-comma := ,
 # In CI a warning is an error.
 ifeq ($(CI),true)
 WERROR ?= -Werror
