@@ -26,17 +26,19 @@
 #define BOOT_TSS 0x20
 
 struct vmm_boot {
-	GMappedFile *kernel, *initrd; /* initrd may be NULL */
+	/* Read, not mapped: a reset places them again, whatever became of the files. */
+	GBytes *kernel, *initrd; /* initrd may be NULL */
 	char *append;
 	struct setup_header header;
 	gsize setup_bytes; /* real-mode part, skipped */
 	guint64 load, initrd_at;
 };
 
-static GMappedFile *map(const char *what, const char *path, GError **error)
+static GBytes *read_file(const char *what, const char *path, GError **error)
 {
 	g_autoptr(GError) cause = NULL;
-	GMappedFile *file;
+	char *bytes;
+	gsize len;
 
 	if (!g_file_test(path, G_FILE_TEST_EXISTS)) {
 		vmm_error_set(error, VMM_ERROR_HOST, "%s %s: No such file or directory", what,
@@ -47,17 +49,16 @@ static GMappedFile *map(const char *what, const char *path, GError **error)
 		vmm_error_set(error, VMM_ERROR_HOST, "%s %s: not a regular file", what, path);
 		return NULL;
 	}
-	file = g_mapped_file_new(path, FALSE, &cause);
-	if (!file)
-		vmm_error_set(error, VMM_ERROR_HOST, "%s %s: %s", what, path, cause->message);
-	return file;
+	if (g_file_get_contents(path, &bytes, &len, &cause))
+		return g_bytes_new_take(bytes, len);
+	vmm_error_set(error, VMM_ERROR_HOST, "%s %s: %s", what, path, cause->message);
+	return NULL;
 }
 
 static gboolean read_header(vmm_boot *boot, const char *path, GError **error)
 {
-	const char *bytes = g_mapped_file_get_contents(boot->kernel);
-	gsize len = g_mapped_file_get_length(boot->kernel);
-	gsize end;
+	gsize len, end;
+	const char *bytes = g_bytes_get_data(boot->kernel, &len);
 
 	if (len < SETUP_HEADER + sizeof(boot->header) || len > KERNEL_MAX)
 		return vmm_error_set(error, VMM_ERROR_CONFIG,
@@ -83,7 +84,7 @@ static gboolean read_header(vmm_boot *boot, const char *path, GError **error)
 static gboolean plan(vmm_boot *boot, const char *path, guint64 memory_bytes, GError **error)
 {
 	const struct setup_header *h = &boot->header;
-	guint64 body = g_mapped_file_get_length(boot->kernel) - boot->setup_bytes;
+	guint64 body = g_bytes_get_size(boot->kernel) - boot->setup_bytes;
 	guint64 top = MIN(memory_bytes, VMM_HOLE_START);
 	guint64 end, initrd_len;
 
@@ -105,7 +106,7 @@ static gboolean plan(vmm_boot *boot, const char *path, guint64 memory_bytes, GEr
 				     " MiB of memory to start", path, (end >> 20) + 1);
 	if (!boot->initrd)
 		return TRUE;
-	initrd_len = g_mapped_file_get_length(boot->initrd);
+	initrd_len = g_bytes_get_size(boot->initrd);
 	top = MIN(top, (guint64)h->initrd_addr_max + 1);
 	if (initrd_len > top || ((top - initrd_len) & ~0xfffull) < end)
 		return vmm_error_set(error, VMM_ERROR_CONFIG,
@@ -122,11 +123,11 @@ vmm_boot *vmm_boot_new(const char *kernel, const char *initrd, const char *appen
 	g_autoptr(vmm_boot) boot = g_new0(vmm_boot, 1);
 
 	boot->append = g_strdup(append ?: "");
-	boot->kernel = map("kernel", kernel, error);
+	boot->kernel = read_file("kernel", kernel, error);
 	if (!boot->kernel || !read_header(boot, kernel, error))
 		return NULL;
 	if (initrd) {
-		boot->initrd = map("initrd", initrd, error);
+		boot->initrd = read_file("initrd", initrd, error);
 		if (!boot->initrd)
 			return NULL;
 	}
@@ -139,8 +140,8 @@ void vmm_boot_free(vmm_boot *boot)
 {
 	if (!boot)
 		return;
-	g_clear_pointer(&boot->kernel, g_mapped_file_unref);
-	g_clear_pointer(&boot->initrd, g_mapped_file_unref);
+	g_clear_pointer(&boot->kernel, g_bytes_unref);
+	g_clear_pointer(&boot->initrd, g_bytes_unref);
 	g_free(boot->append);
 	g_free(boot);
 }
@@ -172,7 +173,7 @@ static void put_params(const vmm_boot *boot, vmm_memory *memory, guint64 rsdp)
 	params->hdr.cmd_line_ptr = VMM_CMDLINE;
 	params->hdr.ramdisk_image = (guint32)boot->initrd_at;
 	params->hdr.ramdisk_size =
-		boot->initrd ? (guint32)g_mapped_file_get_length(boot->initrd) : 0;
+		boot->initrd ? (guint32)g_bytes_get_size(boot->initrd) : 0;
 	params->acpi_rsdp_addr = rsdp;
 	add_e820(params, 0, VMM_EBDA, E820_RAM);
 	add_e820(params, VMM_EBDA, VMM_HIGH_MEMORY, E820_RESERVED);
@@ -211,13 +212,13 @@ static void put_gdt(vmm_memory *memory)
 
 void vmm_boot_place(const vmm_boot *boot, vmm_memory *memory, guint cpus)
 {
-	const char *kernel = g_mapped_file_get_contents(boot->kernel);
+	const char *kernel = g_bytes_get_data(boot->kernel, NULL);
 
 	put(memory, boot->load, kernel + boot->setup_bytes,
-	    g_mapped_file_get_length(boot->kernel) - boot->setup_bytes);
-	if (boot->initrd)
-		put(memory, boot->initrd_at, g_mapped_file_get_contents(boot->initrd),
-		    g_mapped_file_get_length(boot->initrd));
+	    g_bytes_get_size(boot->kernel) - boot->setup_bytes);
+	if (boot->initrd && g_bytes_get_size(boot->initrd))
+		put(memory, boot->initrd_at, g_bytes_get_data(boot->initrd, NULL),
+		    g_bytes_get_size(boot->initrd));
 	put(memory, VMM_CMDLINE, boot->append, strlen(boot->append) + 1);
 	put_page_tables(memory);
 	put_gdt(memory);

@@ -106,11 +106,13 @@ static gboolean is_restless(const vmm_source *source)
 	return source->again || (source->always && source->events);
 }
 
-/* `events` as epoll reported them, or 0 for a restless source. */
+/* `events` as epoll reported them, or 0 for a restless source. Another handler may have
+ * changed since what this source wants. */
 static void run_source(vmm_loop *loop, vmm_source *source, guint32 events)
 {
 	lock_politely(loop);
-	if (!source->removed) {
+	events &= source->events ? source->events | EPOLLERR | EPOLLHUP : 0;
+	if (!source->removed && (events || is_restless(source))) {
 		if (source->again) {
 			source->again = FALSE;
 			if (!is_restless(source))

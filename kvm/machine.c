@@ -17,6 +17,7 @@
 
 struct posted {
 	enum vmm_event_type type;
+	gint life;
 	char *device, *detail;
 };
 
@@ -39,6 +40,7 @@ static void post(void *host, enum vmm_event_type type, const char *device,
 		if (machine->crew)
 			vmm_crew_idle(machine->crew);
 	posted->type = type;
+	posted->life = g_atomic_int_get(&machine->life);
 	posted->device = g_strdup(device);
 	posted->detail = g_strdup(detail);
 	g_async_queue_push(machine->events, posted);
@@ -93,6 +95,16 @@ static gboolean watch_write(void *host, guint64 gpa, int eventfd, gboolean on)
 static void on_escape(void *data)
 {
 	post(data, VMM_EVENT_ESCAPE, NULL, NULL);
+}
+
+gboolean vmm_machine_stands_still(vmm_machine *machine, const char *what, GError **error)
+{
+	enum vmm_run_state run_state = vmm_machine_run_state(machine);
+
+	if (machine->still || run_state == VMM_PREPARED || run_state == VMM_PAUSED)
+		return TRUE;
+	return vmm_error_set(error, VMM_ERROR_MODE, "%s: the machine %s", what,
+			     run_state == VMM_RUNNING ? "is running" : "has ended");
 }
 
 void vmm_machine_each_virtio(vmm_machine *machine, void (*fn)(vmm_virtio *, void *),
@@ -420,14 +432,15 @@ static void tell_loaded(vmm_virtio *virtio, void *data)
 
 static void go(vmm_machine *machine)
 {
+	vmm_loop_lock(machine->loop);
 	if (machine->loaded) {
-		machine->loaded = FALSE;
-		vmm_loop_lock(machine->loop);
 		vmm_machine_each_virtio(machine, tell_loaded, NULL);
 		vmm_crew_revive(machine->crew);
-		vmm_power_loaded(machine->power);
-		vmm_loop_unlock(machine->loop);
 	}
+	machine->loaded = FALSE;
+	/* Also what was asked for just before a pause, see act_on(). */
+	vmm_power_again(machine->power);
+	vmm_loop_unlock(machine->loop);
 	for (guint i = 0; i < machine->cpus; i++)
 		vmm_vcpu_tell_stopped(machine->vcpus[i]);
 	machine->captured = FALSE;
@@ -452,6 +465,7 @@ static void reset_virtio(vmm_virtio *virtio, void *data)
 /* As after power-on. At rest, devices still. */
 static gboolean reset(vmm_machine *machine, GError **error)
 {
+	g_atomic_int_inc(&machine->life);
 	vmm_loop_lock(machine->loop);
 	vmm_machine_each_virtio(machine, reset_virtio, NULL);
 	vmm_pci_reset(machine->pci);
@@ -498,22 +512,45 @@ static void end(vmm_machine *machine)
 		g_atomic_int_set(&machine->run_state, VMM_ENDED);
 }
 
-/* What an event means for the machine itself. */
-static void act_on(vmm_machine *machine, const struct posted *posted)
+static void reset_or_end(vmm_machine *machine)
 {
 	g_autoptr(GError) error = NULL;
 
+	if (machine->config.reboot_exits || !machine->boot)
+		end(machine);
+	else if (!reset_in_place(machine, &error))
+		post(machine, VMM_EVENT_FAILED, NULL, error->message);
+}
+
+/*
+ * What an event means for the machine itself; FALSE: it is not so, or not yet.
+ *
+ * Events arrive some time after they were posted. If the machine was reset since or another
+ * state loaded, whoever posted is no more. And a machine that was paused since stands
+ * still: what the guest asked for is part of its state, and go() says it again.
+ */
+static gboolean act_on(vmm_machine *machine, const struct posted *posted)
+{
+	enum vmm_run_state run_state;
+	gboolean so = FALSE;
+
+	if (posted->type != VMM_EVENT_POWEROFF && posted->type != VMM_EVENT_RESET &&
+	    posted->type != VMM_EVENT_FAILED)
+		return TRUE;
 	g_mutex_lock(&machine->control);
-	if (vmm_machine_run_state(machine) != VMM_ENDED) {
-		if (posted->type == VMM_EVENT_POWEROFF || posted->type == VMM_EVENT_FAILED)
+	run_state = vmm_machine_run_state(machine);
+	if (posted->life != g_atomic_int_get(&machine->life))
+		so = FALSE;
+	else if (posted->type == VMM_EVENT_FAILED || run_state == VMM_RUNNING)
+		so = TRUE;
+	if (so && run_state != VMM_ENDED) {
+		if (posted->type == VMM_EVENT_RESET)
+			reset_or_end(machine);
+		else
 			end(machine);
-		else if (posted->type == VMM_EVENT_RESET &&
-			 (machine->config.reboot_exits || !machine->boot))
-			end(machine);
-		else if (posted->type == VMM_EVENT_RESET && !reset_in_place(machine, &error))
-			g_critical("reset: %s", error->message);
 	}
 	g_mutex_unlock(&machine->control);
+	return so;
 }
 
 static gboolean deliver_events(void *data)
@@ -525,8 +562,7 @@ static gboolean deliver_events(void *data)
 	while ((posted = g_async_queue_try_pop(machine->events))) {
 		struct vmm_event event = { posted->type, posted->device, posted->detail };
 
-		act_on(machine, posted);
-		if (machine->event_fn)
+		if (act_on(machine, posted) && machine->event_fn)
 			machine->event_fn(machine->event_data, &event);
 		posted_free(posted);
 	}
@@ -626,8 +662,8 @@ gboolean vmm_machine_collect(vmm_machine *machine, GArray *pages, GError **error
 {
 	gboolean ok;
 
-	if (!machine->still && vmm_machine_run_state(machine) == VMM_RUNNING)
-		return vmm_error_set(error, VMM_ERROR_MODE, "collect: the machine is running");
+	if (!vmm_machine_stands_still(machine, "collect", error))
+		return FALSE;
 	if (!vmm_dirty_started(machine->dirty))
 		return vmm_error_set(error, VMM_ERROR_MODE, "collect: nothing is tracked");
 	g_array_set_size(pages, 0);

@@ -51,11 +51,14 @@ struct vmm_machine {
 	gboolean loaded; /* devices are to be told before the machine runs */
 	gboolean still; /* vmm_machine_quiesce() is in its function */
 	struct vmm_clock clock;
+	gint life; /* atomic: grows with each reset and load, see act_on() */
 };
 
 /* Calls `fn` for each virtio device. */
 void vmm_machine_each_virtio(vmm_machine *machine, void (*fn)(vmm_virtio *, void *),
 			     void *data);
+/* Whether the state can be read: at rest and not ended; VMM_ERROR_MODE if not. */
+gboolean vmm_machine_stands_still(vmm_machine *machine, const char *what, GError **error);
 /* Reads vCPUs and clocks into the machine's copies if that was not done since it last ran.
  * At rest. */
 gboolean vmm_machine_capture(vmm_machine *machine, GError **error);

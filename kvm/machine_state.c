@@ -174,9 +174,8 @@ gboolean vmm_machine_save(vmm_machine *machine, vmm_state *state, GError **error
 {
 	struct saved_machine saved;
 
-	if (!machine->still && vmm_machine_run_state(machine) == VMM_RUNNING)
-		return vmm_error_set(error, VMM_ERROR_MODE, "save: the machine is running");
-	if (!vmm_machine_capture(machine, error))
+	if (!vmm_machine_stands_still(machine, "save", error) ||
+	    !vmm_machine_capture(machine, error))
 		return FALSE;
 	vmm_state_reset(state);
 	vmm_loop_lock(machine->loop);
@@ -242,22 +241,45 @@ static gboolean check_all(vmm_machine *machine, const vmm_state *state,
 }
 
 /* The vCPUs' APICs before the IOAPIC, which delivers to them what was pending; time before
- * the timers' deadlines; devices last. */
-static gboolean apply_all(vmm_machine *machine, const vmm_state *state,
-			  const struct vmm_clock *clock, GError **error)
+ * the timers' deadlines. */
+static gboolean apply_kvm(vmm_machine *machine, const vmm_state *state,
+			  const struct vmm_clock *clock, enum vmm_clock_policy policy,
+			  GError **error)
 {
 	for (guint i = 0; i < machine->cpus; i++)
 		if (!vmm_vcpu_load(machine->vcpus[i], state, VMM_LOAD_APPLY, error) ||
 		    !vmm_vcpu_restore(machine->vcpus[i], error))
 			return FALSE;
 	if (!vmm_machine_load_chips(machine, state, VMM_LOAD_APPLY, error) ||
-	    !vmm_clock_restore(clock, machine->config.clock, &machine->hv, machine->vcpus,
-			       machine->cpus, error))
+	    !vmm_clock_restore(clock, policy, &machine->hv, machine->vcpus, machine->cpus,
+			       error))
 		return FALSE;
 	for (guint i = 0; i < machine->cpus; i++)
 		if (!vmm_vcpu_restore_deadline(machine->vcpus[i], error))
 			return FALSE;
-	return load_devices(machine, state, VMM_LOAD_APPLY, error);
+	return TRUE;
+}
+
+/* KVM itself judges some values, and only when it is given them: what it had before is
+ * given back then. */
+static gboolean apply_or_undo(vmm_machine *machine, const vmm_state *state,
+			      const struct vmm_clock *clock, GError **error)
+{
+	g_autoptr(vmm_state) before = vmm_state_new();
+	g_autoptr(GError) refused = NULL, lost = NULL;
+
+	if (!vmm_machine_capture(machine, error))
+		return FALSE;
+	for (guint i = 0; i < machine->cpus; i++)
+		vmm_vcpu_save(machine->vcpus[i], before);
+	vmm_machine_save_chips(machine, before);
+	if (apply_kvm(machine, state, clock, machine->config.clock, &refused))
+		return TRUE;
+	if (apply_kvm(machine, before, &machine->clock, VMM_CLOCK_ADVANCE, &lost))
+		return vmm_error_set(error, VMM_ERROR_STATE, "%s", refused->message);
+	g_atomic_int_set(&machine->run_state, VMM_ENDED);
+	return vmm_error_set(error, VMM_ERROR_HOST, "%s; then, going back: %s",
+			     refused->message, lost->message);
 }
 
 gboolean vmm_machine_check(vmm_machine *machine, const vmm_state *state, GError **error)
@@ -282,11 +304,13 @@ gboolean vmm_machine_load(vmm_machine *machine, const vmm_state *state, GError *
 				     run_state == VMM_RUNNING ? "is running" : "has ended");
 	vmm_loop_lock(machine->loop);
 	ok = check_all(machine, state, &clock, error) &&
-	     apply_all(machine, state, &clock, error);
+	     apply_or_undo(machine, state, &clock, error) &&
+	     load_devices(machine, state, VMM_LOAD_APPLY, error);
 	vmm_loop_unlock(machine->loop);
 	if (ok) {
 		machine->captured = FALSE;
 		machine->loaded = TRUE;
+		g_atomic_int_inc(&machine->life);
 	}
 	return ok;
 }

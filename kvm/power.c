@@ -129,10 +129,10 @@ void vmm_power_fault(vmm_power *power)
 	request(power, REQUEST_RESET, "triple fault");
 }
 
-void vmm_power_loaded(vmm_power *power)
+void vmm_power_again(vmm_power *power)
 {
 	if (power->request != REQUEST_NONE)
-		request(power, power->request, "asked for before the state was saved");
+		request(power, power->request, "asked for before the machine was stopped");
 }
 
 void vmm_power_press(vmm_power *power)

@@ -17,8 +17,8 @@ void vmm_power_press(vmm_power *power);
 /* The guest faulted beyond repair: counts as a reset asked for. */
 void vmm_power_fault(vmm_power *power);
 /* What the guest asked for is part of its state until it is done: says it again after a
- * load. Holding the device lock. */
-void vmm_power_loaded(vmm_power *power);
+ * pause or load. Holding the device lock. */
+void vmm_power_again(vmm_power *power);
 /* A byte was written to the reset register, which lies among the PCI bus's ports. */
 void vmm_power_reset_register(void *power, guint8 value);
 
