@@ -71,8 +71,12 @@ static void send_number(int fd, guint32 number)
 static void receive_echo(int fd, guint32 number)
 {
 	guint32 echo = 0;
-	gssize got = recv(fd, &echo, sizeof(echo), MSG_WAITALL);
+	gssize got;
 
+	/* A ring that the kernel takes down interrupts the thread that made it. */
+	do
+		got = recv(fd, &echo, sizeof(echo), MSG_WAITALL);
+	while (got < 0 && errno == EINTR);
 	if (got != (gssize)sizeof(echo))
 		g_error("echo %u: %s", number, got < 0 ? g_strerror(errno) : "closed");
 	assert_int_equal(echo, number);

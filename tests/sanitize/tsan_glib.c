@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Tells ThreadSanitizer what GLib's locks and queues mean. GLib is not built with it and
+ * makes its locks of futexes, so each use would look like a race. Linked only into programs
+ * built with SANITIZE=thread.
+ */
+#include <dlfcn.h>
+#include <glib.h>
+
+void __tsan_acquire(void *address);
+void __tsan_release(void *address);
+
+/* The function of that name in GLib itself. */
+#define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+
+#undef g_mutex_lock
+#undef g_mutex_unlock
+
+void g_mutex_lock(GMutex *mutex)
+{
+	static __typeof__(&g_mutex_lock) real;
+
+	if (!real)
+		real = REAL(g_mutex_lock);
+	real(mutex);
+	__tsan_acquire(mutex);
+}
+
+void g_mutex_unlock(GMutex *mutex)
+{
+	static __typeof__(&g_mutex_unlock) real;
+
+	if (!real)
+		real = REAL(g_mutex_unlock);
+	__tsan_release(mutex);
+	real(mutex);
+}
+
+void g_cond_wait(GCond *cond, GMutex *mutex)
+{
+	static __typeof__(&g_cond_wait) real;
+
+	if (!real)
+		real = REAL(g_cond_wait);
+	__tsan_release(mutex);
+	real(cond, mutex);
+	__tsan_acquire(mutex);
+}
+
+gboolean g_cond_wait_until(GCond *cond, GMutex *mutex, gint64 end_time)
+{
+	static __typeof__(&g_cond_wait_until) real;
+	gboolean signalled;
+
+	if (!real)
+		real = REAL(g_cond_wait_until);
+	__tsan_release(mutex);
+	signalled = real(cond, mutex, end_time);
+	__tsan_acquire(mutex);
+	return signalled;
+}
+
+void g_async_queue_push(GAsyncQueue *queue, gpointer data)
+{
+	static __typeof__(&g_async_queue_push) real;
+
+	if (!real)
+		real = REAL(g_async_queue_push);
+	__tsan_release(queue);
+	real(queue, data);
+}
+
+gpointer g_async_queue_try_pop(GAsyncQueue *queue)
+{
+	static __typeof__(&g_async_queue_try_pop) real;
+	gpointer data;
+
+	if (!real)
+		real = REAL(g_async_queue_try_pop);
+	data = real(queue);
+	__tsan_acquire(queue);
+	return data;
+}
