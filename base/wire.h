@@ -54,12 +54,13 @@ static inline guint64 wire_get64(wire_u64 v)
 #define WIRE_STATE_VERSION 1
 #define WIRE_STATE_MAX (16u << 20) /* bytes of a whole state, header included */
 #define WIRE_SECTION_MAX (1u << 20) /* bytes of one section's payload */
+#define WIRE_SECTIONS_MAX 1024u
 #define WIRE_SECTION_NAME 16 /* bytes, padded with NUL; may fill the field */
 
 struct wire_state_header {
 	wire_u32 magic;
 	wire_u16 version;
-	wire_u16 sections; /* how many follow */
+	wire_u16 sections; /* how many follow, at most WIRE_SECTIONS_MAX */
 	wire_u64 length; /* bytes after this header, at most WIRE_STATE_MAX */
 	wire_u64 checksum; /* XXH3-64 of those bytes */
 };

@@ -468,7 +468,7 @@ static enum take take_offered(vmm_block *block)
 	}
 	take = take_chain(block, &block->chain);
 	if (take == FULL)
-		vmm_queue_unpop(queue);
+		vmm_queue_unpop(queue, 1);
 	return take;
 }
 

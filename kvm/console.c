@@ -68,7 +68,7 @@ static gsize room(void *data)
 
 	if (!next_buffer(console, &chain))
 		return 0;
-	vmm_queue_unpop(vmm_virtio_queue(console->virtio, RECEIVE));
+	vmm_queue_unpop(vmm_virtio_queue(console->virtio, RECEIVE), 1);
 	return MIN(chain.in_len, INPUT_MAX);
 }
 

@@ -210,7 +210,7 @@ static void run_tx(vmm_net *net)
 			break;
 		}
 		if (!send_chain(net, &net->chain)) {
-			vmm_queue_unpop(queue);
+			vmm_queue_unpop(queue, 1);
 			net->tx_full = TRUE;
 			more = FALSE;
 			break;
@@ -247,22 +247,6 @@ static enum vmm_pop pop_buffer(struct vmm_queue *queue, struct vmm_chain *chain)
 	return pop;
 }
 
-/* Puts an element into the used ring that the driver does not see before the next push:
- * the buffers of one frame must appear together (5.1.6.4), since a driver that polls
- * takes the missing ones for an error. */
-static void stage_used(struct vmm_queue *queue, const struct filled *filled)
-{
-	struct {
-		wire_u32 id, len;
-	} element = { wire_put32(filled->head), wire_put32(filled->written) };
-	guint slot = queue->next_used & (queue->size - 1);
-	/* 2.7.8: flags and index, 16 bits each, then the elements. */
-	guint64 gpa = queue->used + 4 + sizeof(element) * slot;
-
-	if (vmm_memory_write(queue->memory, gpa, &element, sizeof(element)))
-		queue->next_used++;
-}
-
 enum delivery {
 	DELIVERED,
 	DROPPED,
@@ -276,12 +260,6 @@ static void mark_in(vmm_net *net, const struct vmm_chain *chain, gsize len)
 {
 	vmm_iov_mark(net->platform->memory, VMM_CHAIN_IN(chain), chain->n_in,
 		     MIN(len, chain->in_len));
-}
-
-static void give_back(struct vmm_queue *queue, guint chains)
-{
-	while (chains--)
-		vmm_queue_unpop(queue);
 }
 
 /* A frame whose first `placed` bytes (header included) are in net->chain, the chain
@@ -303,12 +281,12 @@ static enum delivery spread(vmm_net *net, struct virtio_net_hdr_v1 *header,
 
 		if (n == queue->size) {
 			/* A full ring of them is too little: it never fits. */
-			give_back(queue, n);
+			vmm_queue_unpop(queue, n);
 			return DROPPED;
 		}
 		pop = pop_buffer(queue, &net->more);
 		if (pop == VMM_POP_EMPTY) {
-			give_back(queue, n);
+			vmm_queue_unpop(queue, n);
 			return NO_BUFFER;
 		}
 		if (pop == VMM_POP_BROKEN)
@@ -327,7 +305,8 @@ static enum delivery spread(vmm_net *net, struct virtio_net_hdr_v1 *header,
 	header->num_buffers = GUINT16_TO_LE((guint16)n);
 	vmm_iov_write(VMM_CHAIN_IN(&net->chain), net->chain.n_in, 0, header, HEADER);
 	for (guint i = 0; i < n - 1; i++)
-		stage_used(queue, &net->filled[i]);
+		vmm_queue_stage_head(queue, net->filled[i].head,
+				     net->filled[i].written);
 	vmm_queue_push_head(queue, net->filled[n - 1].head, net->filled[n - 1].written);
 	return DELIVERED;
 }
@@ -413,14 +392,14 @@ static enum delivery receive_frame(vmm_net *net)
 		net->pieces[n++] = (struct iovec){ net->spill, PAYLOAD_MAX - room };
 	got = net->port->receive(net->port->data, net->pieces, n);
 	if (got == 0) {
-		vmm_queue_unpop(queue);
+		vmm_queue_unpop(queue, 1);
 		return NO_FRAME;
 	}
 	payload = got > (gssize)HEADER ? (gsize)got - HEADER : 0;
 	if (got < 0 || !judge_received(net, &header, payload)) {
 		/* The port may have filled the buffer before it knew. */
 		mark_in(net, chain, HEADER + room);
-		vmm_queue_unpop(queue);
+		vmm_queue_unpop(queue, 1);
 		net->counters.rx_dropped++;
 		return DROPPED;
 	}

@@ -64,7 +64,7 @@ static gboolean serve_one(vmm_rng *rng, struct vmm_queue *queue)
 	}
 	filled = fill(rng, &chain);
 	if (!filled) {
-		vmm_queue_unpop(queue);
+		vmm_queue_unpop(queue, 1);
 		return FALSE;
 	}
 	vmm_queue_push(queue, &chain, filled);

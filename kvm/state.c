@@ -79,7 +79,8 @@ void vmm_state_put(vmm_state *state, const char *name, guint instance, guint ver
 	gsize need = state->length + sizeof(header) + padded(len);
 
 	g_assert(strlen(name) <= WIRE_SECTION_NAME && len <= WIRE_SECTION_MAX);
-	g_assert(need <= WIRE_STATE_MAX && !find(state, name, instance));
+	g_assert(need <= WIRE_STATE_MAX && state->sections->len < WIRE_SECTIONS_MAX);
+	g_assert(!find(state, name, instance));
 	if (need > state->allocated) {
 		state->allocated = MAX(need, state->allocated * 2);
 		state->bytes = g_realloc(state->bytes, state->allocated);
@@ -223,6 +224,10 @@ static gboolean check_header(const struct wire_state_header *header, const guint
 		return vmm_error_set(error, VMM_ERROR_STATE,
 				     "saved state has %zu bytes where it says %" G_GUINT64_FORMAT,
 				     len, wire_get64(header->length));
+	if (wire_get16(header->sections) > WIRE_SECTIONS_MAX)
+		return vmm_error_set(error, VMM_ERROR_STATE,
+				     "saved state has %u sections, more than %u",
+				     wire_get16(header->sections), WIRE_SECTIONS_MAX);
 	if (wire_get64(header->checksum) != XXH3_64bits(body, len))
 		return vmm_error_set(error, VMM_ERROR_STATE,
 				     "saved state is corrupted: its checksum does not match");

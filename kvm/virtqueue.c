@@ -284,9 +284,9 @@ enum vmm_pop vmm_queue_pop(struct vmm_queue *queue, struct vmm_chain *chain)
 	return VMM_POP_CHAIN;
 }
 
-void vmm_queue_unpop(struct vmm_queue *queue)
+void vmm_queue_unpop(struct vmm_queue *queue, guint count)
 {
-	queue->next_avail--;
+	queue->next_avail = (guint16)(queue->next_avail - count);
 }
 
 enum vmm_pop vmm_queue_chain_at(struct vmm_queue *queue, guint16 head,
@@ -323,7 +323,7 @@ void vmm_queue_push(struct vmm_queue *queue, const struct vmm_chain *chain,
 	vmm_queue_push_head(queue, chain->head, written);
 }
 
-void vmm_queue_push_head(struct vmm_queue *queue, guint16 head, guint32 written)
+void vmm_queue_stage_head(struct vmm_queue *queue, guint16 head, guint32 written)
 {
 	struct used_ring *used = queue->used_host;
 	guint slot = queue->next_used & (queue->size - 1);
@@ -333,18 +333,26 @@ void vmm_queue_push_head(struct vmm_queue *queue, guint16 head, guint32 written)
 	used->ring[slot].id = GUINT32_TO_LE(head);
 	used->ring[slot].len = GUINT32_TO_LE(written);
 	queue->next_used++;
-	store16(&used->idx, queue->next_used);
 	vmm_memory_mark(queue->memory,
 			queue->used + G_STRUCT_OFFSET(struct used_ring, ring) +
 				sizeof(struct used_elem) * slot,
 			sizeof(struct used_elem));
+	/* All 65,536 values since the last interrupt: the difference tells nothing now. */
+	if (queue->next_used == queue->signalled)
+		queue->signalled_valid = FALSE;
+}
+
+void vmm_queue_push_head(struct vmm_queue *queue, guint16 head, guint32 written)
+{
+	struct used_ring *used = queue->used_host;
+
+	if (!usable(queue))
+		return;
+	vmm_queue_stage_head(queue, head, written);
+	store16(&used->idx, queue->next_used);
 	vmm_memory_mark(queue->memory,
 			queue->used + G_STRUCT_OFFSET(struct used_ring, idx),
 			sizeof(used->idx));
-	/* All 65,536 values since the last interrupt: the difference tells nothing now.
-	 */
-	if (queue->next_used == queue->signalled)
-		queue->signalled_valid = FALSE;
 }
 
 gboolean vmm_queue_should_signal(struct vmm_queue *queue)

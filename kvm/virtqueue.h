@@ -62,9 +62,9 @@ gboolean vmm_queue_enable(struct vmm_queue *queue);
 /* Takes the next available chain. EMPTY also where the queue is not ready; unless kicks
  * are not wanted, the driver's next chain then brings one. */
 enum vmm_pop vmm_queue_pop(struct vmm_queue *queue, struct vmm_chain *chain);
-/* Gives the chain popped last back to the available ring, untouched (no buffer for it
- * now). Only directly after vmm_queue_pop(). */
-void vmm_queue_unpop(struct vmm_queue *queue);
+/* Gives the `count` chains popped last back to the available ring, untouched (no use for
+ * them now). Before any of them is pushed. */
+void vmm_queue_unpop(struct vmm_queue *queue, guint count);
 /* Reads the chain at `head` again: for a request that was in flight when the state was
  * saved. VMM_POP_CHAIN or VMM_POP_BROKEN. */
 enum vmm_pop vmm_queue_chain_at(struct vmm_queue *queue, guint16 head,
@@ -77,6 +77,9 @@ void vmm_queue_push(struct vmm_queue *queue, const struct vmm_chain *chain,
 		    guint32 written);
 /* The same where the chain is no longer at hand: the caller marked what it wrote. */
 void vmm_queue_push_head(struct vmm_queue *queue, guint16 head, guint32 written);
+/* Puts a head into the used ring that the driver does not see before the next push: for
+ * chains that must appear together (VIRTIO 1.2, 5.1.6.4). */
+void vmm_queue_stage_head(struct vmm_queue *queue, guint16 head, guint32 written);
 /* Whether the driver wants an interrupt for what was pushed since this was last asked.
  */
 gboolean vmm_queue_should_signal(struct vmm_queue *queue);

@@ -63,7 +63,7 @@ static void step(struct vmm_queue *queue, struct fuzz_input *input)
 			break;
 		check_chain(queue->memory, &chain);
 		if (op & 8)
-			vmm_queue_unpop(queue);
+			vmm_queue_unpop(queue, 1);
 		else
 			vmm_queue_push(queue, &chain, (guint32)MIN(chain.in_len, op));
 		break;

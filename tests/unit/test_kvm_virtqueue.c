@@ -319,7 +319,7 @@ static void a_chain_given_back_is_taken_again(void **state)
 	guint16 head = add_one(rig, 64, TRUE);
 
 	assert_int_equal(vmm_queue_pop(&rig->queue, &chain), VMM_POP_CHAIN);
-	vmm_queue_unpop(&rig->queue);
+	vmm_queue_unpop(&rig->queue, 1);
 	assert_true(vmm_queue_has_work(&rig->queue));
 	assert_int_equal(vmm_queue_pop(&rig->queue, &chain), VMM_POP_CHAIN);
 	assert_int_equal(chain.head, head);
