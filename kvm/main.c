@@ -25,8 +25,8 @@ static gboolean quit_on_signal(gpointer session)
 	return G_SOURCE_CONTINUE;
 }
 
-/* The signals that say "end now": as pulling the plug, for an orderly end is the command
- * "powerdown". */
+/* The signals that say "end now": as pulling the plug, for an orderly end is the
+ * command "powerdown". */
 static void watch_signals(vmm_session *session)
 {
 	g_unix_signal_add(SIGINT, quit_on_signal, session);
@@ -45,7 +45,8 @@ static void guard_terminal(void)
 {
 	static const int fatal[] = { SIGQUIT, SIGILL, SIGTRAP, SIGABRT,
 				     SIGBUS,  SIGFPE, SIGSEGV, SIGSYS };
-	struct sigaction action = { .sa_handler = die_on_signal, .sa_flags = SA_RESETHAND };
+	struct sigaction action = { .sa_handler = die_on_signal,
+				    .sa_flags = SA_RESETHAND };
 
 	sigemptyset(&action.sa_mask);
 	for (gsize i = 0; i < G_N_ELEMENTS(fatal); i++)
@@ -57,7 +58,7 @@ static int run(const struct vmm_options *options)
 {
 	g_autoptr(GError) error = NULL;
 	g_autoptr(vmm_session) session = NULL;
-	enum vmm_exit status;
+	enum vmm_exit_status status;
 
 	guard_terminal();
 	session = vmm_session_new(options, &error);

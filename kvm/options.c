@@ -2,10 +2,10 @@
 /*
  * The command line of colo-vm.
  *
- * `rows` is the table of options. GLib splits the command line; every value goes through
- * its row's function; what only shows when all of them are known is judged at the end, by
- * the functions in `contradictions`. Nothing is opened: whether a file or a tap can be used
- * is found by who uses it.
+ * `rows` is the table of options. GLib splits the command line; every value goes
+ * through its row's function; what only shows when all of them are known is judged at
+ * the end, by the functions in `contradictions`. Nothing is opened: whether a file or a
+ * tap can be used is found by who uses it.
  */
 #include "kvm/options.h"
 
@@ -94,7 +94,8 @@ static gboolean take_any_text(const struct row *row, struct vmm_options *options
 static gboolean take_text(const struct row *row, struct vmm_options *options,
 			  const char *value, GError **error)
 {
-	return *value ? take_any_text(row, options, value, error) : bad(error, "is empty");
+	return *value ? take_any_text(row, options, value, error)
+		      : bad(error, "is empty");
 }
 
 /* Position of `value` in words parted by '|', or -1. */
@@ -170,7 +171,8 @@ static gboolean take_cpus(const struct row *row, struct vmm_options *options,
 	guint64 cpus;
 
 	if (!g_ascii_string_to_unsigned(value, 10, 1, VMM_CPUS_MAX, &cpus, NULL))
-		return bad(error, "%s: must be a number from 1 to %d", value, VMM_CPUS_MAX);
+		return bad(error, "%s: must be a number from 1 to %d", value,
+			   VMM_CPUS_MAX);
 	options->machine.cpus = (guint)cpus;
 	return TRUE;
 }
@@ -206,19 +208,21 @@ static char *known_keys(const struct key *keys)
 	GString *names = g_string_new(NULL);
 
 	for (; keys->name; keys++)
-		g_string_append_printf(names, "%s%s", names->len ? ", " : "", keys->name);
+		g_string_append_printf(names, "%s%s", names->len ? ", " : "",
+				       keys->name);
 	return g_string_free(names, FALSE);
 }
 
-static gboolean take_key(const struct key *keys, guint *seen, const char *part, void *item,
-			 GError **error)
+static gboolean take_key(const struct key *keys, guint *seen, const char *part,
+			 void *item, GError **error)
 {
 	g_autofree char *known = known_keys(keys);
 	const char *value = strchr(part, '=');
 	g_autofree char *name = NULL;
 
 	if (!value)
-		return bad(error, "\"%s\" is not key=value (known keys: %s)", part, known);
+		return bad(error, "\"%s\" is not key=value (known keys: %s)", part,
+			   known);
 	name = g_strndup(part, (gsize)(value - part));
 	for (guint i = 0; keys[i].name; i++) {
 		if (strcmp(keys[i].name, name))
@@ -341,7 +345,7 @@ static gboolean take_net_mac(void *item, const char *value, GError **error)
 	return TRUE;
 }
 
-/* The same tap gets the same address at every start, so that a guest keeps its lease. */
+/* The same tap gets the same address at every start: a guest keeps its lease. */
 static void derive_mac(struct vmm_net_config *net)
 {
 	guint64 hash = XXH3_64bits(net->tap, strlen(net->tap));
@@ -378,7 +382,8 @@ static gboolean take_net(const struct row *row, struct vmm_options *options,
 #define REPEATS .repeats = TRUE
 
 static const struct row rows[] = {
-	{ "kernel", take_text, AT(machine.kernel), "FILE", "Linux kernel (bzImage) to boot" },
+	{ "kernel", take_text, AT(machine.kernel), "FILE",
+	  "Linux kernel (bzImage) to boot" },
 	{ "initrd", take_text, AT(machine.initrd), "FILE", "its initial RAM disk" },
 	{ "append", take_any_text, AT(machine.append), "TEXT", "its command line" },
 	{ "memory", take_memory, 0, "SIZE", "guest memory (512M)" },
@@ -391,7 +396,8 @@ static const struct row rows[] = {
 	  "a network card on a tap interface; repeatable", REPEATS },
 	{ "console", take_text, AT(machine.console), "WHERE",
 	  "serial port: stdio, pty, unix:PATH, file:PATH, fd:N or none (stdio)" },
-	{ "hvc", take_text, AT(machine.hvc), "WHERE", "virtio console: as --console (absent)" },
+	{ "hvc", take_text, AT(machine.hvc), "WHERE",
+	  "virtio console: as --console (absent)" },
 	{ "no-rng", take_false, AT(machine.rng), NULL, "no entropy device" },
 	{ "no-reboot", take_true, AT(machine.reboot_exits), NULL,
 	  "end when the guest asks for a reset" },
@@ -399,11 +405,14 @@ static const struct row rows[] = {
 	  "how changed pages are found (auto)" },
 	{ "clock", take_enum, AT(machine.clock), "advance|still",
 	  "guest clocks after a load (advance)" },
-	{ "control", take_text, AT(control), "PATH", "Unix socket for commands and events" },
-	{ "load", take_text, AT(load), "FROM", "start with a saved machine: a file or unix:PATH" },
+	{ "control", take_text, AT(control), "PATH",
+	  "Unix socket for commands and events" },
+	{ "load", take_text, AT(load), "FROM",
+	  "start with a saved machine: a file or unix:PATH" },
 	{ "paused", take_true, AT(paused), NULL, "wait for the command \"resume\"" },
 	{ "check", take_true, AT(check), NULL, "judge the options and exit" },
-	{ "verbose", take_more, AT(verbosity), NULL, "log more; twice: everything", REPEATS },
+	{ "verbose", take_more, AT(verbosity), NULL, "log more; twice: everything",
+	  REPEATS },
 	{ "version", take_true, AT(version), NULL, "print the version and exit" },
 };
 
@@ -420,23 +429,20 @@ static gboolean check_source(const struct vmm_options *options, GError **error)
 {
 	const struct vmm_config *machine = &options->machine;
 
-	if (options->load && (machine->kernel || machine->initrd || machine->append))
-		return bad(error, "--load brings the guest with it: --%s cannot be given too",
-			   machine->kernel ? "kernel" :
-			   machine->initrd ? "initrd" :
-					     "append");
 	if (!machine->kernel && (machine->initrd || machine->append))
 		return bad(error, "--%s needs --kernel",
 			   machine->initrd ? "initrd" : "append");
-	/* Without both, a machine that cannot start by itself can still be sent a state. */
+	/* Without both, a machine that cannot start by itself can still be sent a
+	 * state. */
 	if (!machine->kernel && !options->load && !options->paused)
 		return bad(error, "nothing to run: give --kernel or --load");
 	if (options->paused && !options->control)
-		return bad(error, "--paused needs --control: nobody could resume the guest");
+		return bad(error,
+			   "--paused needs --control: nobody could resume the guest");
 	return TRUE;
 }
 
-/* Whether two ends of consoles or sockets are the same thing; every "pty" is a new one. */
+/* Whether two ends of consoles or sockets are the same; every "pty" is a new one. */
 static gboolean same_end(const char *a, const char *b)
 {
 	return a && b && !strcmp(a, b) && strcmp(a, "none") && strcmp(a, "pty");
@@ -488,9 +494,12 @@ static gboolean check_disks(const struct vmm_options *options, GError **error)
 			struct vmm_disk_config *b =
 				&g_array_index(disks, struct vmm_disk_config, j);
 
-			if (!(a->readonly && b->readonly) && same_file(a->path, b->path))
-				return bad(error, "--disk %s is given twice and not "
-					   "read-only both times", a->path);
+			if (!(a->readonly && b->readonly) &&
+			    same_file(a->path, b->path))
+				return bad(error,
+					   "--disk %s is given twice and not "
+					   "read-only both times",
+					   a->path);
 		}
 	}
 	return TRUE;
@@ -501,17 +510,21 @@ static gboolean check_nets(const struct vmm_options *options, GError **error)
 	const GArray *nets = options->machine.nets;
 
 	for (guint i = 0; i < nets->len; i++) {
-		struct vmm_net_config *a = &g_array_index(nets, struct vmm_net_config, i);
+		struct vmm_net_config *a =
+			&g_array_index(nets, struct vmm_net_config, i);
 
 		for (guint j = 0; j < i; j++) {
 			struct vmm_net_config *b =
 				&g_array_index(nets, struct vmm_net_config, j);
 
 			if (!strcmp(a->tap, b->tap))
-				return bad(error, "--net tap=%s is given twice", a->tap);
+				return bad(error, "--net tap=%s is given twice",
+					   a->tap);
 			if (!memcmp(a->mac, b->mac, sizeof(a->mac)))
-				return bad(error, "--net tap=%s and tap=%s have the same "
-					   "MAC address", b->tap, a->tap);
+				return bad(error,
+					   "--net tap=%s and tap=%s have the same "
+					   "MAC address",
+					   b->tap, a->tap);
 		}
 	}
 	return TRUE;
@@ -552,7 +565,8 @@ static void add_rows(GOptionGroup *group)
 		GOptionEntry entry[] = {
 			{ rows[i].name, 0,
 			  rows[i].value ? G_OPTION_FLAG_FILENAME : G_OPTION_FLAG_NO_ARG,
-			  G_OPTION_ARG_CALLBACK, take_option, rows[i].help, rows[i].value },
+			  G_OPTION_ARG_CALLBACK, take_option, rows[i].help,
+			  rows[i].value },
 			{ NULL },
 		};
 
@@ -585,7 +599,8 @@ static gboolean parse(struct vmm_options *options, char *const *argv, GError **e
 	return TRUE;
 }
 
-gboolean vmm_options_parse(struct vmm_options *options, char *const *argv, GError **error)
+gboolean vmm_options_parse(struct vmm_options *options, char *const *argv,
+			   GError **error)
 {
 	memset(options, 0, sizeof(*options));
 	vmm_config_init(&options->machine);

@@ -3,9 +3,9 @@
  * One run of colo-vm.
  *
  * A save or a load is a job: a worker thread owns the machine from begin_job() to
- * job_done(), which the main context runs. Meanwhile commands that would call the machine
- * are answered "busy", `status` shows what was true when the job began, and quitting
- * cancels the job first and waits for it.
+ * job_done(), which the main context runs. Meanwhile commands that would call the
+ * machine are answered "busy", `status` shows what was true when the job began, and
+ * quitting cancels the job first and waits for it.
  */
 #include "kvm/session.h"
 
@@ -14,7 +14,7 @@
 
 #include "base/clock.h"
 #include "kvm/control.h"
-#include "kvm/savefile.h"
+#include "kvm/saveable.h"
 
 struct job {
 	vmm_session *session;
@@ -38,7 +38,7 @@ struct vmm_session {
 	guint64 started_ns; /* 0: the guest never ran */
 	gboolean over; /* on the way out */
 	const char *why_over; /* static text */
-	enum vmm_exit exit;
+	enum vmm_exit_status exit;
 	GError *error; /* why it could not start */
 };
 
@@ -61,15 +61,16 @@ static void tell(vmm_session *session, const char *event, const char *device,
 		vmm_control_event(session->control, event, device, detail);
 }
 
-static void end(vmm_session *session, enum vmm_exit status, const char *why)
+static void end(vmm_session *session, enum vmm_exit_status status, const char *why)
 {
 	if (session->over)
 		return;
 	session->over = TRUE;
 	session->exit = status;
 	session->why_over = why;
+	/* With a job, job_done() ends the loop. */
 	if (session->job)
-		g_cancellable_cancel(session->job->cancel); /* job_done() ends the loop */
+		g_cancellable_cancel(session->job->cancel);
 	else
 		g_main_loop_quit(session->loop);
 }
@@ -126,11 +127,11 @@ static JsonObject *disk_status(vmm_machine *machine, guint index)
 
 static JsonObject *net_status(vmm_machine *machine, guint index)
 {
-	const struct vmm_net_config *net = &g_array_index(vmm_machine_config(machine)->nets,
-							  struct vmm_net_config, index);
-	g_autofree char *mac = g_strdup_printf("%02x:%02x:%02x:%02x:%02x:%02x", net->mac[0],
-					       net->mac[1], net->mac[2], net->mac[3],
-					       net->mac[4], net->mac[5]);
+	const struct vmm_net_config *net = &g_array_index(
+		vmm_machine_config(machine)->nets, struct vmm_net_config, index);
+	g_autofree char *mac = g_strdup_printf("%02x:%02x:%02x:%02x:%02x:%02x",
+					       net->mac[0], net->mac[1], net->mac[2],
+					       net->mac[3], net->mac[4], net->mac[5]);
 	struct vmm_net_counters counters;
 	JsonObject *object = json_object_new();
 
@@ -187,8 +188,8 @@ static JsonObject *job_status(struct job *job)
 static JsonObject *status(vmm_session *session)
 {
 	struct job *job = session->job;
-	JsonObject *object = job ? json_object_ref(job->status) :
-				   machine_status(session->machine);
+	JsonObject *object =
+		job ? json_object_ref(job->status) : machine_status(session->machine);
 	guint64 up_ns = 0;
 
 	if (session->started_ns)
@@ -207,8 +208,9 @@ static JsonObject *status(vmm_session *session)
 static gboolean resume(vmm_session *session, GError **error)
 {
 	if (session->empty)
-		return vmm_error_set(error, VMM_ERROR_MODE,
-				     "there is nothing to run: load a saved machine first");
+		return vmm_error_set(
+			error, VMM_ERROR_MODE,
+			"there is nothing to run: load a saved machine first");
 	if (!vmm_machine_resume(session->machine, error))
 		return FALSE;
 	if (!session->started_ns) {
@@ -220,7 +222,7 @@ static gboolean resume(vmm_session *session, GError **error)
 }
 
 /* Ends the run where the machine has ended by itself. */
-static void check_ended(vmm_session *session, enum vmm_exit status, const char *why)
+static void check_ended(vmm_session *session, enum vmm_exit_status status, const char *why)
 {
 	if (vmm_machine_run_state(session->machine) == VMM_ENDED)
 		end(session, status, why);
@@ -262,21 +264,6 @@ static void on_machine_event(void *data, const struct vmm_event *event)
 
 /* Jobs */
 
-static gboolean save_machine(void *machine, vmm_state *state, GError **error)
-{
-	return vmm_machine_save(machine, state, error);
-}
-
-static gboolean check_machine(void *machine, const vmm_state *state, GError **error)
-{
-	return vmm_machine_check(machine, state, error);
-}
-
-static gboolean load_machine(void *machine, const vmm_state *state, GError **error)
-{
-	return vmm_machine_load(machine, state, error);
-}
-
 /* On the worker's thread. */
 static void note_progress(void *data, guint64 done, guint64 total)
 {
@@ -291,14 +278,7 @@ static void work(GTask *task, gpointer source, gpointer data, GCancellable *canc
 {
 	struct job *job = data;
 	vmm_machine *machine = job->session->machine;
-	const struct vmm_saveable saveable = {
-		.memory = vmm_machine_memory(machine),
-		.cpus = vmm_machine_config(machine)->cpus,
-		.data = machine,
-		.save = save_machine,
-		.check = check_machine,
-		.load = load_machine,
-	};
+	const struct vmm_saveable saveable = vmm_machine_saveable(machine);
 	const struct vmm_transfer transfer = {
 		.deadline_ms = VMM_SAVEFILE_DEADLINE_MS,
 		.cancel = cancel,
@@ -505,7 +485,7 @@ vmm_session *vmm_session_new(const struct vmm_options *options, GError **error)
 	const struct vmm_commands commands = { .data = session, .run = run_command };
 
 	session->options = options;
-	session->empty = !options->machine.kernel;
+	session->empty = options->load || !options->machine.kernel;
 	session->loop = g_main_loop_new(NULL, FALSE);
 	session->machine = vmm_machine_new(&options->machine, session->empty,
 					   on_machine_event, session, error);
@@ -542,7 +522,7 @@ static void start(vmm_session *session)
 		end_not_started(session, error);
 }
 
-enum vmm_exit vmm_session_run(vmm_session *session, GError **error)
+enum vmm_exit_status vmm_session_run(vmm_session *session, GError **error)
 {
 	start(session);
 	/* A job's worker still uses the machine: then job_done() ends the loop. */

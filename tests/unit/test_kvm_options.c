@@ -12,7 +12,7 @@
 
 #include "kvm/options.h"
 
-/* Parses a command line given as one string of words; NULL with the message otherwise. */
+/* Parses a command line given as one string of words; FALSE with the message. */
 static gboolean parse(struct vmm_options *options, const char *line, char **message)
 {
 	g_autofree char *whole = g_strconcat("colo-vm", *line ? " " : "", line, NULL);
@@ -86,7 +86,8 @@ static void every_option_arrives(void **state)
 	accepts(&options,
 		"--kernel=k --initrd i --append root=/dev/vda --memory 4G --cpus 8 "
 		"--cpu-model x86-64-v3 --console pty --hvc unix:/run/h --no-rng "
-		"--no-reboot --dirty-log bitmap --clock still --control /run/c --paused "
+		"--no-reboot --dirty-log bitmap --clock still --control /run/c "
+		"--paused "
 		"--verbose --verbose");
 	assert_string_equal(options.machine.initrd, "i");
 	assert_string_equal(options.machine.append, "root=/dev/vda");
@@ -117,8 +118,8 @@ static void every_option_arrives(void **state)
 
 static void an_argument_may_have_spaces_be_empty_and_not_be_utf8(void **state)
 {
-	char *argv[] = { "colo-vm", "--kernel", "/k\xff", "--append", "a b  c", "--initrd",
-			 "i",	    NULL };
+	char *argv[] = { "colo-vm", "--kernel", "/k\xff", "--append",
+			 "a b  c",  "--initrd", "i",	  NULL };
 	char *empty[] = { "colo-vm", "--kernel", "/k", "--append", "", NULL };
 	struct vmm_options options;
 
@@ -159,7 +160,8 @@ static void bad_disks_are_refused_with_the_key(void **state)
 	refuses("--kernel k --disk /a", "is not key=value");
 	refuses("--kernel k --disk path=a,", "is not key=value");
 	refuses("--kernel k --disk path=a,path=b", "path is given twice");
-	refuses("--kernel k --disk path=a,readonly=yes", "readonly: yes: must be on or off");
+	refuses("--kernel k --disk path=a,readonly=yes",
+		"readonly: yes: must be on or off");
 	refuses("--kernel k --disk path=a,readonly", "is not key=value");
 	refuses("--kernel k --disk path=a,serial=012345678901234567890", "1 to 20");
 	refuses("--kernel k --disk path=a,serial=\x01", "printable");
@@ -173,8 +175,8 @@ static void two_disks_may_share_a_file_only_read_only(void **state)
 	g_autofree char *both = g_strdup_printf(
 		"--kernel k --disk path=%s --disk path=%s,readonly=on", file, alias);
 	g_autofree char *shared = g_strdup_printf(
-		"--kernel k --disk path=%s,readonly=on --disk path=%s,readonly=on", file,
-		alias);
+		"--kernel k --disk path=%s,readonly=on --disk path=%s,readonly=on",
+		file, alias);
 	struct vmm_options options;
 
 	assert_true(g_file_set_contents(file, "x", 1, NULL));
@@ -210,25 +212,28 @@ static void bad_nets_are_refused_with_the_key(void **state)
 	refuses("--kernel k --net tap=a/b", "not an interface name");
 	refuses("--kernel k --net tap=..", "not an interface name");
 	refuses("--kernel k --net tap=0123456789abcdef", "not an interface name");
-	refuses("--kernel k --net tap=t,bridge=b", "unknown key bridge (known keys: tap, mac)");
+	refuses("--kernel k --net tap=t,bridge=b",
+		"unknown key bridge (known keys: tap, mac)");
 	refuses("--kernel k --net tap=t,tap=u", "tap is given twice");
 	refuses("--kernel k --net tap=t,mac=01:00:00:00:00:01", "multicast");
 	refuses("--kernel k --net tap=t,mac=ff:ff:ff:ff:ff:ff", "multicast");
 	refuses("--kernel k --net tap=t,mac=00:00:00:00:00:00", "is no address");
-	for (const char *const *mac = (const char *const[]){ "", "5", "52:54:00:00:00",
-							     "52:54:00:00:00:1",
-							     "52:54:00:00:00:001",
-							     "52:54:00:00:00:01:", "52-54-00-00-00-01",
-							     "g2:54:00:00:00:01", NULL };
+	for (const char *const *mac =
+		     (const char *const[]){ "", "5", "52:54:00:00:00",
+					    "52:54:00:00:00:1", "52:54:00:00:00:001",
+					    "52:54:00:00:00:01:", "52-54-00-00-00-01",
+					    "g2:54:00:00:00:01", NULL };
 	     *mac; mac++) {
-		g_autofree char *line = g_strdup_printf("--kernel k --net tap=t,mac=%s", *mac);
+		g_autofree char *line =
+			g_strdup_printf("--kernel k --net tap=t,mac=%s", *mac);
 
 		refuses(line, "not six pairs");
 	}
 	refuses("--kernel k --net tap=t --net tap=t,mac=52:54:00:00:00:01",
 		"tap=t is given twice");
 	refuses("--kernel k --net tap=t,mac=52:54:00:00:00:01 --net "
-		"tap=u,mac=52:54:00:00:00:01", "same MAC address");
+		"tap=u,mac=52:54:00:00:00:01",
+		"same MAC address");
 }
 
 static void values_out_of_range_are_refused(void **state)
@@ -248,14 +253,23 @@ static void values_out_of_range_are_refused(void **state)
 	refuses("--kernel= --paused", "is empty");
 }
 
+static void a_loaded_machine_may_be_given_the_kernel_for_its_next_reset(void **state)
+{
+	struct vmm_options options;
+
+	accepts(&options, "--load s --kernel k --initrd i --append a");
+	assert_string_equal(options.load, "s");
+	assert_string_equal(options.machine.kernel, "k");
+	vmm_options_clear(&options);
+}
+
 static void contradictions_are_refused(void **state)
 {
 	refuses("", "give --kernel or --load");
 	refuses("--initrd i", "--initrd needs --kernel");
 	refuses("--append a --control c --paused", "--append needs --kernel");
-	refuses("--load s --kernel k", "--kernel cannot be given too");
-	refuses("--load s --initrd i", "--initrd cannot be given too");
-	refuses("--load s --append a", "--append cannot be given too");
+	refuses("--load s --initrd i", "--initrd needs --kernel");
+	refuses("--load s --append a", "--append needs --kernel");
 	refuses("--kernel k --paused", "--paused needs --control");
 	refuses("--kernel k --hvc stdio", "--console and --hvc both use stdio");
 	refuses("--kernel k --console unix:/a --control /a",
@@ -327,8 +341,11 @@ int main(void)
 		cmocka_unit_test(a_net_without_mac_gets_a_stable_one_of_its_own),
 		cmocka_unit_test(bad_nets_are_refused_with_the_key),
 		cmocka_unit_test(values_out_of_range_are_refused),
+		cmocka_unit_test(
+			a_loaded_machine_may_be_given_the_kernel_for_its_next_reset),
 		cmocka_unit_test(contradictions_are_refused),
-		cmocka_unit_test(what_looks_like_a_contradiction_and_is_none_is_accepted),
+		cmocka_unit_test(
+			what_looks_like_a_contradiction_and_is_none_is_accepted),
 		cmocka_unit_test(there_is_a_limit_to_disks_and_nets),
 		cmocka_unit_test(every_option_is_in_the_manual),
 	};
