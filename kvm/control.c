@@ -2,9 +2,9 @@
 /*
  * The control socket.
  *
- * A connection is read only while what it was sent before is nearly all taken, so that a
- * client that asks without listening stops itself. Events come without being asked for:
- * a subscriber that lets too many of them pile up is dropped.
+ * A connection is read only while what it was sent before is nearly all taken, so that
+ * a client that asks without listening stops itself. Events come without being asked
+ * for: a subscriber that lets too many of them pile up is dropped.
  */
 #include "kvm/control.h"
 
@@ -94,7 +94,8 @@ static gboolean close_dropped(gpointer data)
 static gboolean write_unread(struct connection *c)
 {
 	while (c->unread->len) {
-		gssize done = send(c->fd, c->unread->data, c->unread->len, MSG_NOSIGNAL);
+		gssize done =
+			send(c->fd, c->unread->data, c->unread->len, MSG_NOSIGNAL);
 
 		if (done > 0)
 			g_byte_array_remove_range(c->unread, 0, (guint)done);
@@ -165,13 +166,14 @@ static gboolean accept_connection(int fd, GIOCondition condition, gpointer data)
 	struct connection *c;
 
 	if (accepted < 0) {
-		/* Out of descriptors: the queue stays readable, so do not spin on it. */
+		/* Out of descriptors: the queue stays readable; do not spin. */
 		if (errno == EMFILE || errno == ENFILE)
 			g_usleep(1000);
 		return G_SOURCE_CONTINUE;
 	}
 	if (g_list_length(control->connections) == VMM_CONTROL_CLIENTS_MAX) {
-		g_warning("control: client refused clients=%u", VMM_CONTROL_CLIENTS_MAX);
+		g_warning("control: client refused clients=%u",
+			  VMM_CONTROL_CLIENTS_MAX);
 		if (send(accepted, full, strlen(full), MSG_NOSIGNAL) < 0)
 			g_debug("control: refused client has gone");
 		close(accepted);
@@ -202,8 +204,8 @@ vmm_control *vmm_control_new(const char *path, const struct vmm_commands *comman
 	control->protocol = vmm_protocol_new(commands);
 	control->context = g_main_context_ref_thread_default();
 	control->accepting = g_unix_fd_source_new(vmm_listener_fd(listener), G_IO_IN);
-	g_source_set_callback(control->accepting, G_SOURCE_FUNC(accept_connection), control,
-			      NULL);
+	g_source_set_callback(control->accepting, G_SOURCE_FUNC(accept_connection),
+			      control, NULL);
 	g_source_attach(control->accepting, control->context);
 	return control;
 }

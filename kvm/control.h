@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The control socket: kvm/protocol.h served on a Unix stream socket, in the main context
- * that is the thread default when it is made. A client that does not read what it is sent
- * is dropped; it never delays the machine or another client.
+ * The control socket: kvm/protocol.h served on a Unix stream socket, in the main
+ * context that is the thread default when it is made. A client that does not read what
+ * it is sent is dropped; it never delays the machine or another client.
  */
 #ifndef VMM_CONTROL_H
 #define VMM_CONTROL_H
@@ -14,8 +14,8 @@
 
 typedef struct vmm_control vmm_control;
 
-/* Listens at once; the socket file is for its owner only. VMM_ERROR_HOST with the reason:
- * in use, no permission, another kind of file. */
+/* Listens at once; the socket file is for its owner only. VMM_ERROR_HOST with the
+ * reason: in use, no permission, another kind of file. */
 vmm_control *vmm_control_new(const char *path, const struct vmm_commands *commands,
 			     GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* Removes the socket file. What clients were sent stays readable to them. */

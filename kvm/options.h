@@ -19,14 +19,14 @@ struct vmm_options {
 	int verbosity;
 };
 
-/* Reads a whole command line, program name first, ended by NULL. FALSE with one line that
- * names the option; `options` is then empty. Prints the help and exits on --help. Opens
- * nothing. The result is cleared with vmm_options_clear(). */
-gboolean vmm_options_parse(struct vmm_options *options, char *const *argv, GError **error)
-	G_GNUC_WARN_UNUSED_RESULT;
+/* Reads a whole command line, program name first, ended by NULL. FALSE with one line
+ * that names the option; `options` is then empty. Prints the help and exits on --help.
+ * Opens nothing. The result is cleared with vmm_options_clear(). */
+gboolean vmm_options_parse(struct vmm_options *options, char *const *argv,
+			   GError **error) G_GNUC_WARN_UNUSED_RESULT;
 void vmm_options_clear(struct vmm_options *options);
 
-/* Name of row `index` of the table of options, without its dashes; NULL past the end. */
+/* Name of row `index` of the table of options, without dashes; NULL past the end. */
 const char *vmm_options_name(guint index);
 
 #endif

@@ -3,7 +3,8 @@
  * The control protocol without its sockets.
  *
  * `rows` is the table of commands. A line is judged in this order: length, encoding and
- * outer form (before the JSON parser sees it), members, command, arguments; the first fault is the answer.
+ * outer form (before the JSON parser sees it), members, command, arguments; the first
+ * fault is the answer.
  */
 #include "kvm/protocol.h"
 
@@ -37,6 +38,7 @@ struct row {
 	gboolean subscribes;
 };
 
+/* clang-format off */
 static const struct row rows[] = {
 	{ "status", VMM_COMMAND_STATUS },
 	{ "pause", VMM_COMMAND_PAUSE },
@@ -49,6 +51,7 @@ static const struct row rows[] = {
 	{ "quit", VMM_COMMAND_QUIT },
 	{ "events", .subscribes = TRUE },
 };
+/* clang-format on */
 
 const char *vmm_protocol_command(guint index)
 {
@@ -82,13 +85,15 @@ static void set_text(JsonObject *object, const char *name, const char *text)
 static void free_answer(vmm_answer *answer)
 {
 	if (answer->client)
-		answer->client->answers = g_list_remove(answer->client->answers, answer);
+		answer->client->answers =
+			g_list_remove(answer->client->answers, answer);
 	json_node_unref(answer->id);
 	g_free(answer);
 }
 
 /* Takes both. */
-static void finish(vmm_answer *answer, gboolean ok, const char *member, JsonObject *value)
+static void finish(vmm_answer *answer, gboolean ok, const char *member,
+		   JsonObject *value)
 {
 	JsonObject *reply = json_object_new();
 	vmm_client *client = answer->client;
@@ -166,9 +171,9 @@ static int unicode_escape(const char *at, const char *end)
 	return unit;
 }
 
-/* How many bytes the escape at `at` has; 0: it is none that is let through, be it for JSON
- * (which the parser answers with a leak), for half a surrogate pair, or for a NUL, where
- * the parser would end the string and hand on what was not sent. */
+/* How many bytes the escape at `at` has; 0: it is none that is let through, be it for
+ * JSON (which the parser answers with a leak), for half a surrogate pair, or for a NUL,
+ * where the parser would end the string and hand on what was not sent. */
 static guint escape_length(const char *at, const char *end)
 {
 	int unit = unicode_escape(at, end);
@@ -197,10 +202,10 @@ static const char *skip_string(const char *at, const char *end)
 }
 
 /*
- * Why the line is not even shown to the JSON parser; NULL: it can be. The parser recurses at
- * each bracket, leaks all but the last of several values, and takes comments, assignments
- * and more that is not JSON: so this lets one object through, of the characters that JSON is
- * made of, and not nested deeply.
+ * Why the line is not even shown to the JSON parser; NULL: it can be. The parser
+ * recurses at each bracket, leaks all but the last of several values, and takes
+ * comments, assignments and more that is not JSON: so this lets one object through, of
+ * the characters that JSON is made of, and not nested deeply.
  */
 static const char *judge_line(const char *line, gsize len)
 {
@@ -230,7 +235,7 @@ static const char *judge_line(const char *line, gsize len)
 	return depth ? "the object has no end" : NULL;
 }
 
-/* A member of `object` that is not in `names` (ended by NULL); NULL if there is none. */
+/* A member of `object` that is not in `names` (ended by NULL); NULL: there is none. */
 static const char *stranger(JsonObject *object, const char *const *names)
 {
 	JsonObjectIter iter;
@@ -260,7 +265,8 @@ static void run_row(vmm_client *client, const struct row *row, JsonObject *argum
 {
 	const char *const names[] = { row->path, NULL };
 	const struct vmm_commands *commands = &client->protocol->commands;
-	const char *path = NULL, *unknown = arguments ? stranger(arguments, names) : NULL;
+	const char *unknown = arguments ? stranger(arguments, names) : NULL;
+	const char *path = NULL;
 
 	if (unknown) {
 		bad_request(answer, "%s has no argument \"%s\"", row->name, unknown);
@@ -269,8 +275,8 @@ static void run_row(vmm_client *client, const struct row *row, JsonObject *argum
 	if (row->path) {
 		path = arguments ? get_text(arguments, row->path) : NULL;
 		if (!path || !*path) {
-			bad_request(answer, "%s needs the argument \"%s\", text", row->name,
-				    row->path);
+			bad_request(answer, "%s needs the argument \"%s\", text",
+				    row->name, row->path);
 			return;
 		}
 	}
@@ -323,8 +329,8 @@ static void run_request(vmm_client *client, JsonObject *request)
 	for (guint i = 0; i < G_N_ELEMENTS(rows); i++) {
 		if (strcmp(rows[i].name, command))
 			continue;
-		run_row(client, &rows[i], arguments ? json_node_get_object(arguments) : NULL,
-			answer);
+		run_row(client, &rows[i],
+			arguments ? json_node_get_object(arguments) : NULL, answer);
 		return;
 	}
 	message = g_strdup_printf("unknown command \"%s\"", command);
@@ -357,7 +363,8 @@ static void take_line(vmm_client *client, const char *line, gsize len)
 		return;
 	}
 	root = json_parser_get_root(parser);
-	g_assert(root && JSON_NODE_HOLDS_OBJECT(root)); /* judge_line() saw its bracket */
+	/* judge_line() saw its bracket. */
+	g_assert(root && JSON_NODE_HOLDS_OBJECT(root));
 	run_request(client, json_node_get_object(root));
 }
 
@@ -371,7 +378,8 @@ gboolean vmm_client_input(vmm_client *client, const void *bytes, gsize len)
 		gsize part = newline ? (gsize)(newline - at) + 1 : len;
 
 		if (part > VMM_CONTROL_LINE_MAX - line->len) {
-			bad_request(new_answer(client, NULL), "a line is longer than %u bytes",
+			bad_request(new_answer(client, NULL),
+				    "a line is longer than %u bytes",
 				    VMM_CONTROL_LINE_MAX);
 			return FALSE;
 		}
@@ -404,7 +412,8 @@ void vmm_protocol_free(vmm_protocol *protocol)
 }
 
 vmm_client *vmm_client_new(vmm_protocol *protocol,
-			   void (*send)(void *data, const char *line, gsize len), void *data)
+			   void (*send)(void *data, const char *line, gsize len),
+			   void *data)
 {
 	vmm_client *client = g_new0(vmm_client, 1);
 

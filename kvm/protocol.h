@@ -8,8 +8,8 @@
  *     {"id": 2, "ok": false, "error": {"code": "busy", "message": "..."}}
  *     {"event": "panic", "time": 1767225600000, "device": null, "detail": null}
  *
- * Whatever a client sends costs it an error answer and nothing else; only a line that is
- * too long ends it. All functions: one thread, and none of them waits.
+ * Whatever a client sends costs it an error answer and nothing else; only a line that
+ * is too long ends it. All functions: one thread, and none of them waits.
  */
 #ifndef VMM_PROTOCOL_H
 #define VMM_PROTOCOL_H
@@ -58,12 +58,13 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(vmm_protocol, vmm_protocol_free)
 
 /* `send` gets whole lines for this client. It must not free the client. */
 vmm_client *vmm_client_new(vmm_protocol *protocol,
-			   void (*send)(void *data, const char *line, gsize len), void *data);
+			   void (*send)(void *data, const char *line, gsize len),
+			   void *data);
 void vmm_client_free(vmm_client *client);
 /* Bytes from the client, cut anywhere. FALSE: it sent a line that is too long; it was
  * told, and has to go. */
-gboolean vmm_client_input(vmm_client *client, const void *bytes, gsize len)
-	G_GNUC_WARN_UNUSED_RESULT;
+gboolean vmm_client_input(vmm_client *client, const void *bytes,
+			  gsize len) G_GNUC_WARN_UNUSED_RESULT;
 
 /* TRUE while the client is still to be sent something: answers, or events. */
 gboolean vmm_client_expects(const vmm_client *client);

@@ -4,14 +4,15 @@
  *
  * Saving writes pages straight from guest memory: runs of pages become chunks, whose
  * headers and pages go out together in large vectors. Pages that were never touched are
- * holes in guest memory's file and are not even looked at (looking would allocate them).
+ * holes in guest memory's file and are not even looked at (looking would allocate
+ * them).
  *
  * Loading reads pages straight into guest memory. The reader takes ahead into a small
- * buffer whatever follows the pages it was asked for, which is the next headers, so that
- * there is one system call for each raw chunk. A regular file is read twice: once into a
- * scratch buffer, to find a fault before anything is touched, then into memory, with the
- * same checks since the file can change meanwhile. A stream can only be read once: a
- * fault in its memory part leaves memory empty.
+ * buffer whatever follows the pages it was asked for, which is the next headers, so
+ * that there is one system call for each raw chunk. A regular file is read twice: once
+ * into a scratch buffer, to find a fault before anything is touched, then into memory,
+ * with the same checks since the file can change meanwhile. A stream can only be read
+ * once: a fault in its memory part leaves memory empty.
  */
 #include "kvm/savefile.h"
 
@@ -35,7 +36,7 @@
 #define BATCH_BYTES (8u * MIB)
 #define AHEAD (64u << 10) /* bytes read beyond what was asked for */
 
-G_STATIC_ASSERT(WIRE_SAVE_CHUNK_PAGES * VMM_PAGE == MIB);
+G_STATIC_ASSERT(MIB == VMM_PAGE * WIRE_SAVE_CHUNK_PAGES);
 
 /* One end of a transfer. */
 struct stream {
@@ -85,7 +86,8 @@ static gboolean wait_ready(int fd, short events, GCancellable *cancel, int deadl
 		return vmm_error_errno(error, err, "wait for the other end");
 	if (ready == 0)
 		return vmm_error_set(error, VMM_ERROR_HOST,
-				     "the other end did nothing for %d ms", deadline_ms);
+				     "the other end did nothing for %d ms",
+				     deadline_ms);
 	return TRUE;
 }
 
@@ -95,8 +97,8 @@ static gboolean stream_wait(const struct stream *stream, short events, GError **
 
 	if (stream->regular)
 		return !g_cancellable_set_error_if_cancelled(transfer->cancel, error);
-	return wait_ready(stream->fd, events, transfer->cancel, (int)transfer->deadline_ms,
-			  error);
+	return wait_ready(stream->fd, events, transfer->cancel,
+			  (int)transfer->deadline_ms, error);
 }
 
 static void report_progress(const struct stream *stream, guint64 done, guint64 total)
@@ -111,7 +113,8 @@ struct saver {
 	struct stream stream;
 	const vmm_memory *memory;
 	guint64 pages; /* of all memory */
-	XXH3_state_t *whole; /* over all but the pages, which their checksums stand for */
+	/* Over all but the pages, which their checksums stand for. */
+	XXH3_state_t *whole;
 	/* What was collected and not yet written. */
 	struct wire_save_chunk chunks[BATCH_CHUNKS];
 	struct iovec iov[2 * BATCH_CHUNKS];
@@ -147,8 +150,8 @@ static void skip_bytes(struct iovec **iov, guint *count, gsize done)
 }
 
 /* Uses up `iov`. */
-static gboolean stream_write(const struct stream *stream, struct iovec *iov, guint count,
-			     GError **error)
+static gboolean stream_write(const struct stream *stream, struct iovec *iov,
+			     guint count, GError **error)
 {
 	while (count) {
 		struct msghdr message = { .msg_iov = iov, .msg_iovlen = count };
@@ -188,8 +191,8 @@ static gboolean add_chunk(struct saver *saver, enum wire_save_kind kind, guint64
 			  guint64 pages, GError **error)
 {
 	struct wire_save_chunk *chunk = &saver->chunks[saver->n_chunks++];
-	const guint8 *data = kind == WIRE_SAVE_RAW ? vmm_memory_page(saver->memory, first) :
-						     NULL;
+	const guint8 *data =
+		kind == WIRE_SAVE_RAW ? vmm_memory_page(saver->memory, first) : NULL;
 	guint64 checksum = 0;
 
 	if (data)
@@ -229,7 +232,8 @@ static gboolean end_zeros(struct saver *saver, GError **error)
 }
 
 /* Pages [first, end) of one MiB. */
-static gboolean save_pages(struct saver *saver, guint64 first, guint64 end, GError **error)
+static gboolean save_pages(struct saver *saver, guint64 first, guint64 end,
+			   GError **error)
 {
 	while (first < end) {
 		guint64 at = first;
@@ -253,9 +257,11 @@ static gboolean save_pages(struct saver *saver, guint64 first, guint64 end, GErr
 /* The first page from `page` on that is in a hole of memory's file (or is not). */
 static guint64 seek_page(const struct saver *saver, guint64 page, int whence)
 {
-	off_t at = lseek(vmm_memory_fd(saver->memory), (off_t)(page * VMM_PAGE), whence);
+	off_t at =
+		lseek(vmm_memory_fd(saver->memory), (off_t)(page * VMM_PAGE), whence);
 
-	if (at < 0) /* ENXIO: no data up to the end. Else: nothing known, so look at all. */
+	/* ENXIO: no data up to the end. Else: nothing is known, so look at all. */
+	if (at < 0)
 		return errno == ENXIO || whence == SEEK_HOLE ? saver->pages : page;
 	at += whence == SEEK_HOLE ? VMM_PAGE - 1 : 0;
 	return CLAMP((guint64)at / VMM_PAGE, page, saver->pages);
@@ -287,7 +293,8 @@ static gboolean save_memory(struct saver *saver, GError **error)
 	       flush_batch(saver, error);
 }
 
-static gboolean save_head(struct saver *saver, guint cpus, vmm_state *state, GError **error)
+static gboolean save_head(struct saver *saver, guint cpus, vmm_state *state,
+			  GError **error)
 {
 	struct wire_save_header header = { 0 };
 	gsize len;
@@ -298,8 +305,8 @@ static gboolean save_head(struct saver *saver, guint cpus, vmm_state *state, GEr
 	header.cpus = wire_put16((guint16)cpus);
 	header.memory = wire_put64(saver->pages * VMM_PAGE);
 	header.state = wire_put64(len);
-	header.checksum = wire_put64(
-		XXH3_64bits(&header, G_STRUCT_OFFSET(struct wire_save_header, checksum)));
+	header.checksum = wire_put64(XXH3_64bits(
+		&header, G_STRUCT_OFFSET(struct wire_save_header, checksum)));
 	XXH3_64bits_update(saver->whole, &header, sizeof(header));
 	XXH3_64bits_update(saver->whole, bytes, len);
 	batch_bytes(saver, &header, sizeof(header));
@@ -351,7 +358,8 @@ static gboolean save_to_file(const struct vmm_saveable *machine, const char *pat
 
 	if (lstat(target, &st) == 0 && !S_ISREG(st.st_mode))
 		return vmm_error_set(error, VMM_ERROR_HOST, "is not a regular file");
-	fd = mkostemp(temp, O_CLOEXEC); /* mode 0600: guest memory is nobody's business */
+	/* Mode 0600: guest memory is nobody's business. */
+	fd = mkostemp(temp, O_CLOEXEC);
 	if (fd < 0)
 		return vmm_error_errno(error, errno, "create a file in %s", dir);
 	if (!vmm_savefile_write(machine, fd, transfer, error))
@@ -370,7 +378,7 @@ out:
 	return FALSE;
 }
 
-/* Whoever refuses what we sent closes with bytes unread, which shows here as a reset. */
+/* Whoever refuses what we sent closes with bytes unread: a reset, seen from here. */
 static gboolean await_close(const struct stream *stream, GError **error)
 {
 	char byte;
@@ -456,7 +464,8 @@ static gboolean read_some(struct loader *loader, guint8 *to, gsize len, gsize *d
 		return vmm_error_set(error, VMM_ERROR_STATE,
 				     "it is cut off after byte %" G_GUINT64_FORMAT,
 				     loader->offset);
-	return errno == EINTR || errno == EAGAIN || vmm_error_errno(error, errno, "read");
+	return errno == EINTR || errno == EAGAIN ||
+	       vmm_error_errno(error, errno, "read");
 }
 
 static gboolean take(struct loader *loader, void *to, gsize len, GError **error)
@@ -478,13 +487,14 @@ static gboolean take(struct loader *loader, void *to, gsize len, GError **error)
 static gboolean judge_header(const struct loader *loader,
 			     const struct wire_save_header *header, GError **error)
 {
-	guint64 checksum = XXH3_64bits(header, G_STRUCT_OFFSET(struct wire_save_header,
-							       checksum));
+	guint64 checksum =
+		XXH3_64bits(header, G_STRUCT_OFFSET(struct wire_save_header, checksum));
 	guint64 memory = wire_get64(header->memory), state = wire_get64(header->state);
 	guint cpus = wire_get16(header->cpus);
 
 	if (wire_get32(header->magic) != WIRE_SAVE_MAGIC)
-		return vmm_error_set(error, VMM_ERROR_STATE, "it is not a saved machine");
+		return vmm_error_set(error, VMM_ERROR_STATE,
+				     "it is not a saved machine");
 	if (wire_get16(header->version) != WIRE_SAVE_VERSION)
 		return vmm_error_set(error, VMM_ERROR_STATE,
 				     "it has format version %u, this program reads %u",
@@ -600,7 +610,8 @@ static gboolean take_memory(struct loader *loader, GError **error)
 		if (!take_chunk(loader, &next, &end, error))
 			return FALSE;
 		loader->progress += (next - before) * VMM_PAGE;
-		report_progress(&loader->stream, loader->progress, loader->progress_total);
+		report_progress(&loader->stream, loader->progress,
+				loader->progress_total);
 	}
 	return TRUE;
 }
@@ -655,7 +666,8 @@ static enum vmm_load_result load_stream(struct loader *loader, GError **error)
 }
 
 enum vmm_load_result vmm_savefile_read(const struct vmm_saveable *machine, int fd,
-				       const struct vmm_transfer *transfer, GError **error)
+				       const struct vmm_transfer *transfer,
+				       GError **error)
 {
 	g_autofree struct loader *loader = g_new0(struct loader, 1);
 	enum vmm_load_result result;
@@ -673,7 +685,8 @@ enum vmm_load_result vmm_savefile_read(const struct vmm_saveable *machine, int f
 }
 
 /* A connection to whoever comes first; -1 with `error`. */
-static int accept_one(const char *path, const struct vmm_transfer *transfer, GError **error)
+static int accept_one(const char *path, const struct vmm_transfer *transfer,
+		      GError **error)
 {
 	g_autoptr(vmm_listener) listener = vmm_listener_new(path, error);
 	int fd = -1;
@@ -685,7 +698,8 @@ static int accept_one(const char *path, const struct vmm_transfer *transfer, GEr
 				error))
 			return -1;
 		fd = vmm_listener_accept(listener);
-		if (fd < 0 && errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+		if (fd < 0 && errno != EAGAIN && errno != EINTR &&
+		    errno != ECONNABORTED) {
 			vmm_error_errno(error, errno, "accept a connection");
 			return -1;
 		}
@@ -693,8 +707,10 @@ static int accept_one(const char *path, const struct vmm_transfer *transfer, GEr
 	return fd;
 }
 
-enum vmm_load_result vmm_savefile_load(const struct vmm_saveable *machine, const char *from,
-				       const struct vmm_transfer *transfer, GError **error)
+enum vmm_load_result vmm_savefile_load(const struct vmm_saveable *machine,
+				       const char *from,
+				       const struct vmm_transfer *transfer,
+				       GError **error)
 {
 	enum vmm_load_result result = VMM_LOAD_REFUSED;
 	base_autofd int fd = -1;

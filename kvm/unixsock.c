@@ -2,9 +2,9 @@
 /*
  * Unix stream sockets with a path.
  *
- * A socket file stays when its owner is killed. Whether somebody listens on it is found by
- * connecting; the directory is locked from that test until we listen, so that two who find
- * the same stale file do not each remove what the other made.
+ * A socket file stays when its owner is killed. Whether somebody listens on it is found
+ * by connecting; the directory is locked from that test until we listen, so that two
+ * who find the same stale file do not each remove what the other made.
  */
 #include "kvm/unixsock.h"
 
@@ -29,13 +29,14 @@ struct vmm_listener {
 	ino_t ino;
 };
 
-static gboolean make_address(const char *path, struct sockaddr_un *address, GError **error)
+static gboolean make_address(const char *path, struct sockaddr_un *address,
+			     GError **error)
 {
 	*address = (struct sockaddr_un){ .sun_family = AF_UNIX };
 	if (!*path || strlen(path) >= sizeof(address->sun_path))
 		return vmm_error_set(error, VMM_ERROR_CONFIG,
-				     "socket path \"%s\" must have 1 to %zu bytes", path,
-				     sizeof(address->sun_path) - 1);
+				     "socket path \"%s\" must have 1 to %zu bytes",
+				     path, sizeof(address->sun_path) - 1);
 	memcpy(address->sun_path, path, strlen(path));
 	return TRUE;
 }
@@ -70,14 +71,15 @@ static gboolean clear_path(const struct sockaddr_un *address, GError **error)
 	struct stat st;
 
 	if (lstat(path, &st) < 0)
-		return errno == ENOENT || vmm_error_errno(error, errno, "stat %s", path);
+		return errno == ENOENT ||
+		       vmm_error_errno(error, errno, "stat %s", path);
 	if (!S_ISSOCK(st.st_mode))
 		return vmm_error_set(error, VMM_ERROR_HOST,
 				     "%s exists and is not a socket", path);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return vmm_error_errno(error, errno, "make a socket");
-	/* Anything but a refusal (a full queue, no permission) means that it is in use. */
+	/* Anything but a refusal (a full queue, no permission): it is in use. */
 	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ||
 	    errno != ECONNREFUSED)
 		return vmm_error_set(error, VMM_ERROR_HOST,
@@ -100,8 +102,8 @@ vmm_listener *vmm_listener_new(const char *path, GError **error)
 	if (lock < 0 || !clear_path(&address, error))
 		return NULL;
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	/* The file gets the mode that the socket has when it is bound: no moment in which
-	 * others could connect, and no umask to change under other threads. */
+	/* The file gets the mode that the socket has when it is bound: no moment in
+	 * which others could connect, and no umask to change under other threads. */
 	if (fd < 0 || fchmod(fd, 0600) < 0 ||
 	    bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
 		vmm_error_errno(error, errno, "make socket %s", path);

@@ -7,9 +7,10 @@
 
 typedef struct vmm_listener vmm_listener;
 
-/* Listens on `path` with mode 0600. A socket file that nobody listens on is replaced; any
- * other file, or a socket in use, is VMM_ERROR_HOST. */
-vmm_listener *vmm_listener_new(const char *path, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Listens on `path` with mode 0600. A socket file that nobody listens on is replaced;
+ * any other file, or a socket in use, is VMM_ERROR_HOST. */
+vmm_listener *vmm_listener_new(const char *path,
+			       GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* Closes, and removes the file if it is still ours. */
 void vmm_listener_free(vmm_listener *listener);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(vmm_listener, vmm_listener_free)

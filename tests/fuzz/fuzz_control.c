@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The control protocol: whatever two clients send, every line sent back is a JSON object of
- * the right shape, and no answer is lost or given twice.
+ * The control protocol: whatever two clients send, every line sent back is a JSON
+ * object of the right shape, and no answer is lost or given twice.
  *
- * A byte 0x01 in the input ends a piece of it: the pieces go to the two clients in turn.
- * Every third command is answered late, so that clients come and go meanwhile.
+ * A byte 0x01 in the input ends a piece of it: the pieces go to the two clients in
+ * turn. Every third command is answered late, so that clients come and go meanwhile.
  */
 #include <string.h>
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A saved machine from outside, as a file and as a stream: it is loaded, or refused with
- * memory untouched, or (a stream only) refused with memory empty.
+ * A saved machine from outside, as a file and as a stream: it is loaded, or refused
+ * with memory untouched, or (a stream only) refused with memory empty.
  *
- * With checksums in the way almost nothing gets far, so those of the header, the state and
- * the chunks are mended before a load, as far as the input makes sense; the first byte of
- * the input says by its bits which are left as they are.
+ * With checksums in the way almost nothing gets far, so those of the header, the state
+ * and the chunks are mended before a load, as far as the input makes sense; the first
+ * byte of the input says by its bits which are left as they are.
  */
 #include <fcntl.h>
 #include <string.h>
@@ -41,8 +41,8 @@ static void mend_state(guint8 *bytes, gsize len)
 		return;
 	memcpy(&header, bytes, sizeof(header));
 	header.length = wire_put64(len - sizeof(header));
-	header.checksum = wire_put64(
-		XXH3_64bits(bytes + sizeof(header), len - sizeof(header)));
+	header.checksum =
+		wire_put64(XXH3_64bits(bytes + sizeof(header), len - sizeof(header)));
 	memcpy(bytes, &header, sizeof(header));
 }
 
@@ -59,15 +59,16 @@ static void mend_chunks(guint8 *bytes, gsize at, gsize size, guint keep)
 
 		memcpy(&chunk, header, sizeof(chunk));
 		at += sizeof(chunk);
-		pages = wire_get32(chunk.kind) == WIRE_SAVE_RAW ?
-				(gsize)wire_get32(chunk.pages) * VMM_PAGE :
-				0;
+		pages = wire_get32(chunk.kind) == WIRE_SAVE_RAW
+				? (gsize)wire_get32(chunk.pages) * VMM_PAGE
+				: 0;
 		if (pages > size - at)
 			return;
 		if (pages && !(keep & KEEP_CHUNKS))
 			chunk.checksum = wire_put64(XXH3_64bits(bytes + at, pages));
 		if (wire_get32(chunk.kind) == WIRE_SAVE_END && !(keep & KEEP_END))
-			chunk.checksum = wire_put64(XXH3_64bits(whole->data, whole->len));
+			chunk.checksum =
+				wire_put64(XXH3_64bits(whole->data, whole->len));
 		memcpy(header, &chunk, sizeof(chunk));
 		g_byte_array_append(whole, header, sizeof(chunk));
 		at += pages;

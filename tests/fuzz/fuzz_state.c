@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A saved state from outside: it is refused, or every section that it lists can be got, and
- * nothing beyond it.
+ * A saved state from outside: it is refused, or every section that it lists can be got,
+ * and nothing beyond it.
  *
  * Length and checksum are mended first, unless the first byte of the input is odd.
  */
@@ -20,8 +20,8 @@ static void mend(guint8 *bytes, gsize len)
 		return;
 	memcpy(&header, bytes, sizeof(header));
 	header.length = wire_put64(len - sizeof(header));
-	header.checksum = wire_put64(
-		XXH3_64bits(bytes + sizeof(header), len - sizeof(header)));
+	header.checksum =
+		wire_put64(XXH3_64bits(bytes + sizeof(header), len - sizeof(header)));
 	memcpy(bytes, &header, sizeof(header));
 }
 
@@ -40,15 +40,15 @@ static void get_all(const vmm_state *state, const guint8 *bytes, gsize len)
 		memcpy(name, header.name, sizeof(header.name));
 		g_assert(vmm_state_has(state, name, wire_get16(header.instance)));
 		payload = vmm_state_get(state, name, wire_get16(header.instance),
-					wire_get16(header.version), 0, WIRE_SECTION_MAX, &got,
-					NULL);
+					wire_get16(header.version), 0, WIRE_SECTION_MAX,
+					&got, NULL);
 		g_assert(payload && got == wire_get32(header.length));
 		g_assert((gsize)payload % 8 == 0);
 		/* Reads all of it, so that a wrong bound shows. */
 		g_assert(!memcmp(payload, bytes + at + sizeof(header), got));
 		g_assert(!vmm_state_get(state, name, wire_get16(header.instance),
-					wire_get16(header.version) + 1u, 0, WIRE_SECTION_MAX,
-					NULL, NULL));
+					wire_get16(header.version) + 1u, 0,
+					WIRE_SECTION_MAX, NULL, NULL));
 		at += sizeof(header) + ((got + 7) & ~(gsize)7);
 	}
 	g_assert(at == len && vmm_state_all_used(state, NULL));

@@ -7,10 +7,10 @@
  *   udp      UDP port 7: sends back each datagram
  *   http     TCP port 80: a fixed page; GET /N answers with N bytes of 'x'
  *   journal  TCP port 9001: appends each line to /mnt/journal as "NUMBER LINE", makes
- * it durable, and only then answers with the same; numbers go on after a restart clock
- * TCP port 9002: one thread for each processor reads the clock every millisecond; a
- * connection gets the findings as text power    syncs and powers off when the power
- * button is pressed
+ *            it durable, and only then answers with the same; numbers go on after a restart
+ *   clock    TCP port 9002: one thread for each processor reads CLOCK_MONOTONIC and
+ *            CLOCK_REALTIME every millisecond; a connection gets the findings as text
+ *   power    syncs and powers off when the power button is pressed
  *
  * Answers depend only on what came in (never on a clock or a random number, the clock
  * service aside), so that two replicas of a guest send the same.
@@ -50,8 +50,11 @@ struct clock_cpu {
 	atomic_ullong gap_max_ns;
 };
 
+static const clockid_t clock_ids[] = { CLOCK_MONOTONIC, CLOCK_REALTIME };
+#define CLOCK_KINDS (sizeof(clock_ids) / sizeof(*clock_ids))
+
 static struct clock_cpu clocks[CPUS_MAX];
-static atomic_ullong clock_newest_ns;
+static atomic_ullong clock_newest_ns[CLOCK_KINDS];
 static long clock_cpus;
 static pthread_mutex_t journal_lock = PTHREAD_MUTEX_INITIALIZER;
 static int journal_fd = -1;
@@ -281,23 +284,32 @@ static unsigned long long now_ns(clockid_t clock)
 }
 
 /* A reading below one that another processor took before is time running backwards. */
+static unsigned long long read_clock(unsigned kind, struct clock_cpu *mine)
+{
+	unsigned long long newest = atomic_load(&clock_newest_ns[kind]);
+	unsigned long long now = now_ns(clock_ids[kind]);
+
+	if (now < newest)
+		mine->backward++;
+	while (now > newest &&
+	       !atomic_compare_exchange_weak(&clock_newest_ns[kind], &newest, now))
+		;
+	return now;
+}
+
 static void *sample_clock(void *arg)
 {
 	struct clock_cpu *mine = arg;
-	unsigned long long newest, now, last = 0;
+	unsigned long long now, last = 0;
 	cpu_set_t one;
 
 	CPU_ZERO(&one);
 	CPU_SET((int)(mine - clocks), &one);
 	sched_setaffinity(0, sizeof(one), &one);
 	for (;;) {
-		newest = atomic_load(&clock_newest_ns);
-		now = now_ns(CLOCK_MONOTONIC);
-		if (now < newest)
-			mine->backward++;
-		while (now > newest &&
-		       !atomic_compare_exchange_weak(&clock_newest_ns, &newest, now))
-			;
+		for (unsigned kind = CLOCK_KINDS - 1; kind > 0; kind--)
+			read_clock(kind, mine);
+		now = read_clock(0, mine);
 		if (last && now > last && now - last > mine->gap_max_ns)
 			mine->gap_max_ns = now - last;
 		last = now;

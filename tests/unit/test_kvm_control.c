@@ -42,7 +42,8 @@ static void fake_run(void *data, enum vmm_command command, const char *path,
 	} else {
 		JsonObject *result = json_object_new();
 
-		json_object_set_string_member(result, "did", vmm_protocol_command(command));
+		json_object_set_string_member(result, "did",
+					      vmm_protocol_command(command));
 		vmm_answer_ok(answer, result);
 	}
 }
@@ -99,7 +100,8 @@ static void is_refused(struct bench *bench, const char *request, const char *cod
 	g_autofree char *want = g_strdup_printf("\"code\":\"%s\"", code);
 
 	assert_true(input(bench, line));
-	if (!strstr(bench->sent->str, want) || !strstr(bench->sent->str, "\"ok\":false"))
+	if (!strstr(bench->sent->str, want) ||
+	    !strstr(bench->sent->str, "\"ok\":false"))
 		fail_msg("%s: %s", request, bench->sent->str);
 	assert_string_equal(bench->fake.asked->str, "");
 }
@@ -112,9 +114,11 @@ static void a_request_is_answered_with_its_id(void **state)
 	assert_string_equal(bench->fake.asked->str, "status ");
 	assert_string_equal(bench->sent->str,
 			    "{\"id\":7,\"ok\":true,\"result\":{\"did\":\"status\"}}\n");
-	assert_true(input(bench, "{\"command\":\"pause\",\"arguments\":{},\"id\":[\"a\"]}\n"));
-	assert_string_equal(bench->sent->str,
-			    "{\"id\":[\"a\"],\"ok\":true,\"result\":{\"did\":\"pause\"}}\n");
+	assert_true(input(bench,
+			  "{\"command\":\"pause\",\"arguments\":{},\"id\":[\"a\"]}\n"));
+	assert_string_equal(
+		bench->sent->str,
+		"{\"id\":[\"a\"],\"ok\":true,\"result\":{\"did\":\"pause\"}}\n");
 	assert_true(input(bench, "{\"command\":\"pause\"}\r\n"));
 	assert_non_null(strstr(bench->sent->str, "{\"id\":null,\"ok\":true"));
 }
@@ -123,13 +127,13 @@ static void every_command_reaches_the_machine(void **state)
 {
 	struct bench *bench = *state;
 
-	assert_true(input(bench,
-			  "{\"command\":\"status\"}\n{\"command\":\"pause\"}\n"
-			  "{\"command\":\"resume\"}\n{\"command\":\"powerdown\"}\n"
-			  "{\"command\":\"save\",\"arguments\":{\"to\":\"/a b\"}}\n"
-			  "{\"command\":\"load\",\"arguments\":{\"from\":\"unix:/s\"}}\n"
-			  "{\"command\":\"cancel\"}\n{\"command\":\"reset\"}\n"
-			  "{\"command\":\"quit\"}\n"));
+	assert_true(input(
+		bench, "{\"command\":\"status\"}\n{\"command\":\"pause\"}\n"
+		       "{\"command\":\"resume\"}\n{\"command\":\"powerdown\"}\n"
+		       "{\"command\":\"save\",\"arguments\":{\"to\":\"/a b\"}}\n"
+		       "{\"command\":\"load\",\"arguments\":{\"from\":\"unix:/s\"}}\n"
+		       "{\"command\":\"cancel\"}\n{\"command\":\"reset\"}\n"
+		       "{\"command\":\"quit\"}\n"));
 	assert_string_equal(bench->fake.asked->str,
 			    "status pause resume powerdown save(/a b) load(unix:/s) "
 			    "cancel reset quit ");
@@ -181,12 +185,17 @@ static void what_is_no_request_is_refused_and_the_client_kept(void **state)
 		   "bad-request");
 	is_refused(bench, "{\"command\":\"save\"}", "bad-request");
 	is_refused(bench, "{\"command\":\"save\",\"arguments\":{}}", "bad-request");
-	is_refused(bench, "{\"command\":\"save\",\"arguments\":{\"to\":\"\"}}", "bad-request");
-	is_refused(bench, "{\"command\":\"save\",\"arguments\":{\"to\":7}}", "bad-request");
-	is_refused(bench, "{\"command\":\"save\",\"arguments\":{\"to\":null}}", "bad-request");
-	is_refused(bench, "{\"command\":\"save\",\"arguments\":{\"to\":\"a\",\"from\":\"b\"}}",
+	is_refused(bench, "{\"command\":\"save\",\"arguments\":{\"to\":\"\"}}",
 		   "bad-request");
-	is_refused(bench, "{\"command\":\"save\",\"arguments\":{\"to\":\"/a\\u0000b\"}}",
+	is_refused(bench, "{\"command\":\"save\",\"arguments\":{\"to\":7}}",
+		   "bad-request");
+	is_refused(bench, "{\"command\":\"save\",\"arguments\":{\"to\":null}}",
+		   "bad-request");
+	is_refused(bench,
+		   "{\"command\":\"save\",\"arguments\":{\"to\":\"a\",\"from\":\"b\"}}",
+		   "bad-request");
+	is_refused(bench,
+		   "{\"command\":\"save\",\"arguments\":{\"to\":\"/a\\u0000b\"}}",
 		   "bad-request");
 	is_refused(bench, "{\"command\":\"status\xff\"}", "bad-request");
 	is_refused(bench, "{\"command\":\"status\",\"id\":1e400}", "bad-request");
@@ -202,9 +211,10 @@ static void proper_escapes_pass(void **state)
 {
 	struct bench *bench = *state;
 
-	assert_true(input(bench,
-			  "{\"command\":\"save\",\"arguments\":{\"to\":\"/\\u0061\\ud83d\\ude00"
-			  "\\\"\\\\\\/\\n\\u00e9[{\xc3\xa9\"}}\n"));
+	assert_true(input(
+		bench,
+		"{\"command\":\"save\",\"arguments\":{\"to\":\"/\\u0061\\ud83d\\ude00"
+		"\\\"\\\\\\/\\n\\u00e9[{\xc3\xa9\"}}\n"));
 	assert_string_equal(bench->fake.asked->str,
 			    "save(/a\xf0\x9f\x98\x80\"\\/\n\xc3\xa9[{\xc3\xa9) ");
 }
@@ -309,9 +319,11 @@ static void events_go_to_those_who_asked(void **state)
 	assert_true(vmm_client_expects(bench->client));
 	g_string_truncate(bench->sent, 0);
 	vmm_protocol_event(bench->protocol, "disk-error", "vda", "read: \"\n\xfe");
-	assert_true(g_str_has_prefix(bench->sent->str, "{\"event\":\"disk-error\",\"time\":"));
-	assert_non_null(strstr(bench->sent->str,
-			       ",\"device\":\"vda\",\"detail\":\"read: \\\"\\n\xef\xbf\xbd\"}"));
+	assert_true(g_str_has_prefix(bench->sent->str,
+				     "{\"event\":\"disk-error\",\"time\":"));
+	assert_non_null(strstr(
+		bench->sent->str,
+		",\"device\":\"vda\",\"detail\":\"read: \\\"\\n\xef\xbf\xbd\"}"));
 }
 
 /* The socket */
@@ -398,7 +410,8 @@ static void the_socket_is_for_its_owner_and_answers(void **state)
 	assert_int_equal(st.st_mode & 0777, 0600);
 	say(fd, "{\"id\":1,\"command\":\"status\"}\n");
 	line = next_line(fd);
-	assert_string_equal(line, "{\"id\":1,\"ok\":true,\"result\":{\"did\":\"status\"}}");
+	assert_string_equal(line,
+			    "{\"id\":1,\"ok\":true,\"result\":{\"did\":\"status\"}}");
 	close(fd);
 	turn_loop();
 }
@@ -547,15 +560,16 @@ static void one_that_asks_without_reading_stops_only_itself(void **state)
 	char byte;
 
 	for (;;) {
-		gssize done = send(fd, request, strlen(request),
-				   MSG_NOSIGNAL | MSG_DONTWAIT);
+		gssize done =
+			send(fd, request, strlen(request), MSG_NOSIGNAL | MSG_DONTWAIT);
 
 		if (done < (gssize)strlen(request)) {
 			assert_true(done > 0 || errno == EAGAIN);
 			/* All of it was taken, or none: a stream that stands still. */
 			turn_loop();
-			done = done > 0 ? 0 : send(fd, request, strlen(request),
-						   MSG_NOSIGNAL | MSG_DONTWAIT);
+			done = done > 0 ? 0
+					: send(fd, request, strlen(request),
+					       MSG_NOSIGNAL | MSG_DONTWAIT);
 			if (done < (gssize)strlen(request))
 				break;
 		}

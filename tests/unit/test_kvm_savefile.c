@@ -180,7 +180,7 @@ static void save(struct bench *bench)
 		fail_msg("%s", bench->error->message);
 }
 
-/* The file has these bytes and no others. Without the fsync() of GLib's own function. */
+/* The file has these bytes and no others. Without the fsync() of GLib's function. */
 static void put(const char *path, const char *bytes, gssize len)
 {
 	gsize length = len < 0 ? strlen(bytes) : (gsize)len;
@@ -209,7 +209,8 @@ static void assert_same(struct bench *bench)
 static void assert_reason(struct bench *bench, const char *words)
 {
 	assert_non_null(bench->error);
-	if (!strstr(bench->error->message, words) || strchr(bench->error->message, '\n'))
+	if (!strstr(bench->error->message, words) ||
+	    strchr(bench->error->message, '\n'))
 		fail_msg("\"%s\" has no \"%s\"", bench->error->message, words);
 	assert_int_equal(bench->to.loads, 0);
 }
@@ -256,9 +257,11 @@ static void memory_above_the_hole_is_saved_too(void **state)
 	for (guint64 i = edge - 3; i < edge + 3; i++)
 		memset(page(&from, i), (int)(i & 0xff) | 1, VMM_PAGE);
 	page(&from, bytes / VMM_PAGE - 1)[0] = 7;
-	assert_true(vmm_savefile_save(&from.machine, bench->path, &bench->transfer, NULL));
-	assert_int_equal(vmm_savefile_load(&to.machine, bench->path, &bench->transfer, NULL),
-			 VMM_LOAD_DONE);
+	assert_true(
+		vmm_savefile_save(&from.machine, bench->path, &bench->transfer, NULL));
+	assert_int_equal(
+		vmm_savefile_load(&to.machine, bench->path, &bench->transfer, NULL),
+		VMM_LOAD_DONE);
 	assert_memory_equal(page(&from, edge - 3), page(&to, edge - 3), 6 * VMM_PAGE);
 	assert_int_equal(page(&to, bytes / VMM_PAGE - 1)[0], 7);
 	vmm_memory_free(from.machine.memory);
@@ -292,7 +295,8 @@ static void a_pipe_carries_a_machine(void **state)
 	writer.fd = fds[1];
 	thread = g_thread_new("writer", write_to_fd, &writer);
 	assert_int_equal(vmm_savefile_read(&bench->to.machine, fds[0], &bench->transfer,
-					   &bench->error), VMM_LOAD_DONE);
+					   &bench->error),
+			 VMM_LOAD_DONE);
 	g_thread_join(thread);
 	assert_true(writer.ok);
 	assert_same(bench);
@@ -310,8 +314,9 @@ static gpointer receive(gpointer data)
 {
 	struct receiver *receiver = data;
 
-	receiver->result = vmm_savefile_load(&receiver->bench->to.machine, receiver->from,
-					     &receiver->bench->transfer, &receiver->error);
+	receiver->result =
+		vmm_savefile_load(&receiver->bench->to.machine, receiver->from,
+				  &receiver->bench->transfer, &receiver->error);
 	return NULL;
 }
 
@@ -335,7 +340,8 @@ static void a_unix_socket_carries_a_machine(void **state)
 	GThread *thread = g_thread_new("receiver", receive, &receiver);
 
 	await_socket(bench->path);
-	if (!vmm_savefile_save(&bench->from.machine, name, &bench->transfer, &bench->error))
+	if (!vmm_savefile_save(&bench->from.machine, name, &bench->transfer,
+			       &bench->error))
 		fail_msg("%s", bench->error->message);
 	g_thread_join(thread);
 	assert_int_equal(receiver.result, VMM_LOAD_DONE);
@@ -396,8 +402,7 @@ static void what_is_not_a_saved_machine_is_refused(void **state)
 	put(bench->path, "", 0);
 	assert_int_equal(load(bench), VMM_LOAD_REFUSED);
 	assert_reason(bench, "cut off after byte 0");
-	put(bench->path, "#!/bin/sh\n# a script, say, of some length\n",
-					-1);
+	put(bench->path, "#!/bin/sh\n# a script, say, of some length\n", -1);
 	assert_int_equal(load(bench), VMM_LOAD_REFUSED);
 	assert_reason(bench, "it is not a saved machine");
 	assert_true(is_soiled_only(&bench->to));
@@ -407,8 +412,9 @@ static void a_directory_cannot_be_loaded(void **state)
 {
 	struct bench *bench = *state;
 
-	assert_int_equal(vmm_savefile_load(&bench->to.machine, bench->dir, &bench->transfer,
-					   &bench->error), VMM_LOAD_REFUSED);
+	assert_int_equal(vmm_savefile_load(&bench->to.machine, bench->dir,
+					   &bench->transfer, &bench->error),
+			 VMM_LOAD_REFUSED);
 	assert_reason(bench, "Is a directory");
 }
 
@@ -488,7 +494,8 @@ static gpointer feed(gpointer data)
 }
 
 /* Loads `len` bytes that come through a pipe. */
-static enum vmm_load_result load_stream(struct bench *bench, const char *bytes, gsize len)
+static enum vmm_load_result load_stream(struct bench *bench, const char *bytes,
+					gsize len)
 {
 	struct feeder feeder = { -1, bytes, len };
 	enum vmm_load_result result;
@@ -550,7 +557,8 @@ static void a_silent_sender_and_a_deaf_receiver_meet_the_deadline(void **state)
 	bench->transfer.deadline_ms = 30;
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
 	assert_int_equal(vmm_savefile_read(&bench->to.machine, fds[0], &bench->transfer,
-					   &bench->error), VMM_LOAD_REFUSED);
+					   &bench->error),
+			 VMM_LOAD_REFUSED);
 	assert_reason(bench, "did nothing for 30 ms");
 	g_clear_error(&bench->error);
 	assert_false(vmm_savefile_write(&bench->from.machine, fds[0], &bench->transfer,
@@ -576,7 +584,8 @@ static void waiting_for_a_connection_can_be_cancelled(void **state)
 
 	bench->transfer.cancel = cancel;
 	assert_int_equal(vmm_savefile_load(&bench->to.machine, name, &bench->transfer,
-					   &bench->error), VMM_LOAD_REFUSED);
+					   &bench->error),
+			 VMM_LOAD_REFUSED);
 	g_thread_join(thread);
 	assert_true(g_error_matches(bench->error, G_IO_ERROR, G_IO_ERROR_CANCELLED));
 	assert_int_equal(g_access(bench->path, F_OK), -1);
@@ -589,8 +598,8 @@ static void a_cancelled_save_leaves_nothing(void **state)
 
 	g_cancellable_cancel(cancel);
 	bench->transfer.cancel = cancel;
-	assert_false(vmm_savefile_save(&bench->from.machine, bench->path, &bench->transfer,
-				       &bench->error));
+	assert_false(vmm_savefile_save(&bench->from.machine, bench->path,
+				       &bench->transfer, &bench->error));
 	assert_int_equal(g_access(bench->path, F_OK), -1);
 }
 
@@ -602,8 +611,8 @@ static void a_failed_save_keeps_the_target_and_leaves_nothing_else(void **state)
 
 	put(bench->path, "precious", -1);
 	bench->from.breaks = TRUE;
-	assert_false(vmm_savefile_save(&bench->from.machine, bench->path, &bench->transfer,
-				       NULL));
+	assert_false(vmm_savefile_save(&bench->from.machine, bench->path,
+				       &bench->transfer, NULL));
 	bench->from.breaks = FALSE;
 
 	/* The disk is full in the middle of it, as far as this process can tell. */
@@ -612,8 +621,8 @@ static void a_failed_save_keeps_the_target_and_leaves_nothing_else(void **state)
 	small = old;
 	small.rlim_cur = 1 << 20;
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
-	assert_false(vmm_savefile_save(&bench->from.machine, bench->path, &bench->transfer,
-				       &bench->error));
+	assert_false(vmm_savefile_save(&bench->from.machine, bench->path,
+				       &bench->transfer, &bench->error));
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
 	assert_reason(bench, "File too large");
 	assert_true(g_file_get_contents(bench->path, &bytes, NULL, NULL));
@@ -626,18 +635,19 @@ static void only_regular_files_are_replaced(void **state)
 	struct bench *bench = *state;
 	g_autofree char *link = g_build_filename(bench->dir, "link", NULL);
 
-	assert_false(vmm_savefile_save(&bench->from.machine, "/dev/null", &bench->transfer,
-				       &bench->error));
+	assert_false(vmm_savefile_save(&bench->from.machine, "/dev/null",
+				       &bench->transfer, &bench->error));
 	assert_reason(bench, "save to /dev/null: is not a regular file");
 	g_clear_error(&bench->error);
-	assert_false(vmm_savefile_save(&bench->from.machine, bench->dir, &bench->transfer,
-				       NULL));
+	assert_false(vmm_savefile_save(&bench->from.machine, bench->dir,
+				       &bench->transfer, NULL));
 	assert_false(vmm_savefile_save(&bench->from.machine, "/nonexistent/x",
 				       &bench->transfer, NULL));
 	/* A link is followed. */
 	put(bench->path, "old", -1);
 	assert_int_equal(symlink(bench->path, link), 0);
-	assert_true(vmm_savefile_save(&bench->from.machine, link, &bench->transfer, NULL));
+	assert_true(
+		vmm_savefile_save(&bench->from.machine, link, &bench->transfer, NULL));
 	assert_true(g_file_test(link, G_FILE_TEST_IS_SYMLINK));
 	assert_int_equal(load(bench), VMM_LOAD_DONE);
 	assert_same(bench);
