@@ -56,6 +56,12 @@ FUZZ_SOURCES = $(sort $(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_REPLAYS = $(FUZZ_SOURCES:tests/fuzz/%.c=$(BUILD)/tests/fuzz/replay-%)
 FUZZERS = $(FUZZ_SOURCES:tests/fuzz/%.c=$(BUILD)/fuzzers/%)
 
+# `make V=1` shows the commands.
+ifneq ($(V),1)
+Q = @
+say = @printf '  %-5s %s\n' $(1) $(2)
+endif
+
 .PHONY: all
 all: $(PROGRAMS:%=$(BUILD)/%) $(BUILD)/guest/microguest.bin
 
@@ -77,42 +83,52 @@ help:
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+	$(call say,CC,$<)
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 # The guest's ACPI description does not depend on the configuration: compiled here.
 $(BUILD)/kvm/dsdt.h: kvm/dsdt.asl
 	@mkdir -p $(@D)
-	iasl -oa -ve -p $(BUILD)/kvm/dsdt -tc $< >$(BUILD)/kvm/dsdt.log || \
+	$(call say,IASL,$<)
+	$(Q)iasl -oa -ve -p $(BUILD)/kvm/dsdt -tc $< >$(BUILD)/kvm/dsdt.log || \
 		{ cat $(BUILD)/kvm/dsdt.log; exit 1; }
-	mv $(BUILD)/kvm/dsdt.hex $@
+	@mv $(BUILD)/kvm/dsdt.hex $@
 $(BUILD)/kvm/acpi.o: $(BUILD)/kvm/dsdt.h
 
 $(LIB): $(LIB_OBJECTS)
 	@rm -f $@
-	ar rcs $@ $^
+	$(call say,AR,$@)
+	$(Q)ar rcs $@ $^
 
 $(BUILD)/colo-vm: $(BUILD)/kvm/main.o $(LIB)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
 $(UNIT_TESTS): $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(UNIT_HELPERS) $(LIB)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) -lcmocka
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) -lcmocka
 $(MICRO_TESTS): $(BUILD)/tests/micro/%: $(BUILD)/tests/micro/%.o $(MICRO_HELPERS) $(LIB)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) -lcmocka
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) -lcmocka
 $(BENCHES): $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(MICRO_HELPERS) $(LIB)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) -lcmocka
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) -lcmocka
 
 # Each fuzz target twice: with libFuzzer, and as a program that replays its corpus.
 $(FUZZ_REPLAYS): $(BUILD)/tests/fuzz/replay-%: $(BUILD)/tests/fuzz/%.o \
 		$(BUILD)/tests/fuzz/replay.o $(BUILD)/tests/fuzz/harness.o $(LIB)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
 FUZZ_CFLAGS = -std=gnu11 -I. -I$(BUILD) -D_GNU_SOURCE -g -O1 -fno-strict-aliasing -pthread \
-	-fsanitize=address,undefined -fno-sanitize-recover=all $(PKG_CFLAGS)
+	-fsanitize=address,undefined -fno-sanitize-recover=all -Wno-gnu-variable-sized-type-not-at-end $(PKG_CFLAGS)
 $(BUILD)/fuzzers/%.o: %.c $(BUILD)/kvm/dsdt.h
 	@mkdir -p $(@D)
-	$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer-no-link -MMD -MP -c -o $@ $<
+	$(call say,CC,$@)
+	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer-no-link -MMD -MP -c -o $@ $<
 $(FUZZERS): $(BUILD)/fuzzers/%: $(BUILD)/fuzzers/tests/fuzz/%.o \
 		$(BUILD)/fuzzers/tests/fuzz/harness.o $(LIB_SOURCES:%.c=$(BUILD)/fuzzers/%.o)
-	$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $^ $(PKG_LIBS)
+	$(call say,LD,$@)
+	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $^ $(PKG_LIBS)
 .PRECIOUS: $(BUILD)/fuzzers/%.o $(BUILD)/%.o
 
 FUZZ_SECONDS ?= 60

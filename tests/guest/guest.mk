@@ -17,14 +17,17 @@ guest: $(GUEST_BUILD)/microguest.bin
 
 $(GUEST_BUILD)/%.c.o: $(GUEST_DIR)%.c
 	@mkdir -p $(@D)
-	$(CC) $(GUEST_CFLAGS) -I$(GUEST_DIR) -MMD -MP -c -o $@ $<
+	$(call say,CC,$<)
+	$(Q)$(CC) $(GUEST_CFLAGS) -I$(GUEST_DIR) -MMD -MP -c -o $@ $<
 
 $(GUEST_BUILD)/%.S.o: $(GUEST_DIR)%.S
 	@mkdir -p $(@D)
-	$(CC) $(GUEST_CFLAGS) -MMD -MP -c -o $@ $<
+	$(call say,CC,$<)
+	$(Q)$(CC) $(GUEST_CFLAGS) -MMD -MP -c -o $@ $<
 
 $(GUEST_BUILD)/microguest.elf: $(GUEST_OBJECTS) $(GUEST_DIR)guest.lds
-	$(CC) -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,max-page-size=4096 \
+	$(call say,LD,$@)
+	$(Q)$(CC) -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,max-page-size=4096 \
 		-Wl,--no-warn-rwx-segments -Wl,-T,$(GUEST_DIR)guest.lds -o $@ $(GUEST_OBJECTS)
 
 $(GUEST_BUILD)/microguest.bin: $(GUEST_BUILD)/microguest.elf
