@@ -27,7 +27,7 @@ ifeq ($(CI),true)
 WERROR ?= -Werror
 endif
 
-PKGS = glib-2.0 gio-unix-2.0 json-glib-1.0 liburing libxxhash
+PKGS = glib-2.0 gio-unix-2.0 json-glib-1.0 liburing libxxhash liblz4 gnutls
 WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 	-Wold-style-definition -Wvla -Wno-unused-parameter -Wno-missing-field-initializers
 CFLAGS ?= -O2 -g
@@ -40,7 +40,8 @@ PKG_CFLAGS = $(eval PKG_CFLAGS := $$(shell pkg-config --cflags $(PKGS)))$(PKG_CF
 PKG_LIBS = $(eval PKG_LIBS := $$(shell pkg-config --libs $(PKGS)))$(PKG_LIBS)
 
 PROGRAMS = colo-vm
-LIB_SOURCES = $(sort $(wildcard base/*.c) $(filter-out kvm/main.c,$(wildcard kvm/*.c)))
+LIB_SOURCES = $(sort $(wildcard base/*.c checkpoint/*.c) \
+	$(filter-out kvm/main.c,$(wildcard kvm/*.c)))
 LIB_OBJECTS = $(LIB_SOURCES:%.c=$(BUILD)/%.o) $(SANITIZE_OBJECT)
 LIB = $(BUILD)/libcolo.a
 
@@ -142,7 +143,7 @@ fuzzers: $(FUZZERS)
 
 # What everything here needs, by Debian package. The testbed names its own.
 PACKAGES = gcc libc6-dev make pkg-config binutils libglib2.0-dev libjson-glib-dev \
-	liburing-dev libxxhash-dev libcmocka-dev acpica-tools clang libclang-rt-14-dev \
+	liburing-dev libxxhash-dev liblz4-dev libgnutls28-dev libcmocka-dev acpica-tools clang libclang-rt-14-dev \
 	python3 man-db groff-base iproute2 e2fsprogs \
 	$(shell cat tests/testbed/packages.txt 2>/dev/null)
 .PHONY: deps

@@ -109,4 +109,24 @@ struct wire_save_chunk {
 };
 G_STATIC_ASSERT(sizeof(struct wire_save_chunk) == 24);
 
+/*
+ * Messages between two hosts: a frame each, inside TLS (base/channel.h). The checksum is
+ * XXH3-64 of the frame with the checksum itself zero, then the payload: TLS keeps others out,
+ * the checksum finds our own memory's and programs' errors.
+ */
+#define WIRE_FRAME_MAGIC 0x4d4f4c43u /* "CLOM" */
+#define WIRE_FRAME_VERSION 1
+#define WIRE_PAYLOAD_MAX (4u << 20) /* bytes after the frame */
+
+struct wire_frame {
+	wire_u32 magic;
+	wire_u16 version;
+	wire_u16 type; /* enum wire_message */
+	wire_u32 length; /* bytes after this frame, at most what the type allows */
+	wire_u32 pad;
+	wire_u64 epoch; /* which the message belongs to */
+	wire_u64 checksum;
+};
+G_STATIC_ASSERT(sizeof(struct wire_frame) == 32);
+
 #endif

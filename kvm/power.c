@@ -174,10 +174,14 @@ gboolean vmm_power_load(vmm_power *power, const vmm_state *state, enum vmm_load 
 {
 	const struct saved_power *saved =
 		vmm_state_get(state, "power", 0, 1, sizeof(*saved), sizeof(*saved), NULL, error);
+	gboolean unknown;
 
 	if (!saved)
 		return FALSE;
-	if (saved->events & ~EVENT_BUTTON || saved->request > REQUEST_POWEROFF)
+	unknown = saved->events & ~EVENT_BUTTON || saved->request > REQUEST_POWEROFF;
+	for (guint i = 0; i < sizeof(saved->pad); i++)
+		unknown |= saved->pad[i] != 0;
+	if (unknown)
 		return vmm_error_set(error, VMM_ERROR_STATE, "saved power.0 has unknown events");
 	if (pass == VMM_LOAD_APPLY) {
 		power->events = saved->events;

@@ -198,11 +198,12 @@ class Host(Here):
             ip link set "$2" master br0 up""", self.address, tap)
 
     def make_disk(self, path, size="64M", content=""):
-        self.must('rm -f "$1"; /guest/make-disk "$@"', path, size, *filter(None, [content]))
+        """A raw image with ext4; a name without a directory lies in /var/lib/colo."""
+        self.must("/guest/make-disk \"$@\"", self.path(path), size, *filter(None, [content]))
 
-    def clean(self, disk):
-        """Whether the file system of an image is free of faults."""
-        return self.run("e2fsck", "-fn", disk)
+    def check_disk(self, disk):
+        """Whether the file system of an image is free of faults: what e2fsck says."""
+        return self.run("e2fsck", "-fn", self.path(disk))
 
 
 def testbed(*words):

@@ -75,22 +75,29 @@ def disk(h1, vm):
     vm.terminal.type("umount /mnt; poweroff -f\n")
     check("colo-vm ends with status 0 when the guest switches itself off", vm.wait() == 0,
           vm.last_words())
-    checked = h1.clean("/var/lib/colo/disk.img")
+    checked = h1.check_disk("disk.img")
     check("the file system on the image is clean afterwards", checked, checked)
     check("... and has what was written", first and first.split()[0] in h1.must(
         "debugfs -R 'cat data' /var/lib/colo/disk.img 2> /dev/null | sha256sum"))
 
 
-def other_kernels(h1):
-    for name, words in (("amd64", "linux-image-amd64"), ("6.12", "linux 6.12")):
+def other_kernels_and_cpu_models(h1):
+    """Both at once, to save boots. (Whether a v3 guest uses AVX depends on the host: QEMU's
+    emulation hides XSETBV from the testbed's KVM, and Linux then does without.)"""
+    for name, words, model, has, lacks in (
+            ("amd64", "linux-image-amd64", "x86-64-v2", "sse4_2", "movbe"),
+            ("6.12", "linux 6.12", "x86-64-v3", "movbe", "avx512f")):
         if not h1.exists(f"/guest/vmlinuz-{name}"):
             bed.skip(f"{words} boots", "Debian does not have it")
             continue
-        vm = Machine(h1, *linux(kernel=name), "--cpus", "2", "--memory", "256M")
-        found = vm.console(bed.READY)
-        check(f"{words} boots", found, vm.last_words())
-        if found:
+        vm = Machine(h1, *linux(kernel=name), "--cpus", "2", "--memory", "256M",
+                     "--cpu-model", model)
+        if check(f"{words} boots on a CPU of model {model}", vm.console(bed.READY),
+                 vm.last_words()):
             note("it is " + str(vm.ask("uname -r")))
+            flags = (vm.ask("grep -m 1 flags /proc/cpuinfo") or "").split()
+            check(f"... which has {has} and lacks {lacks}",
+                  has in flags and lacks not in flags, " ".join(flags))
         vm.end()
 
 
@@ -103,27 +110,27 @@ def stock_initrd(h1):
           vm.last_words())
 
 
-def numbers_of_cpus(h1):
-    for cpus in (1, 8):
-        vm = Machine(h1, *linux(), "--memory", "256M", "--cpus", str(cpus))
-        check(f"a guest with {cpus} CPU{'s' * (cpus > 1)} has them all",
-              vm.console(bed.READY) and vm.ask("nproc") == str(cpus), vm.last_words())
-        vm.end()
+def eight_cpus(h1):
+    vm = Machine(h1, *linux(), "--memory", "256M", "--cpus", "8")
+    check("a guest with 8 CPUs has them all",
+          vm.console(bed.READY) and vm.ask("nproc") == "8", vm.last_words())
 
 
 def memory_sizes(h1):
     vm = Machine(h1, *linux(), "--memory", "128M")
-    check("a guest with 128 MiB boots", vm.console(bed.READY), vm.last_words())
+    check("a guest with 128 MiB and one CPU boots",
+          vm.console(bed.READY) and vm.ask("nproc") == "1", vm.last_words())
     vm.end()
     if bed.LONG:
-        least = next((size for size in (64, 80, 96, 112) if boots_with(h1, size)), 128)
+        least = next((size for size in (72, 80, 96, 112) if boots_with(h1, size)), 128)
         note(f"the least memory with which the cloud kernel boots: {least} MiB")
     refused = h1.run("colo-vm", *linux(), "--memory", "32M")
     check("32 MiB are refused with a clear line", refused.status == 2
           and "--memory" in refused.errors and refused.errors.count("\n") == 1, refused)
-    tight = h1.run("colo-vm", *linux(), "--memory", "64M", "--console", "none", seconds=20)
+    tight = h1.run("colo-vm", *linux(), "--memory", "64M", "--console", "none",
+                   seconds=20)
     check("memory that the kernel and its initrd do not fit in is refused with a clear line",
-          tight.status == 1 and tight.errors.count("\n") == 1, tight)
+          tight.status in (1, 2) and "needs" in tight.errors and tight.errors.count("\n") == 1, tight)
 
 
 def boots_with(h1, mib):
@@ -144,21 +151,8 @@ def memory_above_the_gap(h1):
               "100000000-" in (vm.ask("grep 'System RAM' /proc/iomem") or ""))
 
 
-def cpu_models(h1):
-    for model, has, lacks in (("x86-64-v2", "sse4_2", "avx"), ("x86-64-v3", "avx2", "avx512f")):
-        vm = Machine(h1, *linux(), "--memory", "256M", "--cpu-model", model)
-        if model == "x86-64-v3" and "avx2" not in h1.must("cat /proc/cpuinfo"):
-            bed.skip("a guest of model x86-64-v3 boots", "the host lacks it")
-            continue
-        flags = (vm.ask("grep -m 1 flags /proc/cpuinfo") or "").split() \
-            if vm.console(bed.READY) else []
-        check(f"a guest of model {model} boots, with {has} and without {lacks}",
-              has in flags and lacks not in flags, vm.last_words())
-        vm.end()
-
-
-TESTS = [shell_network_and_disk, stock_initrd,
-         other_kernels, numbers_of_cpus, memory_sizes, cpu_models, memory_above_the_gap]
+TESTS = [shell_network_and_disk, stock_initrd, other_kernels_and_cpu_models, eight_cpus,
+         memory_sizes, memory_above_the_gap]
 
 if __name__ == "__main__":
     bed.run(TESTS, hosts=1, memory=1536)
