@@ -182,11 +182,16 @@ static gboolean make_vcpus(vmm_machine *machine, GError **error)
 static gboolean make_disk(vmm_machine *machine, const struct vmm_disk_config *config,
 			  GError **error)
 {
-	struct vmm_disk *disk =
-		vmm_disk_open(config->path, config->readonly, config->direct, machine->loop,
-			      error);
+	const struct vmm_backends *backends = &machine->config.backends;
 	guint index = machine->n_disks;
+	struct vmm_disk *disk;
 
+	if (backends->open_disk)
+		disk = backends->open_disk(backends->data, index, config, machine->loop,
+					   error);
+	else
+		disk = vmm_disk_open(config->path, config->readonly, config->direct,
+				     machine->loop, error);
 	if (!disk)
 		return FALSE;
 	machine->disk_bytes[index] = disk->size;
@@ -201,9 +206,15 @@ static gboolean make_disk(vmm_machine *machine, const struct vmm_disk_config *co
 static gboolean make_net(vmm_machine *machine, const struct vmm_net_config *config,
 			 GError **error)
 {
-	struct vmm_net_port *port = vmm_tap_open(config->tap, machine->loop, error);
+	const struct vmm_backends *backends = &machine->config.backends;
 	guint index = machine->n_nets;
+	struct vmm_net_port *port;
 
+	if (backends->open_net)
+		port = backends->open_net(backends->data, index, config, machine->loop,
+					  error);
+	else
+		port = vmm_tap_open(config->tap, machine->loop, error);
 	if (!port)
 		return FALSE;
 	machine->nets[index] = vmm_net_new_take(machine->pci, &machine->platform, index,
@@ -243,7 +254,8 @@ static gboolean make_devices(vmm_machine *machine, GError **error)
 	if (!make_consoles(machine, error))
 		return FALSE;
 	if (config->rng) {
-		machine->rng = vmm_rng_new(machine->pci, &machine->platform, 0, NULL, NULL,
+		machine->rng = vmm_rng_new(machine->pci, &machine->platform, 0,
+					   config->backends.rng, config->backends.data,
 					   error);
 		if (!machine->rng)
 			return FALSE;
@@ -308,6 +320,7 @@ static void copy_config(struct vmm_config *to, const struct vmm_config *from)
 	to->reboot_exits = from->reboot_exits;
 	to->dirty = from->dirty;
 	to->clock = from->clock;
+	to->backends = from->backends;
 	for (guint i = 0; i < from->disks->len; i++) {
 		struct vmm_disk_config disk =
 			g_array_index(from->disks, struct vmm_disk_config, i);
@@ -336,7 +349,9 @@ static gboolean build(vmm_machine *machine, gboolean for_load, GError **error)
 	}
 	if (!vmm_hypervisor_open(&machine->hv, error))
 		return FALSE;
-	machine->memory = vmm_memory_new(config->memory, error);
+	machine->memory = config->backends.private_memory ?
+				  vmm_memory_new_private(config->memory, error) :
+				  vmm_memory_new(config->memory, error);
 	if (!machine->memory || !make_platform(machine, error))
 		return FALSE;
 	machine->dirty = vmm_dirty_new(&machine->hv, machine->memory, config->dirty, error);
@@ -718,6 +733,17 @@ const struct vmm_config *vmm_machine_config(const vmm_machine *machine)
 vmm_memory *vmm_machine_memory(vmm_machine *machine)
 {
 	return machine->memory;
+}
+
+vmm_loop *vmm_machine_loop(vmm_machine *machine)
+{
+	return machine->loop;
+}
+
+void vmm_machine_poll_rng(vmm_machine *machine)
+{
+	if (machine->rng)
+		vmm_rng_poll(machine->rng);
 }
 
 const char *vmm_machine_console_name(vmm_machine *machine)

@@ -40,6 +40,21 @@ struct vmm_net_config {
 	guint8 mac[6];
 };
 
+/* Where a machine's devices get their other ends from, instead of taps, raw files and
+ * getrandom(2): hooks of whoever replicates it. Any function may be NULL. Called while the
+ * machine is made. */
+struct vmm_backends {
+	void *data; /* handed to each */
+	struct vmm_net_port *(*open_net)(void *data, guint index,
+					 const struct vmm_net_config *config, vmm_loop *loop,
+					 GError **error);
+	struct vmm_disk *(*open_disk)(void *data, guint index,
+				      const struct vmm_disk_config *config, vmm_loop *loop,
+				      GError **error);
+	vmm_rng_source rng;
+	gboolean private_memory; /* see vmm_memory_new_private() */
+};
+
 /* What kvm/options.c reads from a command line. Strings are owned. */
 struct vmm_config {
 	char *kernel, *initrd, *append; /* initrd and append may be NULL */
@@ -54,6 +69,7 @@ struct vmm_config {
 	gboolean reboot_exits; /* --no-reboot: a reset ends the machine */
 	enum vmm_dirty_method dirty;
 	enum vmm_clock_policy clock;
+	struct vmm_backends backends;
 };
 void vmm_config_init(struct vmm_config *config); /* defaults */
 void vmm_config_clear(struct vmm_config *config);
@@ -82,6 +98,10 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(vmm_machine, vmm_machine_free)
 enum vmm_run_state vmm_machine_run_state(vmm_machine *machine);
 const struct vmm_config *vmm_machine_config(const vmm_machine *machine);
 vmm_memory *vmm_machine_memory(vmm_machine *machine);
+/* For the device lock. */
+vmm_loop *vmm_machine_loop(vmm_machine *machine);
+/* `backends.rng` has bytes again. Holding the device lock. */
+void vmm_machine_poll_rng(vmm_machine *machine);
 const char *vmm_machine_console_name(vmm_machine *machine); /* "pty:/dev/pts/3", ... */
 const char *vmm_machine_hvc_name(vmm_machine *machine); /* NULL without one */
 guint vmm_machine_nets(vmm_machine *machine);

@@ -15,6 +15,7 @@ struct vmm_memory {
 	int fd;
 	guint64 bytes;
 	guint8 *host; /* the whole memfd, banks side by side */
+	guint8 *base; /* the same, shared; equal to `host` unless that is private */
 	struct vmm_bank banks[2];
 	guint n_banks;
 	/* A bit for each page that is in `marked`; NULL while nobody collects. */
@@ -22,10 +23,44 @@ struct vmm_memory {
 	GArray *marked; /* guint32 page numbers */
 };
 
-vmm_memory *vmm_memory_new(guint64 bytes, GError **error)
+/* NULL with the error set. */
+static guint8 *map(int fd, guint64 bytes, int flags, GError **error)
+{
+	guint8 *host = mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags | MAP_NORESERVE, fd, 0);
+
+	if (host == MAP_FAILED) {
+		vmm_error_errno(error, errno, "map %" G_GUINT64_FORMAT
+				" bytes of guest memory", bytes);
+		return NULL;
+	}
+	/* Tracking is by 4 KiB pages; larger ones would be split again and again. */
+	madvise(host, bytes, MADV_NOHUGEPAGE);
+	madvise(host, bytes, MADV_DONTDUMP);
+	return host;
+}
+
+static void make_banks(vmm_memory *memory)
+{
+	guint64 bytes = memory->bytes;
+
+	memory->banks[0] = (struct vmm_bank){ .gpa = 0,
+					      .size = MIN(bytes, VMM_HOLE_START),
+					      .host = memory->host };
+	memory->n_banks = 1;
+	if (bytes > VMM_HOLE_START) {
+		memory->banks[1] = (struct vmm_bank){ .gpa = VMM_HOLE_END,
+						      .size = bytes - VMM_HOLE_START,
+						      .offset = VMM_HOLE_START,
+						      .host = memory->host +
+							      VMM_HOLE_START };
+		memory->n_banks = 2;
+	}
+}
+
+static vmm_memory *make(guint64 bytes, gboolean private, GError **error)
 {
 	base_autofd int fd = -1;
-	guint8 *host;
+	guint8 *base, *host;
 	vmm_memory *memory;
 
 	g_assert(bytes >= 1 << 20 && bytes % VMM_PAGE == 0);
@@ -37,39 +72,59 @@ vmm_memory *vmm_memory_new(guint64 bytes, GError **error)
 	}
 	/* Whoever is handed the descriptor cannot cut memory off under the guest. */
 	fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
-	host = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-	if (host == MAP_FAILED) {
-		vmm_error_errno(error, errno, "map %" G_GUINT64_FORMAT
-				" bytes of guest memory", bytes);
+	base = map(fd, bytes, MAP_SHARED, error);
+	if (!base)
+		return NULL;
+	host = private ? map(fd, bytes, MAP_PRIVATE, error) : base;
+	if (!host) {
+		munmap(base, bytes);
 		return NULL;
 	}
-	/* Tracking is by 4 KiB pages; larger ones would be split again and again. */
-	madvise(host, bytes, MADV_NOHUGEPAGE);
-	madvise(host, bytes, MADV_DONTDUMP);
-
 	memory = g_new0(vmm_memory, 1);
 	memory->fd = base_fd_steal(&fd);
 	memory->bytes = bytes;
 	memory->host = host;
-	memory->banks[0] = (struct vmm_bank){ .gpa = 0,
-					      .size = MIN(bytes, VMM_HOLE_START),
-					      .host = host };
-	memory->n_banks = 1;
-	if (bytes > VMM_HOLE_START) {
-		memory->banks[1] = (struct vmm_bank){ .gpa = VMM_HOLE_END,
-						      .size = bytes - VMM_HOLE_START,
-						      .offset = VMM_HOLE_START,
-						      .host = host + VMM_HOLE_START };
-		memory->n_banks = 2;
-	}
+	memory->base = base;
+	make_banks(memory);
 	memory->marked = g_array_new(FALSE, FALSE, sizeof(guint32));
 	return memory;
+}
+
+vmm_memory *vmm_memory_new(guint64 bytes, GError **error)
+{
+	return make(bytes, FALSE, error);
+}
+
+vmm_memory *vmm_memory_new_private(guint64 bytes, GError **error)
+{
+	return make(bytes, TRUE, error);
+}
+
+gboolean vmm_memory_is_private(const vmm_memory *memory)
+{
+	return memory->host != memory->base;
+}
+
+guint8 *vmm_memory_base_page(const vmm_memory *memory, guint64 page)
+{
+	g_assert(page < vmm_memory_pages(memory));
+	return memory->base + page * VMM_PAGE;
+}
+
+void vmm_memory_drop_private(vmm_memory *memory, guint64 page, guint64 count)
+{
+	g_assert(page <= vmm_memory_pages(memory) &&
+		 count <= vmm_memory_pages(memory) - page);
+	if (count && vmm_memory_is_private(memory))
+		madvise(memory->host + page * VMM_PAGE, count * VMM_PAGE, MADV_DONTNEED);
 }
 
 void vmm_memory_free(vmm_memory *memory)
 {
 	if (!memory)
 		return;
+	if (vmm_memory_is_private(memory))
+		munmap(memory->base, memory->bytes);
 	munmap(memory->host, memory->bytes);
 	close(memory->fd);
 	g_free(memory->bits);
@@ -185,7 +240,8 @@ void vmm_memory_take_marked(vmm_memory *memory, GArray *pages)
 
 void vmm_memory_clear(vmm_memory *memory)
 {
+	vmm_memory_drop_private(memory, 0, vmm_memory_pages(memory));
 	if (fallocate(memory->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
 		      (off_t)memory->bytes) < 0)
-		memset(memory->host, 0, memory->bytes);
+		memset(memory->base, 0, memory->bytes);
 }

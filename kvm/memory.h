@@ -31,6 +31,17 @@ typedef struct vmm_memory vmm_memory;
 
 /* `bytes`: a multiple of the page size, 1 MiB at least. Free with vmm_memory_free(). */
 vmm_memory *vmm_memory_new(guint64 bytes, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* The same, but guest and devices work on a private (copy-on-write) mapping: the memfd holds
+ * a base that shows through wherever nothing was written, and costs nothing twice. */
+vmm_memory *vmm_memory_new_private(guint64 bytes, GError **error)
+	G_GNUC_WARN_UNUSED_RESULT;
+gboolean vmm_memory_is_private(const vmm_memory *memory);
+/* The base's content of a page; writing it changes what the guest sees unless the guest has
+ * its own copy. Of a memory that is not private: the page itself. */
+guint8 *vmm_memory_base_page(const vmm_memory *memory, guint64 page);
+/* Gives the guest's own copies of `count` pages from `page` on back to the host: the base
+ * shows through again. */
+void vmm_memory_drop_private(vmm_memory *memory, guint64 page, guint64 count);
 void vmm_memory_free(vmm_memory *memory);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(vmm_memory, vmm_memory_free)
 

@@ -257,9 +257,12 @@ static gboolean save_pages(struct saver *saver, guint64 first, guint64 end,
 /* The first page from `page` on that is in a hole of memory's file (or is not). */
 static guint64 seek_page(const struct saver *saver, guint64 page, int whence)
 {
-	off_t at =
-		lseek(vmm_memory_fd(saver->memory), (off_t)(page * VMM_PAGE), whence);
+	off_t at;
 
+	/* What the guest has of its own is not in the file. */
+	if (vmm_memory_is_private(saver->memory))
+		return whence == SEEK_HOLE ? saver->pages : page;
+	at = lseek(vmm_memory_fd(saver->memory), (off_t)(page * VMM_PAGE), whence);
 	/* ENXIO: no data up to the end. Else: nothing is known, so look at all. */
 	if (at < 0)
 		return errno == ENXIO || whence == SEEK_HOLE ? saver->pages : page;
