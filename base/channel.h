@@ -11,6 +11,7 @@
 #define BASE_CHANNEL_H
 
 #include <gio/gio.h>
+#include <sys/uio.h>
 
 #include "base/wire.h"
 

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What may come over the channel, by type: judged before a payload is read. */
+#include "checkpoint/protocol.h"
+
+const struct base_message_rule ckpt_rules[] = {
+	{ CKPT_HELLO, "hello", sizeof(struct ckpt_hello), sizeof(struct ckpt_hello) },
+	{ CKPT_SYNC_PAGES, "sync pages", sizeof(struct wire_page), CKPT_BATCH_MAX },
+	{ CKPT_CUT, "cut", sizeof(struct ckpt_cut), sizeof(struct ckpt_cut) },
+	{ CKPT_PAGES, "pages", sizeof(struct wire_page), CKPT_BATCH_MAX },
+	{ CKPT_DIGESTS, "digests", sizeof(struct ckpt_page_digest), CKPT_BATCH_MAX },
+	{ CKPT_WANTED, "wanted", 0, CKPT_BATCH_MAX },
+	{ CKPT_STATE, "state", sizeof(struct wire_state_header), WIRE_PAYLOAD_MAX },
+	{ CKPT_END, "end", sizeof(struct ckpt_end), sizeof(struct ckpt_end) },
+	{ CKPT_COMMITTED, "committed", 0, 0 },
+	{ CKPT_APPLIED, "applied", sizeof(struct ckpt_applied), sizeof(struct ckpt_applied) },
+	{ CKPT_INPUT, "input", sizeof(struct ckpt_input_head) + 1,
+	  sizeof(struct ckpt_input_head) + CKPT_FRAME_MAX },
+	{ CKPT_DISK_WRITE, "disk write", sizeof(struct ckpt_disk_head), WIRE_PAYLOAD_MAX },
+	{ CKPT_SYNC_DISK, "sync disk", 1, WIRE_PAYLOAD_MAX },
+	{ CKPT_NEED, "need", sizeof(wire_u32), sizeof(wire_u32) },
+	{ CKPT_PING, "ping", 0, 0 },
+	{ CKPT_BYE, "bye", 0, CKPT_TEXT_MAX },
+	{ CKPT_VERIFY, "verify", 16, CKPT_BATCH_MAX },
+	{ 0 },
+};
+
+const char *ckpt_reason_name(enum ckpt_reason reason)
+{
+	static const char *const names[CKPT_REASONS] = {
+		[CKPT_REASON_SYNC] = "sync",	     [CKPT_REASON_REQUEST] = "request",
+		[CKPT_REASON_AGE] = "age",	     [CKPT_REASON_DIRTY] = "dirty",
+		[CKPT_REASON_PRIVATE] = "private",   [CKPT_REASON_DISK] = "disk",
+		[CKPT_REASON_INPUT] = "input",	     [CKPT_REASON_DIVERGED] = "diverged",
+		[CKPT_REASON_PERIOD] = "period",
+	};
+
+	return reason < CKPT_REASONS ? names[reason] : "unknown";
+}

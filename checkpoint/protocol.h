@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What primary and secondary say to each other over a channel (base/channel.h).
+ *
+ *	primary					secondary
+ *	HELLO					HELLO		both judge the other's
+ *	SYNC_PAGES, SYNC_DISK ...				first sync, guest runs
+ *	CUT epoch n
+ *	PAGES, DIGESTS ...			WANTED		which digests did not match
+ *	PAGES (those wanted)
+ *	STATE, END
+ *						COMMITTED n	the commit point
+ *						APPLIED n	with how long it took
+ *	INPUT, DISK_WRITE	whenever they happen, numbered
+ *						NEED		asks for a checkpoint, with why
+ *	PING					PING		so that silence means loss
+ *	BYE					BYE		in good order, with why
+ *
+ * The commit covers everything up to the numbers in its CUT: input, disk writes, pages.
+ */
+#ifndef CKPT_PROTOCOL_H
+#define CKPT_PROTOCOL_H
+
+#include "base/channel.h"
+#include "checkpoint/pages.h"
+
+#define CKPT_PROTOCOL_VERSION 1
+#define CKPT_BATCH_MAX (1u << 20) /* bytes of a batch of pages or digests */
+#define CKPT_FRAME_MAX (12u + 65550u) /* as VMM_NET_FRAME_MAX */
+#define CKPT_TEXT_MAX 512u
+
+enum ckpt_message {
+	CKPT_HELLO = 1,
+	CKPT_SYNC_PAGES = 2,
+	CKPT_CUT = 3,
+	CKPT_PAGES = 4,
+	CKPT_DIGESTS = 5,
+	CKPT_WANTED = 6,
+	CKPT_STATE = 7,
+	CKPT_END = 8,
+	CKPT_COMMITTED = 9,
+	CKPT_APPLIED = 10,
+	CKPT_INPUT = 11,
+	CKPT_DISK_WRITE = 12,
+	CKPT_SYNC_DISK = 13,
+	CKPT_NEED = 14,
+	CKPT_PING = 15,
+	CKPT_BYE = 16,
+	CKPT_VERIFY = 17,
+};
+
+/* One row for each, for the channel. */
+extern const struct base_message_rule ckpt_rules[];
+
+/* First message each way; then, from the primary, the session's digest key. */
+struct ckpt_hello {
+	wire_u32 version;
+	guint8 primary; /* who says it */
+	guint8 verify; /* --verify */
+	guint8 pad[2];
+	wire_u64 memory; /* bytes */
+	wire_u32 cpus, nets, disks, pad2;
+	wire_u64 disk_bytes[8];
+	guint8 secret[CKPT_SECRET]; /* zero from the secondary */
+};
+G_STATIC_ASSERT(sizeof(struct ckpt_hello) == 32 + 64 + CKPT_SECRET);
+
+/* A checkpoint begins. */
+struct ckpt_cut {
+	wire_u32 reason; /* enum ckpt_reason */
+	guint8 run; /* the secondary's guest is to run in this epoch: COLO mode */
+	guint8 pad[3];
+	wire_u64 input; /* the last input that the state has seen */
+	wire_u64 disk; /* the last disk write that it has submitted */
+	wire_u64 dirty; /* pages that are to come, in whatever form */
+};
+G_STATIC_ASSERT(sizeof(struct ckpt_cut) == 32);
+
+/* CKPT_DIGESTS: as many of these as fit. CKPT_WANTED: page numbers (wire_u32), a subset. */
+struct ckpt_page_digest {
+	wire_u32 page, pad;
+	wire_u64 low, high;
+};
+G_STATIC_ASSERT(sizeof(struct ckpt_page_digest) == 24);
+
+/* All was sent: what the secondary must have got. */
+struct ckpt_end {
+	wire_u64 pages; /* messages' pages and matched digests */
+	wire_u64 state_checksum; /* XXH3-64 of the state's bytes */
+	wire_u64 disk_writes; /* messages since the last CUT */
+};
+G_STATIC_ASSERT(sizeof(struct ckpt_end) == 24);
+
+struct ckpt_applied {
+	wire_u64 apply_ns; /* the guest stood still */
+	wire_u64 private_pages;
+	wire_u64 own_dirty; /* pages that its guest had written */
+};
+G_STATIC_ASSERT(sizeof(struct ckpt_applied) == 24);
+
+/* Input of the guest; its bytes follow. */
+struct ckpt_input_head {
+	wire_u64 number; /* from 1, without a gap */
+	guint8 kind; /* enum ckpt_input_kind */
+	guint8 device; /* which network card */
+	guint8 pad[6];
+};
+G_STATIC_ASSERT(sizeof(struct ckpt_input_head) == 16);
+
+/* A write of the guest; for WRITE its data follows. */
+struct ckpt_disk_head {
+	wire_u64 number; /* from 1, without a gap, over all disks */
+	guint8 disk;
+	guint8 op; /* enum vmm_disk_op: WRITE, DISCARD or ZEROES */
+	guint8 unmap;
+	guint8 pad[5];
+	wire_u64 offset, length;
+};
+G_STATIC_ASSERT(sizeof(struct ckpt_disk_head) == 32);
+
+enum ckpt_reason {
+	CKPT_REASON_SYNC, /* first sync is near its end */
+	CKPT_REASON_REQUEST,
+	CKPT_REASON_AGE,
+	CKPT_REASON_DIRTY, /* dirty bytes over budget */
+	CKPT_REASON_PRIVATE, /* the secondary's private pages */
+	CKPT_REASON_DISK, /* held disk writes over budget */
+	CKPT_REASON_INPUT, /* kept input over budget */
+	CKPT_REASON_DIVERGED, /* the comparator asks */
+	CKPT_REASON_PERIOD, /* buffered mode */
+	CKPT_REASONS,
+};
+const char *ckpt_reason_name(enum ckpt_reason reason);
+
+#endif
