@@ -19,8 +19,8 @@ const struct base_message_rule ckpt_rules[] = {
 	{ CKPT_SYNC_DISK, "sync disk", 1, WIRE_PAYLOAD_MAX },
 	{ CKPT_NEED, "need", sizeof(wire_u32), sizeof(wire_u32) },
 	{ CKPT_PING, "ping", 0, 0 },
+	{ CKPT_VERIFY, "verify", sizeof(wire_u64), CKPT_BATCH_MAX },
 	{ CKPT_BYE, "bye", 0, CKPT_TEXT_MAX },
-	{ CKPT_VERIFY, "verify", 16, CKPT_BATCH_MAX },
 	{ 0 },
 };
 

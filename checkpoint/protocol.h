@@ -8,7 +8,7 @@
  *	CUT epoch n
  *	PAGES, DIGESTS ...			WANTED		which digests did not match
  *	PAGES (those wanted)
- *	STATE, END
+ *	STATE, VERIFY ..., END
  *						COMMITTED n	the commit point
  *						APPLIED n	with how long it took
  *	INPUT, DISK_WRITE	whenever they happen, numbered
@@ -85,11 +85,13 @@ G_STATIC_ASSERT(sizeof(struct ckpt_page_digest) == 24);
 
 /* All was sent: what the secondary must have got. */
 struct ckpt_end {
-	wire_u64 pages; /* messages' pages and matched digests */
+	wire_u64 pages; /* those sent, and those whose digests matched */
 	wire_u64 state_checksum; /* XXH3-64 of the state's bytes */
-	wire_u64 disk_writes; /* messages since the last CUT */
+	wire_u64 verify; /* pages whose digests came (checkpoint/verify.h): all or 0 */
 };
 G_STATIC_ASSERT(sizeof(struct ckpt_end) == 24);
+
+/* CKPT_VERIFY: digests of consecutive pages (wire_u64), from the first on. */
 
 struct ckpt_applied {
 	wire_u64 apply_ns; /* the guest stood still */

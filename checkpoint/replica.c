@@ -136,6 +136,23 @@ static void note_copy(ckpt_replica *replica, guint32 page)
 	replica->written[page] = replica->turn;
 }
 
+/* Into the base, and into the guest's own copy if there is one. Not every copy is the result
+ * of a write that was logged: KVM makes one when it merely prepares to write (it maps a
+ * guest's clock page writable, or a write fault is given up half-way). Such a copy has the
+ * base's content, so it does no harm until the base changes, which is here. */
+static void apply_page(ckpt_replica *replica, guint32 page, const guint8 *content)
+{
+	guint8 *seen = vmm_memory_page(replica->memory, page);
+
+	memcpy(vmm_memory_base_page(replica->memory, page), content, CKPT_PAGE);
+	if (replica->written[page] == NO_COPY) {
+		if (!memcmp(seen, content, CKPT_PAGE))
+			return;
+		note_copy(replica, page);
+	}
+	memcpy(seen, content, CKPT_PAGE);
+}
+
 void ckpt_replica_apply(ckpt_replica *replica, const guint32 *dirty, guint count)
 {
 	replica->turn++;
@@ -145,14 +162,8 @@ void ckpt_replica_apply(ckpt_replica *replica, const guint32 *dirty, guint count
 			memcpy(vmm_memory_page(replica->memory, dirty[i]),
 			       vmm_memory_base_page(replica->memory, dirty[i]), CKPT_PAGE);
 	}
-	for (guint i = 0; i < replica->staged; i++) {
-		guint32 page = replica->numbers[i];
-		const guint8 *content = slot_content(replica, i);
-
-		memcpy(vmm_memory_base_page(replica->memory, page), content, CKPT_PAGE);
-		if (replica->written[page] != NO_COPY)
-			memcpy(vmm_memory_page(replica->memory, page), content, CKPT_PAGE);
-	}
+	for (guint i = 0; i < replica->staged; i++)
+		apply_page(replica, replica->numbers[i], slot_content(replica, i));
 	ckpt_replica_forget(replica);
 }
 

@@ -86,12 +86,13 @@ static gboolean plan(vmm_boot *boot, const char *path, guint64 memory_bytes, GEr
 	const struct setup_header *h = &boot->header;
 	guint64 body = g_bytes_get_size(boot->kernel) - boot->setup_bytes;
 	guint64 top = MIN(memory_bytes, VMM_HOLE_START);
+	guint32 append_max = MIN(h->cmdline_size, VMM_CMDLINE_MAX - 1);
 	guint64 end, initrd_len;
 
-	if (strlen(boot->append) > MIN(h->cmdline_size, VMM_CMDLINE_MAX - 1))
+	if (strlen(boot->append) > append_max)
 		return vmm_error_set(error, VMM_ERROR_CONFIG,
 				     "command line of %zu bytes: the kernel takes %u",
-				     strlen(boot->append), h->cmdline_size);
+				     strlen(boot->append), append_max);
 	boot->load = h->pref_address;
 	if (boot->load < VMM_HIGH_MEMORY || boot->load > top)
 		return vmm_error_set(error, VMM_ERROR_CONFIG,

@@ -400,6 +400,16 @@ static gboolean refuse_reg(GError **error, const struct saved_entry *s, enum reg
 			     here);
 }
 
+static gboolean is_saved(const struct kvm_cpuid_entry2 *e, const struct saved_entry *saved,
+			 gsize n)
+{
+	for (gsize i = 0; i < n; i++)
+		if (wire_get32(saved[i].leaf) == e->function &&
+		    wire_get32(saved[i].index) == e->index)
+			return TRUE;
+	return FALSE;
+}
+
 gboolean vmm_cpuid_check(const vmm_cpuid *cpuid, const vmm_state *state, GError **error)
 {
 	gsize len;
@@ -426,5 +436,11 @@ gboolean vmm_cpuid_check(const vmm_cpuid *cpuid, const vmm_state *state, GError 
 		return vmm_error_set(error, VMM_ERROR_STATE,
 				     "CPUID had %zu leaves where the state was saved and has "
 				     "%u here", len / sizeof(*saved), cpuid->n);
+	for (guint i = 0; i < cpuid->n; i++)
+		if (!is_saved(&cpuid->entries[i], saved, len / sizeof(*saved)))
+			return vmm_error_set(error, VMM_ERROR_STATE,
+					     "CPUID had no leaf %#x.%u where the state was "
+					     "saved", cpuid->entries[i].function,
+					     cpuid->entries[i].index);
 	return TRUE;
 }

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The first message each way: whether two machines can be a pair. */
+#include "checkpoint/hello.h"
+
+#include <string.h>
+
+G_DEFINE_QUARK(ckpt-error-quark, ckpt_error)
+
+void ckpt_hello_fill(struct ckpt_hello *hello, vmm_machine *machine, gboolean primary,
+		     gboolean verify, const guint8 *secret)
+{
+	const struct vmm_config *config = vmm_machine_config(machine);
+
+	memset(hello, 0, sizeof(*hello));
+	hello->version = wire_put32(CKPT_PROTOCOL_VERSION);
+	hello->primary = primary;
+	hello->verify = verify != FALSE;
+	hello->memory = wire_put64(vmm_memory_bytes(vmm_machine_memory(machine)));
+	hello->cpus = wire_put32(config->cpus);
+	hello->nets = wire_put32(vmm_machine_nets(machine));
+	hello->disks = wire_put32(vmm_machine_disks(machine));
+	for (guint i = 0; i < vmm_machine_disks(machine); i++)
+		hello->disk_bytes[i] = wire_put64(vmm_machine_disk_bytes(machine, i));
+	if (secret)
+		memcpy(hello->secret, secret, sizeof(hello->secret));
+}
+
+static gboolean unlike(GError **error, const char *what, guint64 theirs, guint64 ours)
+{
+	g_set_error(error, CKPT_ERROR, CKPT_ERROR_UNLIKE,
+		    "the peer's machine has %s %" G_GUINT64_FORMAT ", this one %" G_GUINT64_FORMAT,
+		    what, theirs, ours);
+	return FALSE;
+}
+
+static gboolean judge(const struct ckpt_hello *ours, const struct ckpt_hello *theirs,
+		      GError **error)
+{
+	const struct ckpt_hello *secondary = ours->primary ? theirs : ours;
+	guint disks = wire_get32(ours->disks);
+
+	if (wire_get32(theirs->version) != CKPT_PROTOCOL_VERSION)
+		return unlike(error, "checkpoint protocol", wire_get32(theirs->version),
+			      CKPT_PROTOCOL_VERSION);
+	if (theirs->primary > 1 || theirs->primary == ours->primary) {
+		g_set_error(error, CKPT_ERROR, CKPT_ERROR_PROTOCOL,
+			    "both sides say that they are the %s",
+			    ours->primary ? "primary" : "secondary");
+		return FALSE;
+	}
+	if (wire_get64(theirs->memory) != wire_get64(ours->memory))
+		return unlike(error, "bytes of memory:", wire_get64(theirs->memory),
+			      wire_get64(ours->memory));
+	if (wire_get32(theirs->cpus) != wire_get32(ours->cpus))
+		return unlike(error, "vCPUs:", wire_get32(theirs->cpus),
+			      wire_get32(ours->cpus));
+	if (wire_get32(theirs->nets) != wire_get32(ours->nets))
+		return unlike(error, "network cards:", wire_get32(theirs->nets),
+			      wire_get32(ours->nets));
+	if (wire_get32(theirs->disks) != disks)
+		return unlike(error, "disks:", wire_get32(theirs->disks), disks);
+	for (guint i = 0; i < disks; i++)
+		if (wire_get64(theirs->disk_bytes[i]) != wire_get64(ours->disk_bytes[i]))
+			return unlike(error, "disk bytes:", wire_get64(theirs->disk_bytes[i]),
+				      wire_get64(ours->disk_bytes[i]));
+	if (theirs->verify != ours->verify)
+		return unlike(error, "--verify", theirs->verify, ours->verify);
+	for (gsize i = 0; i < sizeof(secondary->secret); i++)
+		if (secondary->secret[i]) {
+			g_set_error(error, CKPT_ERROR, CKPT_ERROR_PROTOCOL,
+				    "a secret came from the secondary");
+			return FALSE;
+		}
+	return TRUE;
+}
+
+static void say_goodbye(base_channel *channel, const char *why, guint deadline_ms)
+{
+	struct iovec iov = { (void *)why, MIN(strlen(why), (gsize)CKPT_TEXT_MAX) };
+
+	/* It is refused anyway: whether it hears why is a courtesy. */
+	if (base_channel_send(channel, CKPT_BYE, 0, &iov, 1, deadline_ms, NULL) &&
+	    base_channel_flush(channel, deadline_ms, NULL))
+		g_debug("told the peer: %s", why);
+}
+
+gboolean ckpt_hello_exchange(base_channel *channel, const struct ckpt_hello *ours,
+			     struct ckpt_hello *theirs, guint deadline_ms, GError **error)
+{
+	struct iovec iov = { (void *)ours, sizeof(*ours) };
+	struct base_message message;
+	g_autoptr(GError) refused = NULL;
+
+	if (!base_channel_send(channel, CKPT_HELLO, 0, &iov, 1, deadline_ms, error) ||
+	    !base_channel_flush(channel, deadline_ms, error) ||
+	    !base_channel_receive(channel, &message, deadline_ms, error))
+		return FALSE;
+	if (message.type == CKPT_HELLO) {
+		memcpy(theirs, message.payload, sizeof(*theirs));
+		if (judge(ours, theirs, &refused))
+			return TRUE;
+		say_goodbye(channel, refused->message, deadline_ms);
+	} else if (message.type == CKPT_BYE) {
+		g_set_error(&refused, CKPT_ERROR, CKPT_ERROR_UNLIKE, "the peer refused: %.*s",
+			    (int)message.length, (const char *)message.payload);
+	} else {
+		g_set_error(&refused, CKPT_ERROR, CKPT_ERROR_PROTOCOL,
+			    "the peer began with message %u", message.type);
+	}
+	g_propagate_error(error, g_steal_pointer(&refused));
+	return FALSE;
+}

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A channel with its two threads. */
+#include "checkpoint/link.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "checkpoint/protocol.h"
+
+#define URGENT_MAX (64u << 20)
+#define BULK_MAX (8u << 20)
+
+struct item {
+	guint16 type;
+	guint64 epoch;
+	gsize length;
+	guint8 bytes[];
+};
+
+struct ckpt_link {
+	base_channel *channel;
+	const struct ckpt_link_ops *ops;
+	void *data;
+	guint silence_ms;
+	GThread *sender, *receiver;
+
+	GMutex lock; /* of what follows */
+	GCond changed;
+	GQueue urgent, bulk; /* struct item */
+	gsize urgent_bytes, bulk_bytes;
+	gboolean ending; /* the sender ends when the queues are empty */
+	GError *lost; /* why; NULL while all is well */
+};
+
+ckpt_link *ckpt_link_new_take(base_channel *channel, const struct ckpt_link_ops *ops,
+			      void *data, guint silence_ms)
+{
+	ckpt_link *link = g_new0(ckpt_link, 1);
+
+	link->channel = channel;
+	link->ops = ops;
+	link->data = data;
+	link->silence_ms = silence_ms;
+	g_mutex_init(&link->lock);
+	g_cond_init(&link->changed);
+	return link;
+}
+
+/* The first reason counts, and is told once. */
+static void lose(ckpt_link *link, GError *error_take)
+{
+	gboolean first;
+
+	g_mutex_lock(&link->lock);
+	first = !link->lost;
+	if (first)
+		link->lost = error_take;
+	g_cond_broadcast(&link->changed);
+	g_mutex_unlock(&link->lock);
+	base_channel_abort(link->channel);
+	if (first)
+		link->ops->lost(link->data, link->lost);
+	else
+		g_error_free(error_take);
+}
+
+/* The next item to send; NULL with `*ping`: nothing for a while; NULL: the end. */
+static struct item *next_item(ckpt_link *link, gboolean *ping)
+{
+	gint64 until = g_get_monotonic_time() + link->silence_ms * 1000 / 4;
+	struct item *item = NULL;
+
+	*ping = FALSE;
+	g_mutex_lock(&link->lock);
+	while (!link->lost && !link->ending && !link->urgent.length && !link->bulk.length) {
+		if (g_cond_wait_until(&link->changed, &link->lock, until))
+			continue;
+		*ping = TRUE;
+		break;
+	}
+	if (link->lost) {
+		*ping = FALSE;
+	} else if (link->urgent.length) {
+		item = g_queue_pop_head(&link->urgent);
+		link->urgent_bytes -= item->length;
+		*ping = FALSE;
+	} else if (link->bulk.length) {
+		item = g_queue_pop_head(&link->bulk);
+		link->bulk_bytes -= item->length;
+		g_cond_broadcast(&link->changed);
+		*ping = FALSE;
+	}
+	g_mutex_unlock(&link->lock);
+	return item;
+}
+
+static gboolean nothing_queued(ckpt_link *link)
+{
+	gboolean empty;
+
+	g_mutex_lock(&link->lock);
+	empty = !link->urgent.length && !link->bulk.length;
+	g_mutex_unlock(&link->lock);
+	return empty;
+}
+
+static gboolean send_one(ckpt_link *link, guint16 type, guint64 epoch, void *bytes,
+			 gsize length, GError **error)
+{
+	struct iovec iov = { bytes, length };
+
+	return base_channel_send(link->channel, type, epoch, &iov, length ? 1 : 0,
+				 link->silence_ms, error) &&
+	       (!nothing_queued(link) ||
+		base_channel_flush(link->channel, link->silence_ms, error));
+}
+
+static void *send_all(void *data)
+{
+	ckpt_link *link = data;
+	GError *error = NULL;
+
+	while (TRUE) {
+		gboolean ping, ok;
+		g_autofree struct item *item = next_item(link, &ping);
+
+		if (!item && !ping)
+			return NULL;
+		ok = ping ? send_one(link, CKPT_PING, 0, NULL, 0, &error) :
+			    send_one(link, item->type, item->epoch, item->bytes, item->length,
+				     &error);
+		if (!ok) {
+			lose(link, error);
+			return NULL;
+		}
+	}
+}
+
+static gboolean handle(ckpt_link *link, const struct base_message *message, GError **error)
+{
+	if (message->type == CKPT_PING)
+		return TRUE;
+	if (message->type != CKPT_BYE)
+		return link->ops->message(link->data, message, error);
+	g_set_error(error, BASE_CHANNEL_ERROR, BASE_CHANNEL_CLOSED, "the peer ended it: %.*s",
+		    (int)message->length, (const char *)message->payload);
+	return FALSE;
+}
+
+static void *receive_all(void *data)
+{
+	ckpt_link *link = data;
+	struct base_message message;
+	GError *error = NULL;
+
+	while (base_channel_receive(link->channel, &message, link->silence_ms, &error) &&
+	       handle(link, &message, &error))
+		;
+	lose(link, error);
+	return NULL;
+}
+
+void ckpt_link_start(ckpt_link *link)
+{
+	link->sender = g_thread_new("link-out", send_all, link);
+	link->receiver = g_thread_new("link-in", receive_all, link);
+}
+
+void ckpt_link_stop(ckpt_link *link, const char *why)
+{
+	if (why && link->sender && !ckpt_link_is_lost(link)) {
+		struct iovec iov = { (void *)why, MIN(strlen(why), (gsize)CKPT_TEXT_MAX) };
+
+		ckpt_link_post(link, CKPT_BYE, 0, &iov, 1);
+	}
+	g_mutex_lock(&link->lock);
+	link->ending = TRUE;
+	g_cond_broadcast(&link->changed);
+	g_mutex_unlock(&link->lock);
+	if (link->sender)
+		g_thread_join(g_steal_pointer(&link->sender));
+	lose(link, g_error_new(BASE_CHANNEL_ERROR, BASE_CHANNEL_CLOSED, "ended here: %s",
+			       why ?: "no reason given"));
+	if (link->receiver)
+		g_thread_join(g_steal_pointer(&link->receiver));
+}
+
+void ckpt_link_free(ckpt_link *link)
+{
+	if (!link)
+		return;
+	if (link->sender || link->receiver)
+		ckpt_link_stop(link, NULL);
+	g_queue_clear_full(&link->urgent, g_free);
+	g_queue_clear_full(&link->bulk, g_free);
+	g_clear_error(&link->lost);
+	g_mutex_clear(&link->lock);
+	g_cond_clear(&link->changed);
+	base_channel_free(link->channel);
+	g_free(link);
+}
+
+static struct item *new_item(guint16 type, guint64 epoch, const struct iovec *iov,
+			     guint count)
+{
+	struct item *item;
+	gsize length = 0, at = 0;
+
+	for (guint i = 0; i < count; i++)
+		length += iov[i].iov_len;
+	item = g_malloc(sizeof(*item) + length);
+	item->type = type;
+	item->epoch = epoch;
+	item->length = length;
+	for (guint i = 0; i < count; i++) {
+		memcpy(item->bytes + at, iov[i].iov_base, iov[i].iov_len);
+		at += iov[i].iov_len;
+	}
+	return item;
+}
+
+void ckpt_link_post(ckpt_link *link, guint16 type, guint64 epoch, const struct iovec *iov,
+		    guint count)
+{
+	struct item *item = new_item(type, epoch, iov, count);
+	gboolean full;
+
+	g_mutex_lock(&link->lock);
+	full = link->urgent_bytes + item->length > URGENT_MAX;
+	if (link->lost || link->ending || full) {
+		full = full && !link->lost && !link->ending;
+		g_free(item);
+	} else {
+		g_queue_push_tail(&link->urgent, item);
+		link->urgent_bytes += item->length;
+		g_cond_broadcast(&link->changed);
+	}
+	g_mutex_unlock(&link->lock);
+	/* Aborting makes the link's own threads notice and tell. */
+	if (full)
+		base_channel_abort(link->channel);
+}
+
+gboolean ckpt_link_send(ckpt_link *link, guint16 type, guint64 epoch,
+			const struct iovec *iov, guint count)
+{
+	struct item *item = new_item(type, epoch, iov, count);
+	gboolean ok;
+
+	g_mutex_lock(&link->lock);
+	while (!link->lost && !link->ending && link->bulk_bytes > BULK_MAX)
+		g_cond_wait(&link->changed, &link->lock);
+	ok = !link->lost && !link->ending;
+	if (ok) {
+		g_queue_push_tail(&link->bulk, item);
+		link->bulk_bytes += item->length;
+		g_cond_broadcast(&link->changed);
+	} else {
+		g_free(item);
+	}
+	g_mutex_unlock(&link->lock);
+	return ok;
+}
+
+gboolean ckpt_link_is_lost(ckpt_link *link)
+{
+	gboolean lost;
+
+	g_mutex_lock(&link->lock);
+	lost = link->lost != NULL;
+	g_mutex_unlock(&link->lock);
+	return lost;
+}
+
+void ckpt_link_get_counters(ckpt_link *link, struct base_channel_counters *counters)
+{
+	base_channel_get_counters(link->channel, counters);
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A channel with its two threads: one sends what others hand over, the other receives and
+ * calls a handler. Urgent messages (input, disk writes, commits) overtake bulk (pages), and
+ * neither side is silent for long, so that silence means that the other is lost.
+ *
+ * The link is lost once, for one reason; from then on everything handed over is dropped.
+ */
+#ifndef CKPT_LINK_H
+#define CKPT_LINK_H
+
+#include "base/channel.h"
+
+typedef struct ckpt_link ckpt_link;
+
+struct ckpt_link_ops {
+	/* On the receiving thread. FALSE loses the link with that error. */
+	gboolean (*message)(void *data, const struct base_message *message, GError **error);
+	/* Once, on one of the link's threads; the handler is not called any more. It must not
+	 * free the link. */
+	void (*lost)(void *data, const GError *error);
+};
+
+/* Takes the channel. `silence_ms` without a message from the peer loses the link; a ping goes
+ * out every quarter of that. */
+ckpt_link *ckpt_link_new_take(base_channel *channel, const struct ckpt_link_ops *ops,
+			      void *data, guint silence_ms);
+/* Starts both threads. */
+void ckpt_link_start(ckpt_link *link);
+/* Loses the link, with `why` (or NULL) told to the peer if that needs no waiting, and waits
+ * for the handler to return. Not from the link's threads. */
+void ckpt_link_stop(ckpt_link *link, const char *why);
+/* Stops it if need be. */
+void ckpt_link_free(ckpt_link *link);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(ckpt_link, ckpt_link_free)
+
+/* Hands over a copy; never waits. More than 64 MiB of it not yet sent lose the link: the
+ * peer or the network cannot keep up. Any thread. */
+void ckpt_link_post(ckpt_link *link, guint16 type, guint64 epoch, const struct iovec *iov,
+		    guint count);
+/* The same for bulk: waits while more than 8 MiB of it are not yet sent. FALSE: lost. Not
+ * from the receiving thread. */
+gboolean ckpt_link_send(ckpt_link *link, guint16 type, guint64 epoch,
+			const struct iovec *iov, guint count) G_GNUC_WARN_UNUSED_RESULT;
+gboolean ckpt_link_is_lost(ckpt_link *link);
+void ckpt_link_get_counters(ckpt_link *link, struct base_channel_counters *counters);
+
+#endif

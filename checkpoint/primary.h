@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The primary's side of the epochs: fills a secondary while the guest runs (first sync), then
+ * takes checkpoints and ships them. A thread of its own does all of it; the guest stands
+ * still only while it is cut and its dirty pages are copied aside.
+ *
+ * Losing the secondary ends it: the guest goes on, unreplicated, and whoever owns this decides
+ * what that means for its outputs.
+ */
+#ifndef CKPT_PRIMARY_H
+#define CKPT_PRIMARY_H
+
+#include "checkpoint/hello.h"
+#include "checkpoint/link.h"
+
+enum ckpt_mode {
+	CKPT_MODE_COLO, /* the secondary's guest runs */
+	CKPT_MODE_BUFFERED, /* it rests; checkpoints come at a short period */
+};
+
+struct ckpt_primary_options {
+	enum ckpt_mode mode;
+	guint period_ms; /* buffered mode: from one cut to the next */
+	guint age_ms; /* COLO mode: the longest epoch */
+	guint64 dirty_max; /* pages that a checkpoint should not exceed; 0: no such limit */
+	guint64 sync_bytes_per_s; /* of first sync; 0: as fast as it goes */
+	guint silence_ms; /* without a word from the secondary it is lost */
+	gboolean verify;
+};
+void ckpt_primary_options_init(struct ckpt_primary_options *options);
+
+/* What goes along with the pages; of checkpoint/mirror.h and checkpoint/disk_out.h. With the
+ * machine at rest, or (start) holding the device lock. */
+struct ckpt_streams {
+	void *data;
+	/* From now on input and disk writes are handed to `link`; NULL: no longer. */
+	void (*start)(void *data, ckpt_link *link);
+	guint64 (*input_number)(void *data); /* the last one that the guest was given */
+	guint64 (*disk_number)(void *data); /* the last one that was submitted */
+};
+
+enum ckpt_primary_state {
+	CKPT_PRIMARY_SYNCING,
+	CKPT_PRIMARY_PROTECTED,
+	CKPT_PRIMARY_LOST, /* for good: free it */
+};
+
+struct ckpt_primary_hooks {
+	/* Any of them may be NULL. On the checkpoint thread, or a link's. */
+	void (*state)(void *data, enum ckpt_primary_state state, const char *why);
+	void (*cut)(void *data, guint64 epoch); /* at rest: epoch begins here */
+	void (*committed)(void *data, guint64 epoch); /* what came before may go out */
+};
+
+struct ckpt_checkpoint_stats {
+	guint64 epoch;
+	enum ckpt_reason reason;
+	guint64 pause_ns; /* from the decision until the guest ran again */
+	guint64 commit_ns; /* from the cut to the commit */
+	guint64 apply_ns; /* the secondary's pause */
+	guint64 dirty, zero, same, twin, sent; /* pages */
+	guint64 bytes; /* on the wire for it, digests and state included */
+	guint64 private_pages; /* the secondary's */
+};
+
+typedef struct ckpt_primary ckpt_primary;
+
+/* Takes the channel, fresh from its handshake. The machine runs or is paused. Starts at
+ * once; the hooks tell the rest. NULL: the secondary's machine is refused, or refuses. */
+ckpt_primary *ckpt_primary_new_take(vmm_machine *machine, base_channel *channel,
+				    const struct ckpt_primary_options *options,
+				    const struct ckpt_streams *streams,
+				    const struct ckpt_primary_hooks *hooks, void *data,
+				    GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Ends replication; the secondary is told. The guest is unharmed. */
+void ckpt_primary_free(ckpt_primary *primary);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(ckpt_primary, ckpt_primary_free)
+
+/* Asks for a checkpoint; requests within one epoch are one. Any thread. */
+void ckpt_primary_request(ckpt_primary *primary, enum ckpt_reason reason);
+void ckpt_primary_set_mode(ckpt_primary *primary, enum ckpt_mode mode);
+enum ckpt_primary_state ckpt_primary_get_state(ckpt_primary *primary);
+/* Of the last committed checkpoint; FALSE: none yet. */
+gboolean ckpt_primary_last(ckpt_primary *primary, struct ckpt_checkpoint_stats *stats);
+/* First sync: pages still to go, and the estimate in ms (0: not known). */
+void ckpt_primary_progress(ckpt_primary *primary, guint64 *pages_left, guint64 *ms_left);
+void ckpt_primary_link_counters(ckpt_primary *primary,
+				struct base_channel_counters *counters);
+
+#endif

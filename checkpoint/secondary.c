@@ -1,0 +1,459 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The secondary's side of the epochs. */
+#include "checkpoint/secondary.h"
+
+#include <string.h>
+#include <xxhash.h>
+
+#include "base/clock.h"
+#include "checkpoint/replica.h"
+#include "checkpoint/verify.h"
+
+#define HELLO_MS 10000
+/* A trim costs a walk over the pages' ages: not at every apply. */
+#define TRIM_EVERY 64
+
+/* Where in the protocol we are: decides what may come. */
+enum phase {
+	FILLING, /* first sync: pages go into the base as they come; nothing runs */
+	BETWEEN, /* the last checkpoint is applied */
+	ARRIVING, /* after a CUT, before its END */
+};
+
+struct ckpt_secondary {
+	vmm_machine *machine;
+	vmm_memory *memory;
+	struct ckpt_secondary_options options;
+	struct ckpt_twin_streams streams;
+	struct ckpt_secondary_hooks hooks;
+	void *data;
+	ckpt_link *link;
+	ckpt_digester *digester;
+	ckpt_replica *replica;
+	GArray *own_dirty; /* guint32 */
+
+	/* Of the receiving thread. */
+	enum phase phase;
+	guint64 arriving; /* epoch */
+	struct ckpt_cut cut;
+	guint64 pages_in; /* pages and matched digests of this checkpoint */
+	vmm_state *state; /* of the arriving checkpoint */
+	guint64 state_checksum;
+	guint64 *verify; /* the primary's digests of its pages; NULL: not asked for */
+	guint64 verify_in; /* how many came */
+
+	GMutex lock; /* of what follows */
+	guint64 epoch; /* the last that was committed and applied */
+	gboolean failed; /* an apply went wrong half-way: nothing here can run */
+};
+
+static gboolean foul(GError **error, const char *what)
+{
+	g_set_error(error, CKPT_ERROR, CKPT_ERROR_PROTOCOL, "the primary sent %s", what);
+	return FALSE;
+}
+
+/* Pages. */
+
+static const void *before(void *data, guint32 page)
+{
+	ckpt_secondary *secondary = data;
+
+	/* In the first sync nothing came before: a delta is refused. */
+	return secondary->phase == ARRIVING ? ckpt_replica_base(secondary->replica, page) :
+					      NULL;
+}
+
+static gboolean fill_page(void *data, guint32 page, const void *content)
+{
+	ckpt_secondary *secondary = data;
+
+	memcpy(vmm_memory_base_page(secondary->memory, page), content, CKPT_PAGE);
+	return TRUE;
+}
+
+static gboolean stage_page(void *data, guint32 page, const void *content)
+{
+	ckpt_secondary *secondary = data;
+
+	secondary->pages_in++;
+	return ckpt_replica_stage(secondary->replica, page, content);
+}
+
+static gboolean take_pages(ckpt_secondary *secondary, const struct base_message *message,
+			   gboolean (*take)(void *, guint32, const void *), GError **error)
+{
+	const struct ckpt_page_sink sink = { secondary, before, take };
+	const char *why = NULL;
+
+	return ckpt_decode(message->payload, message->length,
+			   vmm_memory_pages(secondary->memory), &sink, &why) ||
+	       foul(error, why ?: "a page that there is no room for");
+}
+
+/* Digests: those of the guest's present pages that match are kept; the others are wanted. */
+static gboolean take_digests(ckpt_secondary *secondary, const struct base_message *message,
+			     GError **error)
+{
+	const struct ckpt_page_digest *entries = (const void *)message->payload;
+	gsize count = message->length / sizeof(*entries);
+	g_autofree wire_u32 *wanted = g_new(wire_u32, count + 1);
+	struct iovec iov = { wanted, 0 };
+	guint n = 0;
+
+	if (message->length % sizeof(*entries))
+		return foul(error, "half a digest");
+	for (gsize i = 0; i < count; i++) {
+		struct ckpt_digest digest = { wire_get64(entries[i].low),
+					      wire_get64(entries[i].high) };
+		guint32 page = wire_get32(entries[i].page);
+
+		if (page >= vmm_memory_pages(secondary->memory))
+			return foul(error, "a digest of a page that does not exist");
+		if (ckpt_replica_stage_present(secondary->replica, page, secondary->digester,
+					       digest))
+			secondary->pages_in++;
+		else
+			wanted[n++] = entries[i].page;
+	}
+	iov.iov_len = n * sizeof(*wanted);
+	ckpt_link_post(secondary->link, CKPT_WANTED, message->epoch, &iov, n ? 1 : 0);
+	return TRUE;
+}
+
+/* Beginning and end. */
+
+static gboolean take_cut(ckpt_secondary *secondary, const struct base_message *message,
+			 GError **error)
+{
+	if (message->epoch != secondary->epoch + 1)
+		return foul(error, "a checkpoint out of turn");
+	memcpy(&secondary->cut, message->payload, sizeof(secondary->cut));
+	if (secondary->cut.run > 1)
+		return foul(error, "a mode that does not exist");
+	secondary->phase = ARRIVING;
+	secondary->arriving = message->epoch;
+	secondary->pages_in = secondary->verify_in = 0;
+	g_clear_pointer(&secondary->state, vmm_state_free);
+	return TRUE;
+}
+
+static gboolean take_state(ckpt_secondary *secondary, const struct base_message *message,
+			   GError **error)
+{
+	if (secondary->state)
+		return foul(error, "two states");
+	secondary->state = vmm_state_parse(message->payload, message->length, error);
+	if (!secondary->state)
+		return FALSE;
+	secondary->state_checksum = XXH3_64bits(message->payload, message->length);
+	return TRUE;
+}
+
+static gboolean take_verify(ckpt_secondary *secondary, const struct base_message *message,
+			    GError **error)
+{
+	const wire_u64 *digests = (const void *)message->payload;
+	gsize count = message->length / sizeof(*digests);
+
+	if (!secondary->verify || message->length % sizeof(*digests) ||
+	    count > vmm_memory_pages(secondary->memory) - secondary->verify_in)
+		return foul(error, "digests to verify that nobody asked for");
+	for (gsize i = 0; i < count; i++)
+		secondary->verify[secondary->verify_in++] = wire_get64(digests[i]);
+	return TRUE;
+}
+
+static gboolean take_end(ckpt_secondary *secondary, const struct base_message *message,
+			 GError **error)
+{
+	struct ckpt_end end;
+
+	memcpy(&end, message->payload, sizeof(end));
+	if (!secondary->state)
+		return foul(error, "a checkpoint without a state");
+	if (wire_get64(end.pages) != secondary->pages_in)
+		return foul(error, "a checkpoint with another number of pages than it says");
+	if (wire_get64(end.state_checksum) != secondary->state_checksum)
+		return foul(error, "a state that is not the one that it means");
+	if (wire_get64(end.verify) != secondary->verify_in ||
+	    (secondary->verify && secondary->verify_in != vmm_memory_pages(secondary->memory)))
+		return foul(error, "another number of digests to verify than there are pages");
+	/* Judged before it counts as ours: a commit must not fail to apply. */
+	return vmm_machine_check(secondary->machine, secondary->state, error);
+}
+
+/* Applying. */
+
+static gboolean verify(ckpt_secondary *secondary, GError **error)
+{
+	g_autofree char *difference = NULL;
+
+	if (!secondary->verify)
+		return TRUE;
+	difference = ckpt_verify_difference(secondary->memory, secondary->verify);
+	if (!difference)
+		return TRUE;
+	g_set_error(error, CKPT_ERROR, CKPT_ERROR_VERIFY,
+		    "verify: checkpoint %" G_GUINT64_FORMAT ": %s", secondary->arriving,
+		    difference);
+	return FALSE;
+}
+
+static gboolean apply_memory(ckpt_secondary *secondary, GError **error)
+{
+	/* Before the first one nothing has run, and nothing is tracked. */
+	g_array_set_size(secondary->own_dirty, 0);
+	if (secondary->epoch &&
+	    !vmm_machine_collect(secondary->machine, secondary->own_dirty, error))
+		return FALSE;
+	ckpt_replica_apply(secondary->replica,
+			   (const guint32 *)(void *)secondary->own_dirty->data,
+			   secondary->own_dirty->len);
+	if (secondary->arriving % TRIM_EVERY == 0)
+		ckpt_replica_trim(secondary->replica, secondary->options.private_max / 2);
+	return TRUE;
+}
+
+/* Between here and its end the guest stands still. */
+static gboolean apply(ckpt_secondary *secondary, GError **error)
+{
+	vmm_loop *loop = vmm_machine_loop(secondary->machine);
+
+	if (!vmm_machine_pause(secondary->machine, error) ||
+	    !apply_memory(secondary, error) || !verify(secondary, error))
+		return FALSE;
+	/* Before the load, which may make KVM write guest memory. */
+	if (!secondary->epoch && !vmm_machine_track(secondary->machine, TRUE, error))
+		return FALSE;
+	if (!vmm_machine_load(secondary->machine, secondary->state, error))
+		return FALSE;
+	if (secondary->streams.applied) {
+		vmm_loop_lock(loop);
+		secondary->streams.applied(secondary->streams.data, secondary->arriving,
+					   wire_get64(secondary->cut.input),
+					   wire_get64(secondary->cut.disk));
+		vmm_loop_unlock(loop);
+	}
+	return !secondary->cut.run || vmm_machine_resume(secondary->machine, error);
+}
+
+static gboolean commit(ckpt_secondary *secondary, GError **error)
+{
+	struct ckpt_applied applied = { 0 };
+	struct iovec iov = { &applied, sizeof(applied) };
+	guint64 start = base_clock_monotonic_ns();
+
+	/* The commit point: from here on a promotion yields this checkpoint, and the link's
+	 * end cannot come between, for it is this thread that would notice. */
+	ckpt_link_post(secondary->link, CKPT_COMMITTED, secondary->arriving, NULL, 0);
+	if (secondary->hooks.committed)
+		secondary->hooks.committed(secondary->data, secondary->arriving);
+	if (!apply(secondary, error)) {
+		g_mutex_lock(&secondary->lock);
+		secondary->failed = TRUE;
+		g_mutex_unlock(&secondary->lock);
+		return FALSE;
+	}
+	g_mutex_lock(&secondary->lock);
+	secondary->epoch = secondary->arriving;
+	g_mutex_unlock(&secondary->lock);
+	secondary->phase = BETWEEN;
+	applied.apply_ns = wire_put64(base_clock_monotonic_ns() - start);
+	applied.private_pages = wire_put64(ckpt_replica_private_pages(secondary->replica));
+	applied.own_dirty = wire_put64(secondary->own_dirty->len);
+	ckpt_link_post(secondary->link, CKPT_APPLIED, secondary->epoch, &iov, 1);
+	return TRUE;
+}
+
+/* Streams. */
+
+static gboolean take_input(ckpt_secondary *secondary, const struct base_message *message,
+			   GError **error)
+{
+	vmm_loop *loop = vmm_machine_loop(secondary->machine);
+	struct ckpt_input_head head;
+	const char *why = "input that nobody here takes";
+	gboolean ok;
+
+	memcpy(&head, message->payload, sizeof(head));
+	vmm_loop_lock(loop);
+	ok = secondary->streams.input &&
+	     secondary->streams.input(secondary->streams.data, &head,
+				      message->payload + sizeof(head),
+				      message->length - sizeof(head), &why);
+	vmm_loop_unlock(loop);
+	return ok || foul(error, why);
+}
+
+static gboolean take_disk_write(ckpt_secondary *secondary,
+				const struct base_message *message, GError **error)
+{
+	vmm_loop *loop = vmm_machine_loop(secondary->machine);
+	struct ckpt_disk_head head;
+	const char *why = "disk writes that nobody here takes";
+	gboolean ok;
+
+	memcpy(&head, message->payload, sizeof(head));
+	vmm_loop_lock(loop);
+	ok = secondary->streams.disk_write &&
+	     secondary->streams.disk_write(secondary->streams.data, &head,
+					   message->payload + sizeof(head),
+					   message->length - sizeof(head), &why);
+	vmm_loop_unlock(loop);
+	return ok || foul(error, why);
+}
+
+/* Which messages may come in which phase. */
+static gboolean may_come(enum phase phase, guint16 type)
+{
+	switch (type) {
+	case CKPT_INPUT:
+	case CKPT_DISK_WRITE:
+		return TRUE;
+	case CKPT_SYNC_PAGES:
+		return phase == FILLING;
+	case CKPT_CUT:
+		return phase == FILLING || phase == BETWEEN;
+	case CKPT_PAGES:
+	case CKPT_DIGESTS:
+	case CKPT_STATE:
+	case CKPT_VERIFY:
+	case CKPT_END:
+		return phase == ARRIVING;
+	}
+	return FALSE;
+}
+
+static gboolean take_message(void *data, const struct base_message *message, GError **error)
+{
+	ckpt_secondary *secondary = data;
+
+	if (!may_come(secondary->phase, message->type))
+		return foul(error, "a message out of order");
+	switch (message->type) {
+	case CKPT_INPUT:
+		return take_input(secondary, message, error);
+	case CKPT_DISK_WRITE:
+		return take_disk_write(secondary, message, error);
+	case CKPT_SYNC_PAGES:
+		return take_pages(secondary, message, fill_page, error);
+	case CKPT_CUT:
+		return take_cut(secondary, message, error);
+	}
+	if (message->epoch != secondary->arriving)
+		return foul(error, "a part of another checkpoint");
+	switch (message->type) {
+	case CKPT_PAGES:
+		return take_pages(secondary, message, stage_page, error);
+	case CKPT_DIGESTS:
+		return take_digests(secondary, message, error);
+	case CKPT_STATE:
+		return take_state(secondary, message, error);
+	case CKPT_VERIFY:
+		return take_verify(secondary, message, error);
+	default:
+		return take_end(secondary, message, error) &&
+		       commit(secondary, error);
+	}
+}
+
+static void link_lost(void *data, const GError *error)
+{
+	ckpt_secondary *secondary = data;
+
+	if (secondary->hooks.lost)
+		secondary->hooks.lost(secondary->data, error->message);
+}
+
+static const struct ckpt_link_ops link_ops = { take_message, link_lost };
+
+ckpt_secondary *ckpt_secondary_new_take(vmm_machine *machine, base_channel *channel_take,
+					const struct ckpt_secondary_options *options,
+					const struct ckpt_twin_streams *streams,
+					const struct ckpt_secondary_hooks *hooks, void *data,
+					GError **error)
+{
+	g_autoptr(base_channel) channel = channel_take;
+	g_autoptr(ckpt_secondary) secondary = g_new0(ckpt_secondary, 1);
+	struct ckpt_hello ours, theirs;
+
+	g_mutex_init(&secondary->lock);
+	secondary->machine = machine;
+	secondary->memory = vmm_machine_memory(machine);
+	secondary->options = *options;
+	if (!secondary->options.private_max)
+		secondary->options.private_max = vmm_memory_pages(secondary->memory) / 10;
+	secondary->streams = *streams;
+	secondary->hooks = *hooks;
+	secondary->data = data;
+	secondary->own_dirty = g_array_new(FALSE, FALSE, sizeof(guint32));
+	ckpt_hello_fill(&ours, machine, FALSE, options->verify, NULL);
+	if (!ckpt_hello_exchange(channel, &ours, &theirs, HELLO_MS, error))
+		return NULL;
+	secondary->digester = ckpt_digester_new(theirs.secret);
+	if (options->verify)
+		secondary->verify = g_new0(guint64, vmm_memory_pages(secondary->memory));
+	/* Whatever was here is no part of what comes. */
+	vmm_memory_clear(secondary->memory);
+	secondary->replica = ckpt_replica_new(
+		secondary->memory, (guint)vmm_memory_pages(secondary->memory));
+	secondary->link = ckpt_link_new_take(g_steal_pointer(&channel), &link_ops, secondary,
+					     options->silence_ms);
+	ckpt_link_start(secondary->link);
+	return g_steal_pointer(&secondary);
+}
+
+void ckpt_secondary_free(ckpt_secondary *secondary)
+{
+	if (!secondary)
+		return;
+	if (secondary->link)
+		ckpt_link_stop(secondary->link, "the secondary ends replication");
+	ckpt_link_free(secondary->link);
+	ckpt_replica_free(secondary->replica);
+	ckpt_digester_free(secondary->digester);
+	g_clear_pointer(&secondary->state, vmm_state_free);
+	g_free(secondary->verify);
+	g_array_unref(secondary->own_dirty);
+	g_mutex_clear(&secondary->lock);
+	g_free(secondary);
+}
+
+gboolean ckpt_secondary_promote(ckpt_secondary *secondary, GError **error)
+{
+	vmm_loop *loop = vmm_machine_loop(secondary->machine);
+
+	if (!ckpt_secondary_epoch(secondary)) {
+		g_set_error(error, CKPT_ERROR, CKPT_ERROR_MODE,
+			    "nothing to promote: no checkpoint has been committed");
+		return FALSE;
+	}
+	/* A commit that is being applied is finished by the thread that this waits for. */
+	ckpt_link_stop(secondary->link, "the secondary is promoted");
+	if (secondary->failed) {
+		g_set_error(error, CKPT_ERROR, CKPT_ERROR_MODE,
+			    "nothing to promote: a checkpoint could not be applied");
+		return FALSE;
+	}
+	ckpt_replica_forget(secondary->replica);
+	if (secondary->streams.lost) {
+		vmm_loop_lock(loop);
+		secondary->streams.lost(secondary->streams.data);
+		vmm_loop_unlock(loop);
+	}
+	if (!vmm_machine_track(secondary->machine, FALSE, error))
+		return FALSE;
+	return vmm_machine_run_state(secondary->machine) == VMM_RUNNING ||
+	       vmm_machine_resume(secondary->machine, error);
+}
+
+guint64 ckpt_secondary_epoch(ckpt_secondary *secondary)
+{
+	guint64 epoch;
+
+	g_mutex_lock(&secondary->lock);
+	epoch = secondary->epoch;
+	g_mutex_unlock(&secondary->lock);
+	return epoch;
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The secondary's side of the epochs: receives, commits and applies checkpoints, and runs its
+ * guest in between. Before the first commit there is nothing to promote.
+ *
+ * Everything happens on the link's receiving thread; a checkpoint is applied as a whole
+ * there, so whoever stops the link finds either the old or the new one.
+ */
+#ifndef CKPT_SECONDARY_H
+#define CKPT_SECONDARY_H
+
+#include "checkpoint/hello.h"
+#include "checkpoint/link.h"
+
+/* What goes along with the pages; of checkpoint/input.h and checkpoint/disk_twin.h. Holding
+ * the device lock. FALSE with a reason where a message is not right. Any may be NULL: then
+ * such messages are refused. */
+struct ckpt_twin_streams {
+	void *data;
+	gboolean (*input)(void *data, const struct ckpt_input_head *head, const void *bytes,
+			  gsize len, const char **why);
+	gboolean (*disk_write)(void *data, const struct ckpt_disk_head *head,
+			       const void *bytes, gsize len, const char **why);
+	/* A checkpoint that covers all up to these numbers was applied. At rest. */
+	void (*applied)(void *data, guint64 epoch, guint64 input, guint64 disk);
+	/* The link is gone: what no checkpoint covers is dropped. At rest or running. */
+	void (*lost)(void *data);
+};
+
+struct ckpt_secondary_hooks {
+	/* Any may be NULL. On the link's threads. */
+	void (*committed)(void *data, guint64 epoch);
+	void (*lost)(void *data, const char *why);
+};
+
+struct ckpt_secondary_options {
+	guint silence_ms;
+	guint64 private_max; /* pages; more asks for a checkpoint; 0: a tenth of memory */
+	gboolean verify;
+};
+
+typedef struct ckpt_secondary ckpt_secondary;
+
+/* Takes the channel. The machine is PREPARED for a load, over private memory, or was a
+ * secondary before and is paused. */
+ckpt_secondary *ckpt_secondary_new_take(vmm_machine *machine, base_channel *channel,
+					const struct ckpt_secondary_options *options,
+					const struct ckpt_twin_streams *streams,
+					const struct ckpt_secondary_hooks *hooks, void *data,
+					GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Ends the link and leaves the machine as it is. */
+void ckpt_secondary_free(ckpt_secondary *secondary);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(ckpt_secondary, ckpt_secondary_free)
+
+/* Ends the link, whatever it was at, and makes the guest run: from the last commit if its own
+ * run rested, or from where it is. CKPT_ERROR_MODE, and nothing done, before the first
+ * commit. Afterwards free this. Not on the link's threads. */
+gboolean ckpt_secondary_promote(ckpt_secondary *secondary, GError **error)
+	G_GNUC_WARN_UNUSED_RESULT;
+/* The last committed epoch; 0: none. */
+guint64 ckpt_secondary_epoch(ckpt_secondary *secondary);
+
+#endif
