@@ -211,6 +211,23 @@ static void put_gdt(vmm_memory *memory)
 	put(memory, VMM_GDT, gdt, sizeof(gdt));
 }
 
+/*
+ * What stands for a BIOS: code that writes to the reset register. On hardware-reduced ACPI
+ * platforms Linux reboots by EFI, and where there is none by a jump to the BIOS in real mode.
+ */
+static void put_real_mode_reset(vmm_memory *memory)
+{
+	static const guint8 code[] = {
+		0xb0, VMM_RESET_VALUE, /* mov $VMM_RESET_VALUE, %al */
+		0xba, VMM_PORT_RESET & 0xff, VMM_PORT_RESET >> 8, /* mov $VMM_PORT_RESET, %dx */
+		0xee, /* out %al, (%dx) */
+		0xf4, /* hlt */
+		0xeb, 0xfd, /* jmp to the hlt */
+	};
+
+	put(memory, VMM_REAL_MODE_RESET, code, sizeof(code));
+}
+
 void vmm_boot_place(const vmm_boot *boot, vmm_memory *memory, guint cpus)
 {
 	const char *kernel = g_bytes_get_data(boot->kernel, NULL);
@@ -223,6 +240,7 @@ void vmm_boot_place(const vmm_boot *boot, vmm_memory *memory, guint cpus)
 	put(memory, VMM_CMDLINE, boot->append, strlen(boot->append) + 1);
 	put_page_tables(memory);
 	put_gdt(memory);
+	put_real_mode_reset(memory);
 	put_params(boot, memory, vmm_acpi_write(memory, cpus));
 }
 

@@ -198,8 +198,7 @@ static gboolean set_frequency(const struct vmm_clock *saved, vmm_vcpu *const *vc
 	return TRUE;
 }
 
-/* Gives each vCPU its counter, `elapsed_ns` after the saved instant, now being `host_tsc`.
- * Where KVM cannot do that, the guest's TSC is the host's and moves on by itself. */
+/* Gives each vCPU its counter, `elapsed_ns` after the saved instant, now being `host_tsc`. */
 static void set_tscs(const struct vmm_clock *saved, vmm_vcpu *const *vcpus,
 		     guint64 elapsed_ns, guint64 host_tsc)
 {
@@ -214,8 +213,8 @@ static void set_tscs(const struct vmm_clock *saved, vmm_vcpu *const *vcpus,
 }
 
 gboolean vmm_clock_restore(const struct vmm_clock *saved, enum vmm_clock_policy policy,
-			   struct vmm_hypervisor *hv, vmm_vcpu *const *vcpus, guint n,
-			   GError **error)
+			   gboolean settable, struct vmm_hypervisor *hv,
+			   vmm_vcpu *const *vcpus, guint n, GError **error)
 {
 	struct kvm_clock_data data = { 0 };
 	guint64 host_tsc = 0, tai_ns = 0, ahead_ns = 0, elapsed_ns = 0;
@@ -231,7 +230,10 @@ gboolean vmm_clock_restore(const struct vmm_clock *saved, enum vmm_clock_policy 
 		g_warning("clock: the state was saved %.3f ms in this host's future: the "
 			  "guest's time goes on from where it was",
 			  (double)ahead_ns / 1e6);
-	set_tscs(saved, vcpus, elapsed_ns, host_tsc);
+	/* Where the guest's TSC is the host's whatever it is set to, KVM must not believe
+	 * otherwise: it works kvm-clock out from that, and vCPUs would see it differ. */
+	if (settable)
+		set_tscs(saved, vcpus, elapsed_ns, host_tsc);
 	data.clock = saved->kvmclock_ns + elapsed_ns + KVMCLOCK_MARGIN_NS;
 	if (ioctl(hv->vm_fd, KVM_SET_CLOCK, &data) < 0)
 		return vmm_error_errno(error, errno, "set kvm-clock");

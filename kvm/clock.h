@@ -43,9 +43,11 @@ guint64 vmm_clock_elapsed(const struct vmm_clock *saved, guint64 tai_ns, gint32 
 gboolean vmm_clock_capture(struct vmm_clock *clock, struct vmm_hypervisor *hv,
 			   vmm_vcpu *const *vcpus, guint n, const vmm_memory *memory,
 			   GError **error) G_GNUC_WARN_UNUSED_RESULT;
-/* Sets all clocks to `saved` moved on as `policy` says. After the vCPUs' other state. */
+/* Sets all clocks to `saved` moved on as `policy` says. After the vCPUs' other state.
+ * `settable`: what vmm_clock_probe_tsc() found. */
 gboolean vmm_clock_restore(const struct vmm_clock *saved, enum vmm_clock_policy policy,
-			   struct vmm_hypervisor *hv, vmm_vcpu *const *vcpus, guint n,
+			   gboolean settable, struct vmm_hypervisor *hv,
+			   vmm_vcpu *const *vcpus, guint n,
 			   GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* Whether this host's KVM lets the guest's TSC be set, found by setting it and reading it
  * back. Before the guest runs. */

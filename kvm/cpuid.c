@@ -70,39 +70,44 @@ static const guint32 blank[] = { 5,    6,    0xa,  0xf,  0x10, 0x12,	   0x14,
 struct baseline_bits {
 	guint32 leaf, index;
 	enum reg reg;
-	guint32 v2, v3; /* all of these must be there */
-	guint32 extra; /* shown where the host has it; needed to run any kernel well */
+	guint32 v2, v3; /* all of these must be there, and nothing else is shown */
+	guint32 any; /* shown where the host has it: the same on all hosts of one vendor */
 };
 
-/* The x86-64 psABI's micro-architecture levels, and what system software needs beside. */
+/* The x86-64 psABI's micro-architecture levels, and what system software needs beside and
+ * every host has that comes into question. */
 static const struct baseline_bits baseline[] = {
-	/* SSE3, SSSE3, CX16, SSE4.1, SSE4.2, POPCNT; v3: FMA, MOVBE, XSAVE, AVX, F16C;
-	 * PCLMUL and AES are in neither. x2APIC, TSC deadline and hypervisor always. */
-	{ 1, 0, ECX, BIT(0) | BIT(9) | BIT(13) | BIT(19) | BIT(20) | BIT(23),
-	  BIT(12) | BIT(22) | BIT(26) | BIT(28) | BIT(29),
-	  BIT(21) | BIT(24) | BIT(31) },
-	/* FPU VME DE PSE TSC MSR PAE MCE CX8 APIC SEP MTRR PGE MCA CMOV PAT PSE36 CLFSH MMX
-	 * FXSR SSE SSE2 */
-	{ 1, 0, EDX, BIT(0) | BIT(4) | BIT(5) | BIT(6) | BIT(8) | BIT(9) | BIT(15) | BIT(23) |
-		  BIT(24) | BIT(25) | BIT(26),
+	/* SSE3, SSSE3, CX16, SSE4.1, SSE4.2, POPCNT, x2APIC, TSC deadline, hypervisor; v3:
+	 * FMA, MOVBE, XSAVE, AVX, F16C. */
+	{ 1, 0, ECX,
+	  BIT(0) | BIT(9) | BIT(13) | BIT(19) | BIT(20) | BIT(21) | BIT(23) | BIT(24) |
+		  BIT(31),
+	  BIT(12) | BIT(22) | BIT(26) | BIT(28) | BIT(29), 0 },
+	/* FPU, TSC, MSR, PAE, CX8, APIC, CMOV, CLFSH, MMX, FXSR, SSE, SSE2; VME, DE, PSE,
+	 * MCE, SEP, MTRR, PGE, MCA, PAT, PSE36. */
+	{ 1, 0, EDX,
+	  BIT(0) | BIT(4) | BIT(5) | BIT(6) | BIT(8) | BIT(9) | BIT(15) | BIT(19) |
+		  BIT(23) | BIT(24) | BIT(25) | BIT(26),
 	  0,
 	  BIT(1) | BIT(2) | BIT(3) | BIT(7) | BIT(11) | BIT(12) | BIT(13) | BIT(14) |
-		  BIT(16) | BIT(17) | BIT(19) | BIT(28) },
-	/* v3: BMI1, AVX2, BMI2; and what kernels protect themselves with: SMEP, SMAP */
-	{ 7, 0, EBX, 0, BIT(3) | BIT(5) | BIT(8), BIT(7) | BIT(20) },
+		  BIT(16) | BIT(17) },
+	/* v3: BMI1, AVX2, BMI2, and SMEP, which all such processors have */
+	{ 7, 0, EBX, 0, BIT(3) | BIT(5) | BIT(7) | BIT(8), 0 },
 	/* x87, SSE, AVX state */
 	{ 0xd, 0, EAX, 0, BIT(0) | BIT(1) | BIT(2), 0 },
 	/* LAHF; v3: LZCNT */
 	{ 0x80000001, 0, ECX, BIT(0), BIT(5), 0 },
-	/* SYSCALL, LM; NX, RDTSCP and the bits that mirror leaf 1 */
-	{ 0x80000001, 0, EDX, BIT(11) | BIT(29), 0, BIT(20) | BIT(27) | BIT(26) | 0x0183f3ff },
+	/* SYSCALL, NX, LM; RDTSCP and, on AMD, the bits that mirror leaf 1 */
+	{ 0x80000001, 0, EDX, BIT(11) | BIT(20) | BIT(29), 0, BIT(27) | 0x0183f3ff },
+	/* clock source, no I/O delay, its stable variant; end of interrupt, spinlocks */
+	{ KVM_CPUID_FEATURES, 0, EAX, BIT(3), 0, BIT(0) | BIT(1) | BIT(6) | BIT(7) | BIT(24) },
 };
 
 /* Leaves that a baseline shows; of those that are not in `baseline` above, all. */
-static const guint32 baseline_leaves[] = { 0,	       1,	   4,	       7,
-					   0xb,	       0xd,	   0x40000000, 0x40000001,
-					   0x80000000, 0x80000001, 0x80000002, 0x80000003,
-					   0x80000004, 0x80000008 };
+static const guint32 baseline_leaves[] = { 0,	       1,	   7,	       0xb,
+					   0xd,	       0x40000000, 0x40000001, 0x80000000,
+					   0x80000001, 0x80000002, 0x80000003, 0x80000004,
+					   0x80000008 };
 
 gboolean vmm_cpuid_is_model(const char *model)
 {
@@ -177,8 +182,7 @@ static void reduce(vmm_cpuid *cpuid, gboolean v3, GString *missing)
 		gboolean keep = has_leaf(baseline_leaves, G_N_ELEMENTS(baseline_leaves),
 					 e->function) &&
 				!(e->function == 7 && e->index > 0) &&
-				!(e->function == 0xd && (!v3 || e->index > 2)) &&
-				!(e->function == 4 && e->index > 3);
+				!(e->function == 0xd && (!v3 || e->index > 2));
 
 		if (keep)
 			i++;
@@ -196,7 +200,7 @@ static void reduce(vmm_cpuid *cpuid, gboolean v3, GString *missing)
 					       missing->len ? ", " : "", b->leaf,
 					       reg_names[b->reg], wanted & ~have);
 		if (e)
-			*reg_of(e, b->reg) &= wanted | b->extra;
+			*reg_of(e, b->reg) &= wanted | b->any;
 	}
 }
 
@@ -210,8 +214,10 @@ static void name_baseline(vmm_cpuid *cpuid, gboolean v3)
 	if (e)
 		e->eax = 0xd;
 	e = find(cpuid, 1, 0);
-	if (e) /* family 15 model 107 or family 6 model 60, as others name such machines */
+	if (e) { /* family 15 model 107 or family 6 model 60, as others name such machines */
 		e->eax = amd ? 0x00060fb1 : 0x000306c1;
+		e->ebx = 8 << 8; /* lines of 64 bytes are flushed */
+	}
 	e = find(cpuid, 7, 0);
 	if (e) {
 		e->eax = 0;
@@ -232,8 +238,13 @@ static void name_baseline(vmm_cpuid *cpuid, gboolean v3)
 	if (e)
 		e->eax = e->ebx = 0;
 	e = find(cpuid, 0x80000008, 0);
-	if (e)
+	if (e) {
+		e->eax = 48 << 8 | 39; /* linear and physical bits that all have */
 		e->ebx = e->edx = 0;
+	}
+	e = find(cpuid, 0x40000000, 0);
+	if (e)
+		e->eax = KVM_CPUID_FEATURES;
 	g_snprintf(brand, sizeof(brand), "x86-64-v%u virtual processor", v3 ? 3 : 2);
 	for (guint i = 0; i < 3; i++) {
 		e = find(cpuid, 0x80000002 + i, 0);

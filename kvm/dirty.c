@@ -8,11 +8,19 @@
  * collection. A ring that fills up between collections is emptied by its own vCPU into
  * `early`.
  *
+ * Newer kernels (6.18 is one) give up half-way through KVM_RESET_DIRTY_RINGS when a signal
+ * is pending, as it is when a vCPU is just told to stop. They say so only by the number of
+ * entries, and do not protect the last ones that they counted. A page that is left out
+ * would go on being written unseen: so signals are kept away meanwhile, and the number is
+ * looked at.
+ *
  * Bitmap: GET copies the log, CLEAR protects again exactly the pages that were found.
  */
 #include "kvm/dirty.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -37,8 +45,9 @@ struct vmm_dirty {
 	/* Ring. */
 	guint ring_entries; /* 0: bitmap */
 	struct ring rings[VMM_CPUS_MAX];
-	GMutex early_lock;
+	GMutex early_lock; /* of what follows, and of taking entries */
 	GArray *early; /* guint32, perhaps repeated */
+	guint taken; /* entries whose pages are not yet protected again */
 	/* Bitmap. */
 	gulong *log; /* of the larger bank */
 };
@@ -134,12 +143,31 @@ gboolean vmm_dirty_add_vcpu(vmm_dirty *dirty, guint id, int vcpu_fd, GError **er
 	return TRUE;
 }
 
-/* Takes all entries of a ring; TRUE if there were any. */
-static gboolean harvest(vmm_dirty *dirty, struct ring *ring, GArray *pages)
+/* Drops from `pages`, from `first` on, what is in it twice. */
+static void make_unique(vmm_dirty *dirty, GArray *pages, guint first)
+{
+	guint32 *page = (guint32 *)(void *)pages->data;
+	guint kept = first;
+
+	for (guint i = first; i < pages->len; i++) {
+		gulong *word = &dirty->seen[page[i] / 64];
+		gulong bit = 1ul << page[i] % 64;
+
+		if (*word & bit)
+			continue;
+		*word |= bit;
+		page[kept++] = page[i];
+	}
+	for (guint i = first; i < kept; i++)
+		dirty->seen[page[i] / 64] = 0;
+	g_array_set_size(pages, kept);
+}
+
+/* Takes all entries of a ring. */
+static void harvest(vmm_dirty *dirty, struct ring *ring, GArray *pages)
 {
 	guint count;
 	const struct vmm_bank *banks = vmm_memory_banks(dirty->memory, &count);
-	guint32 first = ring->next;
 
 	for (;; ring->next++) {
 		struct kvm_dirty_gfn *entry =
@@ -154,26 +182,60 @@ static gboolean harvest(vmm_dirty *dirty, struct ring *ring, GArray *pages)
 		page = (guint32)(banks[slot].offset / VMM_PAGE + entry->offset);
 		g_array_append_val(pages, page);
 		__atomic_store_n(&entry->flags, KVM_DIRTY_GFN_F_RESET, __ATOMIC_RELEASE);
+		dirty->taken++;
 	}
-	return ring->next != first;
+}
+
+/* Protects the pages of all taken entries again. A failure stays: some pages may be written
+ * unseen, so no later collection succeeds before tracking is started anew. */
+static gboolean reset_rings(vmm_dirty *dirty, GError **error)
+{
+	sigset_t all, before;
+	int n, err;
+
+	if (!dirty->taken)
+		return TRUE;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	n = ioctl(dirty->hv->vm_fd, KVM_RESET_DIRTY_RINGS, 0);
+	err = errno;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (n < 0)
+		return vmm_error_errno(error, err, "reset dirty rings");
+	if ((guint)n != dirty->taken)
+		return vmm_error_set(error, VMM_ERROR_HOST,
+				     "reset dirty rings: KVM protected %d pages of %u", n,
+				     dirty->taken);
+	dirty->taken = 0;
+	return TRUE;
 }
 
 void vmm_dirty_ring_full(vmm_dirty *dirty, guint id)
 {
+	g_autoptr(GError) error = NULL;
+
 	g_mutex_lock(&dirty->early_lock);
 	harvest(dirty, &dirty->rings[id], dirty->early);
-	if (ioctl(dirty->hv->vm_fd, KVM_RESET_DIRTY_RINGS, 0) < 0)
-		g_critical("reset dirty rings: %s", g_strerror(errno));
+	/* Also where nobody collects for long, it is no more than memory's pages. */
+	if (dirty->early->len > 2 * vmm_memory_pages(dirty->memory))
+		make_unique(dirty, dirty->early, 0);
+	if (!reset_rings(dirty, &error))
+		g_critical("%s", error->message);
 	g_mutex_unlock(&dirty->early_lock);
 }
 
 static void forget_rings(vmm_dirty *dirty)
 {
+	g_autoptr(GError) error = NULL;
+
 	g_mutex_lock(&dirty->early_lock);
 	for (guint i = 0; i < VMM_CPUS_MAX; i++)
 		if (dirty->rings[i].entries)
 			harvest(dirty, &dirty->rings[i], dirty->early);
-	ioctl(dirty->hv->vm_fd, KVM_RESET_DIRTY_RINGS, 0);
+	if (!reset_rings(dirty, &error))
+		g_warning("%s", error->message);
+	/* With the next start all pages are protected, whatever is left of this. */
+	dirty->taken = 0;
 	g_array_set_size(dirty->early, 0);
 	g_mutex_unlock(&dirty->early_lock);
 }
@@ -208,40 +270,19 @@ gboolean vmm_dirty_started(const vmm_dirty *dirty)
 	return dirty->started;
 }
 
-/* Drops from `pages`, from `first` on, what is in it twice. */
-static void make_unique(vmm_dirty *dirty, GArray *pages, guint first)
-{
-	guint32 *page = (guint32 *)(void *)pages->data;
-	guint kept = first;
-
-	for (guint i = first; i < pages->len; i++) {
-		gulong *word = &dirty->seen[page[i] / 64];
-		gulong bit = 1ul << page[i] % 64;
-
-		if (*word & bit)
-			continue;
-		*word |= bit;
-		page[kept++] = page[i];
-	}
-	for (guint i = first; i < kept; i++)
-		dirty->seen[page[i] / 64] = 0;
-	g_array_set_size(pages, kept);
-}
-
 static gboolean collect_rings(vmm_dirty *dirty, GArray *pages, GError **error)
 {
-	gboolean any = FALSE;
+	gboolean ok;
 
 	g_mutex_lock(&dirty->early_lock);
 	g_array_append_vals(pages, dirty->early->data, dirty->early->len);
 	g_array_set_size(dirty->early, 0);
 	for (guint i = 0; i < VMM_CPUS_MAX; i++)
 		if (dirty->rings[i].entries)
-			any |= harvest(dirty, &dirty->rings[i], pages);
+			harvest(dirty, &dirty->rings[i], pages);
+	ok = reset_rings(dirty, error);
 	g_mutex_unlock(&dirty->early_lock);
-	if (any && ioctl(dirty->hv->vm_fd, KVM_RESET_DIRTY_RINGS, 0) < 0)
-		return vmm_error_errno(error, errno, "reset dirty rings");
-	return TRUE;
+	return ok;
 }
 
 /* Protects again the dirty pages among words [first, end) of the log. */

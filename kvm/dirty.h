@@ -30,7 +30,8 @@ gboolean vmm_dirty_started(const vmm_dirty *dirty);
 void vmm_dirty_ring_full(vmm_dirty *dirty, guint id);
 /* Appends each page that changed since the last collection once; from now on each counts
  * as clean. All vCPUs out of KVM_RUN, holding the device lock. Costs what is dirty (and,
- * for the bitmap, 32 KiB of scanning per GiB). */
+ * for the bitmap, 32 KiB of scanning per GiB). FALSE: pages may have been missed; only
+ * stopping, starting and taking all pages as changed mends that. */
 gboolean vmm_dirty_collect(vmm_dirty *dirty, GArray *pages, GError **error);
 
 #endif

@@ -41,6 +41,8 @@
 #define RING_ENTRIES (2 * IN_KERNEL_MAX)
 /* Completions in one run of the handler. */
 #define BATCH 64
+/* Bytes handed over at once, about: see pump(). */
+#define PIECE_MAX (256u << 10)
 #define FREE_WAIT_NS (2 * 1000000000ull)
 #define ZEROES_LEN (1u << 20)
 #define ALIGNMENT 4096
@@ -257,26 +259,55 @@ static gboolean start_first(struct disk *disk)
 	return TRUE;
 }
 
-/* Hands over what may be. On the I/O thread. */
-static void pump(struct disk *disk)
+static gboolean may_start(const struct disk *disk)
 {
+	return disk->waiting.length && disk->in_kernel.length < IN_KERNEL_MAX &&
+	       !disk->orphans;
+}
+
+static guint64 transfer_len(const struct vmm_disk_request *request)
+{
+	return request->op == VMM_DISK_READ || request->op == VMM_DISK_WRITE
+		       ? request->len
+		       : 0;
+}
+
+/* Hands over the next piece of what may be; FALSE: there is no more now. */
+static gboolean pump_piece(struct disk *disk)
+{
+	guint64 bytes = 0;
 	int ret;
 
-	while (disk->waiting.length && disk->in_kernel.length < IN_KERNEL_MAX &&
-	       !disk->orphans)
+	while (may_start(disk) && bytes < PIECE_MAX) {
+		const struct op *op = disk->waiting.head->data;
+
+		bytes += transfer_len(op->request);
 		if (!start_first(disk))
 			break;
+	}
 	if (!io_uring_sq_ready(&disk->ring))
-		return;
+		return may_start(disk);
 	ret = io_uring_submit(&disk->ring);
 	if (!io_uring_sq_ready(&disk->ring))
 		disk->flush_in_ring = FALSE;
 	if (ret >= 0 && !io_uring_sq_ready(&disk->ring))
-		return;
+		return may_start(disk);
 	/* Short of memory, or interrupted: what was not taken stays in the ring. */
 	if (ret < 0 && ret != -EAGAIN && ret != -EBUSY && ret != -EINTR)
 		g_error("disk %s: submit: %s", disk->path, g_strerror(-ret));
 	vmm_loop_again(disk->source);
+	return FALSE;
+}
+
+/* Hands over what may be. On the I/O thread. What the kernel has in its cache it copies
+ * before it returns, which a pause must not wait for: so in pieces. */
+static void pump(struct disk *disk)
+{
+	while (!vmm_loop_wanted(disk->loop))
+		if (!pump_piece(disk))
+			return;
+	if (may_start(disk) || io_uring_sq_ready(&disk->ring))
+		vmm_loop_again(disk->source);
 }
 
 static void fail_flushes(struct disk *disk, int err)

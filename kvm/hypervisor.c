@@ -70,7 +70,10 @@ static gboolean create_vm(struct vmm_hypervisor *hv, GError **error)
 	struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
 	guint64 identity = IDENTITY_MAP_ADDRESS;
 
-	hv->vm_fd = ioctl(hv->kvm_fd, KVM_CREATE_VM, 0);
+	/* Work of io_uring for this thread counts as a signal. */
+	do {
+		hv->vm_fd = ioctl(hv->kvm_fd, KVM_CREATE_VM, 0);
+	} while (hv->vm_fd < 0 && errno == EINTR);
 	if (hv->vm_fd < 0)
 		return vmm_error_errno(error, errno, "create a virtual machine");
 	/* Absent where the hardware does not need them. */

@@ -12,7 +12,8 @@
 #define VMM_CMDLINE_MAX 0x8000u
 #define VMM_EBDA 0x9fc00u /* low memory ends here for the guest */
 #define VMM_ACPI 0xe0000u
-#define VMM_ACPI_END 0x100000u
+#define VMM_ACPI_END 0xffff0u
+#define VMM_REAL_MODE_RESET 0xffff0u /* where a processor starts: f000:fff0 */
 #define VMM_HIGH_MEMORY 0x100000u
 
 #define VMM_LAPIC 0xfee00000u

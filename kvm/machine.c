@@ -647,14 +647,19 @@ gboolean vmm_machine_quiesce(vmm_machine *machine, void (*fn)(void *data), void 
 			     GError **error)
 {
 	struct quiesce quiesce = { machine, fn, data, NULL };
+	enum vmm_run_state run_state;
 
 	g_mutex_lock(&machine->control);
-	if (vmm_machine_run_state(machine) != VMM_RUNNING) {
-		g_mutex_unlock(&machine->control);
-		return vmm_error_set(error, VMM_ERROR_MODE, "the machine is not running");
+	run_state = vmm_machine_run_state(machine);
+	if (run_state == VMM_RUNNING) {
+		vmm_loop_want(machine->loop);
+		vmm_crew_rest_and(machine->crew, at_rest, &quiesce);
+	} else if (run_state != VMM_PAUSED) {
+		vmm_error_set(&quiesce.error, VMM_ERROR_MODE, "the machine %s",
+			      run_state == VMM_ENDED ? "has ended" : "has not run yet");
+	} else if (vmm_machine_capture(machine, &quiesce.error)) {
+		fn(data);
 	}
-	vmm_loop_want(machine->loop);
-	vmm_crew_rest_and(machine->crew, at_rest, &quiesce);
 	g_mutex_unlock(&machine->control);
 	if (!quiesce.error)
 		return TRUE;
@@ -764,6 +769,11 @@ guint vmm_machine_nets(vmm_machine *machine)
 guint vmm_machine_disks(vmm_machine *machine)
 {
 	return machine->n_disks;
+}
+
+guint64 vmm_machine_disk_bytes(vmm_machine *machine, guint index)
+{
+	return machine->disk_bytes[index];
 }
 
 void vmm_machine_net_counters(vmm_machine *machine, guint index,

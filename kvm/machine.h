@@ -80,7 +80,8 @@ struct vmm_event {
 	enum vmm_event_type type;
 	const char *device, *detail; /* may be NULL; valid during the call */
 };
-/* In the main context that was the thread default when the machine was made. */
+/* In the main context that was the thread default when the machine was made. It must not
+ * free the machine. */
 typedef void (*vmm_event_fn)(void *data, const struct vmm_event *event);
 
 typedef struct vmm_machine vmm_machine;
@@ -106,6 +107,7 @@ const char *vmm_machine_console_name(vmm_machine *machine); /* "pty:/dev/pts/3",
 const char *vmm_machine_hvc_name(vmm_machine *machine); /* NULL without one */
 guint vmm_machine_nets(vmm_machine *machine);
 guint vmm_machine_disks(vmm_machine *machine);
+guint64 vmm_machine_disk_bytes(vmm_machine *machine, guint index);
 void vmm_machine_net_counters(vmm_machine *machine, guint index,
 			      struct vmm_net_counters *counters);
 void vmm_machine_block_counters(vmm_machine *machine, guint index,
@@ -121,7 +123,8 @@ gboolean vmm_machine_resume(vmm_machine *machine, GError **error);
  * the network. PREPARED and PAUSED: nothing to do, TRUE. */
 gboolean vmm_machine_pause(vmm_machine *machine, GError **error);
 /* Pause, `fn` with the machine paused and its state captured, resume: the shortest pause
- * there is. `fn` runs on a thread of the machine's choosing. Only when RUNNING. */
+ * there is. `fn` runs on a thread of the machine's choosing. RUNNING, or PAUSED, which the
+ * machine then is before and after. */
 gboolean vmm_machine_quiesce(vmm_machine *machine, void (*fn)(void *data), void *data,
 			     GError **error);
 

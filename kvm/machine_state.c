@@ -132,6 +132,9 @@ void vmm_machine_save_chips(vmm_machine *machine, vmm_state *state)
 
 	if (ioctl(machine->hv.vm_fd, KVM_GET_PIT2, &pit) < 0)
 		g_error("read the interval timer: %s", g_strerror(errno));
+	/* The host's time, which KVM sets anew when the state is given back. */
+	for (guint i = 0; i < G_N_ELEMENTS(pit.channels); i++)
+		pit.channels[i].count_load_time = 0;
 	vmm_state_put(state, "pit", 0, 1, &pit, sizeof(pit), NULL);
 }
 
@@ -251,8 +254,8 @@ static gboolean apply_kvm(vmm_machine *machine, const vmm_state *state,
 		    !vmm_vcpu_restore(machine->vcpus[i], error))
 			return FALSE;
 	if (!vmm_machine_load_chips(machine, state, VMM_LOAD_APPLY, error) ||
-	    !vmm_clock_restore(clock, policy, &machine->hv, machine->vcpus, machine->cpus,
-			       error))
+	    !vmm_clock_restore(clock, policy, machine->tsc_settable, &machine->hv,
+			       machine->vcpus, machine->cpus, error))
 		return FALSE;
 	for (guint i = 0; i < machine->cpus; i++)
 		if (!vmm_vcpu_restore_deadline(machine->vcpus[i], error))

@@ -27,12 +27,16 @@
 #define TIMER_MODE_ONE_SHOT (0u << 17)
 #define TIMER_MODE_DEADLINE (2u << 17)
 
-/* Ranges that are never saved: their features are kept from the guest. */
+/* Ranges that are never saved, mostly since their features are kept from the guest. */
 static const struct {
 	guint32 first, last;
 } skipped_msrs[] = {
 	{ MSR_TSC, MSR_TSC }, /* travels as time, see kvm/clock.h */
 	{ 0x8b, 0x8b }, /* microcode revision: the host's */
+	/* Setting them makes KVM write the time into the guest's memory, once: an order, not
+	 * a state. */
+	{ MSR_KVM_WALL_CLOCK, MSR_KVM_WALL_CLOCK },
+	{ MSR_KVM_WALL_CLOCK_NEW, MSR_KVM_WALL_CLOCK_NEW },
 	{ 0xc1, 0xc8 }, /* performance counters, their events and control */
 	{ 0x186, 0x18d },
 	{ 0x309, 0x30b },

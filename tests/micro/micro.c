@@ -84,6 +84,7 @@ static vmm_machine *make_machine(micro *guest, gboolean for_load, GError **error
 	config.memory = options->memory ?: 64 << 20;
 	config.cpus = options->cpus ?: 1;
 	config.dirty = options->dirty;
+	config.backends = options->backends;
 	g_free(config.console);
 	config.console = g_strdup(g_getenv("MICRO_CONSOLE") ?: "none");
 	config.hvc = g_strdup_printf("fd:%d", dup(guest->guest_end));

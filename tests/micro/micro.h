@@ -21,6 +21,7 @@ struct micro_options {
 	const char *disk, *disk2; /* paths, or NULL */
 	const char *tap; /* or NULL */
 	gboolean for_load; /* prepared for a state, not started */
+	struct vmm_backends backends;
 };
 
 typedef struct micro micro;

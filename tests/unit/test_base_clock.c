@@ -30,7 +30,8 @@ static void both_clocks_move_on_with_time(void **state)
 
 	g_usleep(20000);
 	assert_true(base_clock_monotonic_ns() - monotonic >= 20000000);
-	/* The wall clock may be stepped meanwhile, but not by much on a sane machine. */
+	/* The wall clock may be stepped meanwhile, but not by much on a sane machine.
+	 */
 	assert_true(base_clock_tai_ns() > tai);
 	assert_true(base_clock_tai_ns() - tai < 600 * SECOND);
 }
@@ -45,7 +46,8 @@ static void tai_is_utc_and_the_offset(void **state)
 	utc_ns = (guint64)utc.tv_sec * SECOND + (guint64)utc.tv_nsec;
 	assert_true(offset >= 0 && offset < 100);
 	tai -= (guint64)offset * SECOND;
-	assert_true(utc_ns >= tai ? utc_ns - tai < 5 * SECOND : tai - utc_ns < 5 * SECOND);
+	assert_true(utc_ns >= tai ? utc_ns - tai < 5 * SECOND
+				  : tai - utc_ns < 5 * SECOND);
 }
 
 int main(void)

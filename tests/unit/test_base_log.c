@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Log lines: which are written, and what they look like. Each is written by a child, since
- * a process chooses its log writer once. */
+/* Log lines: which are written, and what they look like. Each is written by a child,
+ * since a process chooses its log writer once. */
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -18,7 +18,8 @@
 
 #define LINES 200
 
-/* What a child writes that does `fn` after base_log_init(); its exit status to `status`. */
+/* What a child writes that does `fn` after base_log_init(); its exit status to
+ * `status`. */
 static char *written(int verbosity, gboolean journal, void (*fn)(void), int *status)
 {
 	GString *text = g_string_new(NULL);

@@ -64,9 +64,10 @@ static void what_does_not_fit_is_refused(void **state)
 
 static void anything_else_is_refused(void **state)
 {
-	static const char *const wrong[] = { "",    "M",   " 1",    "1 ",   "1 M",  "+1",
-					     "-1",  "1.5G", "1MM",  "1Mi",  "1MiBs", "1B",
-					     "1iB", "0x10", "1E",   "1M\n", "one" };
+	static const char *const wrong[] = { "",      "M",  " 1",   "1 ",   "1 M",
+					     "+1",    "-1", "1.5G", "1MM",  "1Mi",
+					     "1MiBs", "1B", "1iB",  "0x10", "1E",
+					     "1M\n",  "one" };
 
 	for (gsize i = 0; i < G_N_ELEMENTS(wrong); i++)
 		refused(wrong[i]);

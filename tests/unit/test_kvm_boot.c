@@ -95,7 +95,8 @@ static void refused(const struct files *files, const char *initrd, const char *a
 		    guint64 memory, const char *why)
 {
 	g_autoptr(GError) error = NULL;
-	g_autoptr(vmm_boot) boot = vmm_boot_new(files->kernel, initrd, append, memory, &error);
+	g_autoptr(vmm_boot) boot =
+		vmm_boot_new(files->kernel, initrd, append, memory, &error);
 
 	if (boot)
 		fail_msg("taken although: %s", why);
@@ -105,8 +106,8 @@ static void refused(const struct files *files, const char *initrd, const char *a
 		fail_msg("refused with \"%s\" and not \"%s\"", error->message, why);
 }
 
-static vmm_boot *taken(const struct files *files, const char *initrd, const char *append,
-		       guint64 memory)
+static vmm_boot *taken(const struct files *files, const char *initrd,
+		       const char *append, guint64 memory)
 {
 	g_autoptr(GError) error = NULL;
 	vmm_boot *boot = vmm_boot_new(files->kernel, initrd, append, memory, &error);
@@ -161,11 +162,12 @@ static void a_kernel_cut_off_is_refused_wherever_it_is_cut(void **state)
 
 	write_kernel(files);
 	assert_true(g_file_get_contents(files->kernel, &bytes, &len, NULL));
-	for (gsize cut = 0; cut <= 1024 + 0x200; cut += cut > 400 && cut < 700 ? 1 : 13) {
+	for (gsize cut = 0; cut <= 1024 + 0x200;
+	     cut += cut > 400 && cut < 700 ? 1 : 13) {
 		write_file(files->kernel, bytes, cut);
 		refused(files, NULL, NULL, MEMORY,
-			cut < SETUP_HEADER + sizeof(struct setup_header) ? "not a Linux" :
-									   "cut off");
+			cut < SETUP_HEADER + sizeof(struct setup_header) ? "not a Linux"
+									 : "cut off");
 	}
 	write_file(files->kernel, bytes, 1024 + 0x201);
 	vmm_boot_free(taken(files, NULL, NULL, MEMORY));
@@ -182,7 +184,8 @@ static void a_kernel_without_a_64_bit_entry_is_refused(void **state)
 	files->header.xloadflags = 0;
 	write_kernel(files);
 	refused(files, NULL, NULL, MEMORY, "no 64-bit entry point");
-	/* A header that ends before the flags does not have them, whatever lies there. */
+	/* A header that ends before the flags does not have them, whatever lies there.
+	 */
 	files->header.xloadflags = XLF_KERNEL_64;
 	files->header.jump = 0xeb | 0x20 << 8;
 	write_kernel(files);
@@ -205,8 +208,13 @@ static void a_kernel_that_does_not_fit_is_refused(void **state)
 
 static void a_kernel_that_wants_an_impossible_place_is_refused(void **state)
 {
-	static const guint64 wrong[] = { 0, 0x90000, VMM_HIGH_MEMORY - 1, VMM_HOLE_START + 1,
-					 VMM_HOLE_END, G_MAXUINT64, G_MAXUINT64 - BODY };
+	static const guint64 wrong[] = { 0,
+					 0x90000,
+					 VMM_HIGH_MEMORY - 1,
+					 VMM_HOLE_START + 1,
+					 VMM_HOLE_END,
+					 G_MAXUINT64,
+					 G_MAXUINT64 - BODY };
 	struct files *files = *state;
 
 	for (guint i = 0; i < G_N_ELEMENTS(wrong); i++) {
@@ -291,7 +299,8 @@ static void kernel_initrd_and_command_line_are_placed(void **state)
 	assert_int_equal(params->hdr.type_of_loader, 0xff);
 	assert_int_equal(params->hdr.init_size, INIT_SIZE);
 	assert_int_equal(params->hdr.cmd_line_ptr, VMM_CMDLINE);
-	assert_string_equal(vmm_memory_at(memory, VMM_CMDLINE, 100), "console=ttyS0 quiet");
+	assert_string_equal(vmm_memory_at(memory, VMM_CMDLINE, 100),
+			    "console=ttyS0 quiet");
 	/* The initrd ends as high as it can, on a page. */
 	assert_int_equal(params->hdr.ramdisk_size, 10000);
 	assert_int_equal(params->hdr.ramdisk_image, MEMORY - 3 * VMM_PAGE);
@@ -571,18 +580,20 @@ static void a_disassembler_understands_the_tables(void **state)
 		skip();
 	vmm_acpi_write(memory, 8);
 	for (guint i = 0; i < G_N_ELEMENTS(names); i++) {
-		g_autofree char *file = g_strdup_printf("%s/%s.dat", files->folder, names[i]);
-		g_autofree char *source = g_strdup_printf("%s/%s.dsl", files->folder, names[i]);
+		g_autofree char *file =
+			g_strdup_printf("%s/%s.dat", files->folder, names[i]);
+		g_autofree char *source =
+			g_strdup_printf("%s/%s.dsl", files->folder, names[i]);
 		char *argv[] = { iasl, (char *)"-d", file, NULL };
 		g_autofree char *out = NULL, *err = NULL, *text = NULL;
 		const guint8 *fadt = find_table(memory, "FACP");
-		const guint8 *at = i < 2 ? find_table(memory, names[i]) :
-					   table(memory, get(fadt + 140, 8), "DSDT");
+		const guint8 *at = i < 2 ? find_table(memory, names[i])
+					 : table(memory, get(fadt + 140, 8), "DSDT");
 		int status;
 
 		write_file(file, at, get(at + 4, 4));
-		assert_true(g_spawn_sync(NULL, argv, NULL, G_SPAWN_DEFAULT, NULL, NULL, &out,
-					 &err, &status, NULL));
+		assert_true(g_spawn_sync(NULL, argv, NULL, G_SPAWN_DEFAULT, NULL, NULL,
+					 &out, &err, &status, NULL));
 		if (status || !g_file_get_contents(source, &text, NULL, NULL))
 			fail_msg("iasl: %s%s", out, err);
 		assert_null(strstr(text, "Invalid"));

@@ -61,8 +61,9 @@ static void an_access_reaches_its_region_with_the_offset(void **state)
 
 static void an_answer_is_cut_to_the_length_of_the_access(void **state)
 {
-	static const guint64 expected[] = { [1] = 0x88, [2] = 0x7788, [4] = 0x55667788,
-					    [8] = 0x1122334455667788 };
+	static const guint64 expected[] = {
+		[1] = 0x88, [2] = 0x7788, [4] = 0x55667788, [8] = 0x1122334455667788
+	};
 	g_autoptr(vmm_bus) bus = vmm_bus_new();
 	struct probe probe = { .holds = 0x1122334455667788 };
 

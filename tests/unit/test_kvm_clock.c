@@ -62,7 +62,8 @@ static void a_clock_page_counts_for_centuries(void **state)
 
 static void a_nonsense_clock_page_does_no_harm(void **state)
 {
-	static const gint8 shifts[] = { G_MININT8, -64, -63, -32, 0, 31, 32, 64, G_MAXINT8 };
+	static const gint8 shifts[] = { G_MININT8, -64, -63, -32,      0,
+					31,	   32,	64,  G_MAXINT8 };
 
 	for (guint i = 0; i < G_N_ELEMENTS(shifts); i++) {
 		shown(0, G_MAXUINT64, 0xffffffff, shifts[i], G_MAXUINT64);
@@ -104,10 +105,12 @@ static void time_passes_between_hosts_that_both_know_tai(void **state)
 {
 	guint64 ahead = 1;
 
-	assert_int_equal(elapsed(100 * SECOND, 37, 105 * SECOND, 37, &ahead), 5 * SECOND);
+	assert_int_equal(elapsed(100 * SECOND, 37, 105 * SECOND, 37, &ahead),
+			 5 * SECOND);
 	assert_int_equal(ahead, 0);
 	/* A leap second in between: TAI does not know it. */
-	assert_int_equal(elapsed(100 * SECOND, 37, 105 * SECOND, 38, &ahead), 5 * SECOND);
+	assert_int_equal(elapsed(100 * SECOND, 37, 105 * SECOND, 38, &ahead),
+			 5 * SECOND);
 }
 
 static void time_passes_between_hosts_that_both_know_only_utc(void **state)
@@ -123,10 +126,12 @@ static void where_only_one_host_knows_tai_utc_is_compared(void **state)
 	guint64 ahead = 1;
 
 	/* Saved as UTC 100 s, loaded at TAI 142 s, which is UTC 105 s. */
-	assert_int_equal(elapsed(100 * SECOND, 0, 142 * SECOND, 37, &ahead), 5 * SECOND);
+	assert_int_equal(elapsed(100 * SECOND, 0, 142 * SECOND, 37, &ahead),
+			 5 * SECOND);
 	assert_int_equal(ahead, 0);
 	/* And the other way around. */
-	assert_int_equal(elapsed(137 * SECOND, 37, 105 * SECOND, 0, &ahead), 5 * SECOND);
+	assert_int_equal(elapsed(137 * SECOND, 37, 105 * SECOND, 0, &ahead),
+			 5 * SECOND);
 	assert_int_equal(ahead, 0);
 }
 
@@ -144,8 +149,11 @@ static void a_state_from_the_future_passes_no_time_and_says_so(void **state)
 
 static void clocks_are_saved_and_loaded_whole(void **state)
 {
-	struct vmm_clock clock = { .tai_ns = 1234567890123456789, .tai_offset_s = -3,
-				   .tsc_khz = 2999998, .kvmclock_ns = 42, .cpus = 3,
+	struct vmm_clock clock = { .tai_ns = 1234567890123456789,
+				   .tai_offset_s = -3,
+				   .tsc_khz = 2999998,
+				   .kvmclock_ns = 42,
+				   .cpus = 3,
 				   .tsc = { 1, G_MAXUINT64, 3 } };
 	struct vmm_clock loaded;
 	g_autoptr(vmm_state) saved = vmm_state_new();
@@ -180,7 +188,8 @@ static void clocks_of_too_many_processors_are_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_clock_page_at_its_own_time_stamp_shows_its_system_time),
+		cmocka_unit_test(
+			a_clock_page_at_its_own_time_stamp_shows_its_system_time),
 		cmocka_unit_test(a_clock_page_scales_ticks_to_nanoseconds),
 		cmocka_unit_test(a_positive_shift_is_for_slow_counters),
 		cmocka_unit_test(a_negative_shift_is_for_fast_counters),

@@ -102,7 +102,8 @@ static const guint32 *leaf(const struct table *table, guint32 number, guint32 in
 	return NULL;
 }
 
-static guint32 value(const struct table *table, guint32 number, guint32 index, guint reg)
+static guint32 value(const struct table *table, guint32 number, guint32 index,
+		     guint reg)
 {
 	const guint32 *w = leaf(table, number, index);
 
@@ -112,8 +113,8 @@ static guint32 value(const struct table *table, guint32 number, guint32 index, g
 static void what_cannot_be_carried_over_is_hidden(void **state)
 {
 	static const char *const models[] = { "host", "x86-64-v2", "x86-64-v3" };
-	static const guint32 blank[] = { 5,    6,    0xa,  0xf,  0x10, 0x12,	   0x14,
-					 0x1d, 0x1e, 0x8000000a, 0x8000001f };
+	static const guint32 blank[] = { 5,    6,    0xa,  0xf,	       0x10,	  0x12,
+					 0x14, 0x1d, 0x1e, 0x8000000a, 0x8000001f };
 
 	for (guint i = 0; i < G_N_ELEMENTS(models); i++) {
 		auto_table t = table_of(*state, models[i], 2, FALSE);
@@ -122,7 +123,8 @@ static void what_cannot_be_carried_over_is_hidden(void **state)
 		assert_int_equal(value(&t, 1, 0, ECX) & (BIT(3) | BIT(5) | BIT(15)), 0);
 		assert_int_equal(value(&t, 0x80000001, 0, ECX) & (BIT(2) | BIT(23)), 0);
 		assert_int_equal(value(&t, 7, 0, EBX) & BIT(25), 0);
-		assert_int_equal(value(&t, 7, 0, EDX) & (BIT(22) | BIT(24) | BIT(25)), 0);
+		assert_int_equal(value(&t, 7, 0, EDX) & (BIT(22) | BIT(24) | BIT(25)),
+				 0);
 		assert_int_equal(value(&t, 0xd, 0, EAX) & (BIT(17) | BIT(18)), 0);
 		/* Asynchronous page faults, steal time. */
 		assert_int_equal(value(&t, KVM_CPUID_FEATURES, 0, EAX) &
@@ -142,7 +144,8 @@ static void a_guest_can_see_that_it_is_one(void **state)
 
 	assert_true(value(&t, 1, 0, ECX) & BIT(31));
 	assert_memory_equal(leaf(&t, 0x40000000, 0) + EBX, "KVMKVMKVM\0\0\0", 12);
-	assert_true(value(&t, KVM_CPUID_FEATURES, 0, EAX) & BIT(KVM_FEATURE_CLOCKSOURCE2));
+	assert_true(value(&t, KVM_CPUID_FEATURES, 0, EAX) &
+		    BIT(KVM_FEATURE_CLOCKSOURCE2));
 }
 
 static void the_topology_is_one_package_of_cores(void **state)
@@ -165,11 +168,13 @@ static void the_topology_is_one_package_of_cores(void **state)
 		assert_int_equal(value(&t, 0xb, 1, ECX), 2 << 8 | 1);
 		assert_null(leaf(&t, 0xb, 2));
 		if (value(&t, 4, 0, EAX) & 0x1f) {
-			assert_int_equal(value(&t, 4, 0, EAX) >> 26, (1u << bits[cpus]) - 1);
+			assert_int_equal(value(&t, 4, 0, EAX) >> 26,
+					 (1u << bits[cpus]) - 1);
 			assert_int_equal(value(&t, 4, 0, EAX) >> 14 & 0xfff, 0);
 		}
 		if (leaf(&t, 0x80000008, 0))
-			assert_int_equal(value(&t, 0x80000008, 0, ECX) & 0xff, cpus - 1);
+			assert_int_equal(value(&t, 0x80000008, 0, ECX) & 0xff,
+					 cpus - 1);
 	}
 }
 
@@ -237,7 +242,8 @@ static void invariant_tsc_is_shown_only_where_it_may_be(void **state)
 	assert_int_equal(value(&with, 0x80000007, 0, EDX) & ~BIT(8), 0);
 }
 
-/* Nothing that the level does not define, or that differs between hosts of one vendor. */
+/* Nothing that the level does not define, or that differs between hosts of one vendor.
+ */
 static void a_baseline_shows_its_level_and_no_more(void **state)
 {
 	for (guint v = 2; v <= 3; v++) {
@@ -254,8 +260,8 @@ static void a_baseline_shows_its_level_and_no_more(void **state)
 		assert_int_equal(ecx & 0x00982201, 0x00982201);
 		assert_int_equal(!!(ecx & BIT(28)), v == 3); /* AVX */
 		assert_int_equal(ecx & (BIT(1) | BIT(25) | BIT(30)), 0);
-		assert_int_equal(value(&t, 7, 0, EBX) & ~(BIT(3) | BIT(5) | BIT(7) | BIT(8) |
-							  BIT(20)),
+		assert_int_equal(value(&t, 7, 0, EBX) &
+					 ~(BIT(3) | BIT(5) | BIT(7) | BIT(8) | BIT(20)),
 				 0);
 		assert_int_equal(value(&t, 7, 0, ECX) | value(&t, 7, 0, EDX), 0);
 		assert_int_equal(value(&t, 0, 0, EAX), 0xd);
@@ -309,7 +315,8 @@ static void a_table_that_differs_is_refused_by_leaf_and_register(void **state)
 {
 	g_autoptr(vmm_cpuid) cpuid = try_cpuid(*state, "host", 2, FALSE);
 	auto_table t = read_table(cpuid);
-	g_autofree guint32 *words = g_memdup2(t.words, (t.n + 1) * WORDS * 4 - WORDS * 4);
+	g_autofree guint32 *words =
+		g_memdup2(t.words, (t.n + 1) * WORDS * 4 - WORDS * 4);
 	g_autofree guint32 *more = g_malloc0((t.n + 1) * WORDS * 4);
 	gsize at = (gsize)(leaf(&t, 7, 0) - t.words);
 	g_autoptr(vmm_state) none = vmm_state_new();

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Dirty tracking without a guest: what devices wrote, switching on and off. That no write
- * of a vCPU is missed is for the tests with the micro-guest. */
+/* Dirty tracking without a guest: what devices wrote, switching on and off. That no
+ * write of a vCPU is missed is for the tests with the micro-guest. */
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>

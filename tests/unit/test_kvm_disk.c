@@ -293,6 +293,29 @@ static void more_requests_than_the_ring_holds_all_complete(void **state)
 	assert_true(inject.flushes < 20);
 }
 
+/* The kernel copies what it has in its cache before it returns. */
+static void nothing_is_handed_over_while_somebody_waits_for_the_loop(void **state)
+{
+	struct rig *rig = *state;
+	struct disk *disk = rig->disk->data;
+	struct wish wishes[8];
+
+	/* From now on this thread is the I/O thread. */
+	assert_true(reads_as(rig, 0, 512, 0));
+	for (guint i = 0; i < 8; i++)
+		ask(rig, &wishes[i], VMM_DISK_READ, 0, BYTES);
+	vmm_loop_want(rig->loop);
+	go(rig);
+	assert_int_equal(disk->unfinished, 0);
+	assert_int_equal(disk->waiting.length, 8);
+	vmm_loop_release(rig->loop);
+	for (guint i = 0; i < 8; i++) {
+		run_until(rig, &wishes[i].done);
+		assert_int_equal(wishes[i].result, 0);
+		drop(&wishes[i]);
+	}
+}
+
 static void a_flush_completes_after_the_writes_before_it_are_durable(void **state)
 {
 	struct rig *rig = *state;
@@ -646,6 +669,7 @@ int main(void)
 		TEST(a_transfer_that_is_cut_short_is_continued),
 		TEST(a_file_that_became_shorter_is_an_error),
 		TEST(more_requests_than_the_ring_holds_all_complete),
+		TEST(nothing_is_handed_over_while_somebody_waits_for_the_loop),
 		TEST(a_flush_completes_after_the_writes_before_it_are_durable),
 		TEST(after_a_failed_flush_nothing_is_written_any_more),
 		TEST(what_is_refused_is_told_from_a_later_turn_of_the_loop),

@@ -475,7 +475,8 @@ static void a_running_handler_sees_that_it_is_wanted(void **state)
 	unwatch(&probe);
 }
 
-/* What a paused machine does to its disks and taps, many times and from another thread. */
+/* What a paused machine does to its disks and taps, many times and from another thread.
+ */
 static void holding_and_changing_from_several_threads_loses_nothing(void **state)
 {
 	enum { ROUNDS = 2000 };
@@ -505,8 +506,8 @@ static void holding_and_changing_from_several_threads_loses_nothing(void **state
 		if (i % 7 == 0) {
 			vmm_loop_lock(loop);
 			vmm_source_remove(probe->source);
-			probe->source = vmm_loop_add(loop, probe->fd, EPOLLIN, handle,
-						     probe);
+			probe->source =
+				vmm_loop_add(loop, probe->fd, EPOLLIN, handle, probe);
 			vmm_loop_unlock(loop);
 		}
 	}
@@ -527,7 +528,8 @@ int main(void)
 		cmocka_unit_test(a_regular_file_is_always_ready),
 		cmocka_unit_test(a_file_that_waits_for_nothing_lets_the_loop_sleep),
 		cmocka_unit_test(a_handler_may_remove_itself),
-		cmocka_unit_test(a_removed_handler_is_not_called_even_if_its_event_is_there),
+		cmocka_unit_test(
+			a_removed_handler_is_not_called_even_if_its_event_is_there),
 		cmocka_unit_test(a_removed_handler_is_not_called_again),
 		cmocka_unit_test(an_event_that_is_no_longer_wanted_does_not_call),
 		cmocka_unit_test(more_restless_sources_than_a_batch_are_all_served),
@@ -537,7 +539,8 @@ int main(void)
 		cmocka_unit_test(a_loop_held_twice_is_released_twice),
 		cmocka_unit_test(sources_come_and_go_while_the_loop_is_held),
 		cmocka_unit_test(a_running_handler_sees_that_it_is_wanted),
-		cmocka_unit_test(holding_and_changing_from_several_threads_loses_nothing),
+		cmocka_unit_test(
+			holding_and_changing_from_several_threads_loses_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -127,14 +127,17 @@ static void lengths_that_wrap_are_refused(void **state)
 
 static void a_page_number_and_its_guest_address_agree(void **state)
 {
-	static const guint64 pages[] = { 0, 1, VMM_HOLE_START / VMM_PAGE - 1,
+	static const guint64 pages[] = { 0,
+					 1,
+					 VMM_HOLE_START / VMM_PAGE - 1,
 					 VMM_HOLE_START / VMM_PAGE,
 					 VMM_HOLE_START / VMM_PAGE + 1,
 					 5 * GIB / VMM_PAGE - 1 };
 	g_autoptr(vmm_memory) memory = make(5 * GIB);
 
 	for (guint i = 0; i < G_N_ELEMENTS(pages); i++)
-		assert_ptr_equal(vmm_memory_at(memory, vmm_memory_page_gpa(memory, pages[i]),
+		assert_ptr_equal(vmm_memory_at(memory,
+					       vmm_memory_page_gpa(memory, pages[i]),
 					       VMM_PAGE),
 				 vmm_memory_page(memory, pages[i]));
 	assert_int_equal(vmm_memory_page_gpa(memory, VMM_HOLE_START / VMM_PAGE - 1),
@@ -292,7 +295,8 @@ int main(void)
 		cmocka_unit_test(nothing_answers_in_the_hole_or_across_it),
 		cmocka_unit_test(lengths_that_wrap_are_refused),
 		cmocka_unit_test(a_page_number_and_its_guest_address_agree),
-		cmocka_unit_test(what_is_written_is_there_for_whoever_has_the_descriptor),
+		cmocka_unit_test(
+			what_is_written_is_there_for_whoever_has_the_descriptor),
 		cmocka_unit_test(a_write_that_does_not_fit_changes_nothing),
 		cmocka_unit_test(the_descriptor_cannot_cut_memory_off),
 		cmocka_unit_test(nothing_is_marked_while_nobody_collects),

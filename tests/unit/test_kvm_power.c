@@ -171,7 +171,9 @@ static void a_pressed_button_survives_a_load(void **state)
 
 static void a_state_with_unknown_bits_is_refused(void **state)
 {
-	static const guint8 wrong[][8] = { { 2 }, { 0x80 }, { 0, 3 }, { 1, 0xff }, { 0, 0, 1 } };
+	static const guint8 wrong[][8] = {
+		{ 2 }, { 0x80 }, { 0, 3 }, { 1, 0xff }, { 0, 0, 1 }
+	};
 	struct rig *rig = *state;
 
 	for (guint i = 0; i < G_N_ELEMENTS(wrong); i++) {

@@ -88,7 +88,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(taking_replaces_what_was_staged, set_up,
 						tear_down),
 		cmocka_unit_test_setup_teardown(
-			more_pages_than_there_is_room_for_are_staged_too, set_up, tear_down),
+			more_pages_than_there_is_room_for_are_staged_too, set_up,
+			tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

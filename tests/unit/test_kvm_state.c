@@ -28,7 +28,8 @@ static const struct vmm_state_field sample_fields[] = {
 #define HEADER sizeof(struct wire_state_header)
 #define SECTION sizeof(struct wire_section_header)
 
-/* Two sections: "first".0 with a sample, "second".7 with five bytes (and three of padding). */
+/* Two sections: "first".0 with a sample, "second".7 with five bytes (and three of
+ * padding). */
 static vmm_state *make(void)
 {
 	const struct sample sample = { 0x1122334455667788, { 1, 2 }, 3, { 0 } };
@@ -81,8 +82,8 @@ static void what_was_put_is_found_after_parsing(void **state)
 
 	assert_non_null(parsed);
 	memset(bytes, 0xff, len); /* it keeps a copy */
-	sample = vmm_state_get(parsed, "first", 0, 1, sizeof(*sample), sizeof(*sample), NULL,
-			       NULL);
+	sample = vmm_state_get(parsed, "first", 0, 1, sizeof(*sample), sizeof(*sample),
+			       NULL, NULL);
 	assert_non_null(sample);
 	assert_int_equal(sample->a, 0x1122334455667788);
 	assert_int_equal((gsize)sample % 8, 0);
@@ -138,8 +139,8 @@ static void a_reset_state_is_empty_and_can_be_filled_again(void **state)
 		vmm_state_put(saved, "second", 7, 2, "hello", 5, NULL);
 	}
 	/* What was there before must not show in the padding. */
-	assert_memory_equal(vmm_state_bytes(saved, &len), vmm_state_bytes(once, &len_once),
-			    len);
+	assert_memory_equal(vmm_state_bytes(saved, &len),
+			    vmm_state_bytes(once, &len_once), len);
 	assert_int_equal(len, len_once);
 }
 
@@ -164,10 +165,11 @@ static void names_may_fill_their_field_and_sections_may_be_empty(void **state)
 	vmm_state_put(saved, "sixteen-letters", 65535, 1, "x", 1, NULL);
 	bytes = vmm_state_bytes(saved, &len);
 	parsed = vmm_state_parse(bytes, len, NULL);
-	assert_non_null(vmm_state_get(parsed, "sixteen-letters!", 65535, 65535, 0, 0, &len,
-				      NULL));
+	assert_non_null(vmm_state_get(parsed, "sixteen-letters!", 65535, 65535, 0, 0,
+				      &len, NULL));
 	assert_int_equal(len, 0);
-	assert_non_null(vmm_state_get(parsed, "sixteen-letters", 65535, 1, 1, 1, NULL, NULL));
+	assert_non_null(
+		vmm_state_get(parsed, "sixteen-letters", 65535, 1, 1, 1, NULL, NULL));
 }
 
 static void the_largest_section_is_taken_and_the_whole_may_be_large(void **state)
@@ -195,8 +197,9 @@ static void a_section_that_is_not_as_asked_for_is_refused(void **state)
 		guint instance, version;
 		gsize min, max;
 	} wrong[] = {
-		{ "third", 0, 1, 0, 99 },  { "first", 1, 1, 0, 99 }, { "first", 0, 2, 0, 99 },
-		{ "second", 7, 2, 6, 99 }, { "second", 7, 2, 0, 4 },
+		{ "third", 0, 1, 0, 99 }, { "first", 1, 1, 0, 99 },
+		{ "first", 0, 2, 0, 99 }, { "second", 7, 2, 6, 99 },
+		{ "second", 7, 2, 0, 4 },
 	};
 	g_autoptr(vmm_state) saved = make();
 
@@ -204,8 +207,8 @@ static void a_section_that_is_not_as_asked_for_is_refused(void **state)
 		g_autoptr(GError) error = NULL;
 
 		assert_null(vmm_state_get(saved, wrong[i].name, wrong[i].instance,
-					  wrong[i].version, wrong[i].min, wrong[i].max, NULL,
-					  &error));
+					  wrong[i].version, wrong[i].min, wrong[i].max,
+					  NULL, &error));
 		assert_true(g_error_matches(error, VMM_ERROR, VMM_ERROR_STATE));
 		assert_non_null(strstr(error->message, wrong[i].name));
 	}
@@ -303,11 +306,14 @@ static void spoil_section(gsize at, struct wire_section_header spoilt, const cha
 
 static void a_section_header_that_is_not_right_is_refused(void **state)
 {
-	static const guint32 lengths[] = { 9, 1u << 20, (1u << 20) + 1, 0x7fffffff,
-					   0xfffffff8, 0xfffffffb, 0xffffffff };
+	static const guint32 lengths[] = { 9,	       1u << 20,   (1u << 20) + 1,
+					   0x7fffffff, 0xfffffff8, 0xfffffffb,
+					   0xffffffff };
 	const gsize second = HEADER + SECTION + sizeof(struct sample);
-	struct wire_section_header good = { .name = "second", .version = wire_put16(2),
-					    .instance = wire_put16(7), .length = wire_put32(5) };
+	struct wire_section_header good = { .name = "second",
+					    .version = wire_put16(2),
+					    .instance = wire_put16(7),
+					    .length = wire_put32(5) };
 	struct wire_section_header bad = good;
 
 	for (guint i = 0; i < G_N_ELEMENTS(lengths); i++) {
@@ -349,7 +355,8 @@ static void equal_states_do_not_differ(void **state)
 	assert_null(vmm_state_difference(a, b));
 }
 
-static void assert_difference(const vmm_state *a, const vmm_state *b, const char *expected)
+static void assert_difference(const vmm_state *a, const vmm_state *b,
+			      const char *expected)
 {
 	g_autofree char *difference = vmm_state_difference(a, b);
 
@@ -400,7 +407,8 @@ int main(void)
 		cmocka_unit_test(a_reset_state_is_empty_and_can_be_filled_again),
 		cmocka_unit_test(an_empty_state_is_a_state),
 		cmocka_unit_test(names_may_fill_their_field_and_sections_may_be_empty),
-		cmocka_unit_test(the_largest_section_is_taken_and_the_whole_may_be_large),
+		cmocka_unit_test(
+			the_largest_section_is_taken_and_the_whole_may_be_large),
 		cmocka_unit_test(a_section_that_is_not_as_asked_for_is_refused),
 		cmocka_unit_test(a_section_that_nobody_asked_for_is_refused),
 		cmocka_unit_test(a_state_cut_anywhere_is_refused),
