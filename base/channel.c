@@ -119,9 +119,10 @@ static gboolean wait_for(base_channel *channel, short events,
 
 		if (deadline->at_ns != NEVER) {
 			if (now >= deadline->at_ns)
-				return die(channel, error, "%s for %u ms",
-					   events & POLLIN ? "no whole message"
-							   : "nothing taken",
+				return die(channel, error, "%s within %u ms",
+					   events & POLLIN
+						   ? "the peer sent nothing whole"
+						   : "the peer did not take all",
 					   deadline->ms);
 			ms = (gint)MIN((deadline->at_ns - now + MS - 1) / MS, 1000000);
 		}

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Numbers what the guest is given and hands it on. */
+#include "checkpoint/mirror.h"
+
+#include <errno.h>
+#include <sys/random.h>
+
+#include "kvm/iov.h"
+
+#define HEADER_LEN 12
+/* A frame's pieces as virtio-net gives them: header, a whole chain, its spill buffer.
+ */
+#define PIECES_MAX (VMM_CHAIN_MAX + 2)
+
+G_STATIC_ASSERT(VMM_NET_FRAME_MAX == CKPT_FRAME_MAX);
+
+struct ckpt_mirror {
+	vmm_rng_source rng;
+	void *rng_data;
+	ckpt_mirror_send send; /* NULL: off */
+	void *data;
+	guint64 number; /* of the last item */
+	guint ports;
+	/* Of one call. */
+	struct ckpt_input_head head;
+	struct iovec pieces[1 + PIECES_MAX];
+};
+
+struct mirror_port {
+	struct vmm_net_port port;
+	struct vmm_net_port *real;
+	guint device;
+	ckpt_mirror *mirror;
+	ckpt_addresses *addresses; /* may be NULL */
+};
+
+gsize ckpt_host_random(void *data, void *bytes, gsize len)
+{
+	gssize got = getrandom(bytes, len, 0);
+
+	/* A signal at the wrong time: nothing else can go wrong. */
+	while (got < 0 && errno == EINTR)
+		got = getrandom(bytes, len, 0);
+	g_assert(got >= 0);
+	return (gsize)got;
+}
+
+/* Hands on the first `len` bytes of `iov`. */
+static void hand_on(ckpt_mirror *mirror, enum ckpt_input_kind kind, guint device,
+		    const struct iovec *iov, guint count, gsize len)
+{
+	guint n;
+
+	if (!mirror->send)
+		return;
+	g_assert(count <= PIECES_MAX);
+	mirror->head = (struct ckpt_input_head){
+		.number = wire_put64(++mirror->number),
+		.kind = (guint8)kind,
+		.device = (guint8)device,
+	};
+	mirror->pieces[0] = (struct iovec){ &mirror->head, sizeof(mirror->head) };
+	n = vmm_iov_slice(iov, count, 0, len, mirror->pieces + 1);
+	mirror->send(mirror->data, mirror->pieces, n + 1);
+}
+
+static gboolean port_send(void *data, const struct iovec *iov, guint count)
+{
+	struct mirror_port *port = data;
+
+	if (!port->real->send(port->real->data, iov, count))
+		return FALSE;
+	if (port->addresses)
+		ckpt_addresses_learn(port->addresses, iov, count);
+	return TRUE;
+}
+
+static gssize port_receive(void *data, const struct iovec *iov, guint count)
+{
+	struct mirror_port *port = data;
+	gssize got = port->real->receive(port->real->data, iov, count);
+
+	/* What is shorter than a header the card drops. */
+	if (got >= HEADER_LEN)
+		hand_on(port->mirror, CKPT_INPUT_NET, port->device, iov, count,
+			(gsize)got);
+	return got;
+}
+
+static void port_set_offloads(void *data, guint64 features)
+{
+	struct mirror_port *port = data;
+
+	port->real->set_offloads(port->real->data, features);
+}
+
+static void port_attach(void *data, void (*ready)(void *net), void *net)
+{
+	struct mirror_port *port = data;
+
+	port->real->attach(port->real->data, ready, net);
+}
+
+static void port_want_receive(void *data, gboolean want)
+{
+	struct mirror_port *port = data;
+
+	port->real->want_receive(port->real->data, want);
+}
+
+static void port_free(void *data)
+{
+	struct mirror_port *port = data;
+
+	port->real->free(port->real->data);
+	port->mirror->ports--;
+	g_free(port);
+}
+
+ckpt_mirror *ckpt_mirror_new(vmm_rng_source rng, void *rng_data)
+{
+	ckpt_mirror *mirror = g_new0(ckpt_mirror, 1);
+
+	mirror->rng = rng ? rng : ckpt_host_random;
+	mirror->rng_data = rng_data;
+	return mirror;
+}
+
+void ckpt_mirror_free(ckpt_mirror *mirror)
+{
+	if (!mirror)
+		return;
+	g_assert(!mirror->ports);
+	g_free(mirror);
+}
+
+void ckpt_mirror_start(ckpt_mirror *mirror, ckpt_mirror_send send, void *data)
+{
+	mirror->send = send;
+	mirror->data = data;
+	mirror->number = 0;
+}
+
+void ckpt_mirror_stop(ckpt_mirror *mirror)
+{
+	mirror->send = NULL;
+}
+
+guint64 ckpt_mirror_number(const ckpt_mirror *mirror)
+{
+	return mirror->number;
+}
+
+struct vmm_net_port *ckpt_mirror_port_new_take(struct vmm_net_port *real_take,
+					       guint device, ckpt_mirror *mirror,
+					       ckpt_addresses *addresses)
+{
+	struct mirror_port *port = g_new0(struct mirror_port, 1);
+
+	g_assert(device <= G_MAXUINT8);
+	port->real = real_take;
+	port->device = device;
+	port->mirror = mirror;
+	port->addresses = addresses;
+	port->port = (struct vmm_net_port){
+		.data = port,
+		.send = port_send,
+		.receive = port_receive,
+		.set_offloads = port_set_offloads,
+		.features = real_take->features,
+		.attach = port_attach,
+		.want_receive = port_want_receive,
+		.free = port_free,
+	};
+	mirror->ports++;
+	return &port->port;
+}
+
+/* Bytes, in as many items as they take. */
+static void hand_on_bytes(ckpt_mirror *mirror, enum ckpt_input_kind kind, guint device,
+			  const void *bytes, gsize len)
+{
+	const guint8 *from = bytes;
+
+	while (len) {
+		gsize part = MIN(len, CKPT_INPUT_BYTES_MAX);
+		struct iovec piece = { (void *)from, part };
+
+		hand_on(mirror, kind, device, &piece, 1, part);
+		from += part;
+		len -= part;
+	}
+}
+
+gsize ckpt_mirror_rng(void *data, void *bytes, gsize len)
+{
+	ckpt_mirror *mirror = data;
+	gsize got = mirror->rng(mirror->rng_data, bytes, len);
+
+	hand_on_bytes(mirror, CKPT_INPUT_RNG, 0, bytes, got);
+	return got;
+}
+
+void ckpt_mirror_console(ckpt_mirror *mirror, guint console, const void *bytes,
+			 gsize len)
+{
+	g_assert(console < CKPT_INPUT_CONSOLES);
+	hand_on_bytes(mirror, CKPT_INPUT_CONSOLE, console, bytes, len);
+}

@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The secondary's guest and the outside.
+ *
+ * A device expects its port's ready() on the I/O thread. So each port has a source in
+ * the loop, without a descriptor, which is called when something was added on another
+ * thread.
+ */
+#include "checkpoint/twin.h"
+
+#include "checkpoint/mirror.h"
+#include "kvm/iov.h"
+
+#define HEADER_LEN 12u
+/* Frames in a real port's queue at the promotion: beyond this, they are new ones. */
+#define STALE_MAX 4096u
+
+struct twin_port {
+	struct vmm_net_port port;
+	ckpt_twin *twin;
+	guint device;
+	struct vmm_net_port *real; /* may be NULL */
+	ckpt_addresses *addresses; /* may be NULL */
+	vmm_source *source;
+	/* What the device said, for the real port. */
+	gboolean want_receive;
+	guint64 offloads;
+	void (*ready)(void *net); /* NULL until attached */
+	void *net;
+};
+
+struct ckpt_twin {
+	ckpt_input *input;
+	ckpt_twin_output output;
+	void *data;
+	guint64 epoch;
+	gboolean promoted;
+	GPtrArray *ports; /* struct twin_port, borrowed */
+};
+
+static struct vmm_net_port *live(const struct twin_port *port)
+{
+	return port->twin->promoted ? port->real : NULL;
+}
+
+static const guint8 *next_frame(const struct twin_port *port, gsize *len)
+{
+	return ckpt_input_next(port->twin->input, CKPT_INPUT_NET, port->device, len);
+}
+
+static gboolean port_send(void *data, const struct iovec *iov, guint count)
+{
+	struct twin_port *port = data;
+	struct vmm_net_port *real = live(port);
+
+	if (real && !real->send(real->data, iov, count))
+		return FALSE;
+	if (!port->twin->promoted)
+		port->twin->output(port->twin->data, port->twin->epoch, port->device,
+				   iov, count);
+	if (port->addresses)
+		ckpt_addresses_learn(port->addresses, iov, count);
+	return TRUE;
+}
+
+static gssize port_receive(void *data, const struct iovec *iov, guint count)
+{
+	struct twin_port *port = data;
+	struct vmm_net_port *real = live(port);
+	gsize len;
+	const guint8 *frame = next_frame(port, &len);
+	gboolean fits;
+
+	if (!frame)
+		return real ? real->receive(real->data, iov, count) : 0;
+	fits = vmm_iov_write(iov, count, 0, frame, len) == len;
+	ckpt_input_consume(port->twin->input, CKPT_INPUT_NET, port->device, len);
+	return fits ? (gssize)len : -1;
+}
+
+static void port_set_offloads(void *data, guint64 features)
+{
+	struct twin_port *port = data;
+	struct vmm_net_port *real = live(port);
+
+	port->offloads = features;
+	if (real)
+		real->set_offloads(real->data, features);
+}
+
+static void port_attach(void *data, void (*ready)(void *net), void *net)
+{
+	struct twin_port *port = data;
+	struct vmm_net_port *real = live(port);
+
+	port->ready = ready;
+	port->net = net;
+	if (real)
+		real->attach(real->data, ready, net);
+}
+
+/* Where there are frames, the device hears of it. */
+static void wake(struct twin_port *port)
+{
+	gsize len;
+
+	if (port->want_receive && next_frame(port, &len))
+		vmm_loop_again(port->source);
+}
+
+static void on_wake(void *data, guint32 events)
+{
+	struct twin_port *port = data;
+
+	if (port->want_receive && port->ready)
+		port->ready(port->net);
+}
+
+static void port_want_receive(void *data, gboolean want)
+{
+	struct twin_port *port = data;
+	struct vmm_net_port *real = live(port);
+
+	port->want_receive = want;
+	wake(port);
+	if (real)
+		real->want_receive(real->data, want);
+}
+
+static void port_free(void *data)
+{
+	struct twin_port *port = data;
+
+	vmm_source_remove(port->source);
+	g_ptr_array_remove(port->twin->ports, port);
+	if (port->real)
+		port->real->free(port->real->data);
+	g_free(port);
+}
+
+ckpt_twin *ckpt_twin_new(ckpt_input *input, ckpt_twin_output output, void *data)
+{
+	ckpt_twin *twin = g_new0(ckpt_twin, 1);
+
+	twin->input = input;
+	twin->output = output;
+	twin->data = data;
+	twin->ports = g_ptr_array_new();
+	return twin;
+}
+
+void ckpt_twin_free(ckpt_twin *twin)
+{
+	if (!twin)
+		return;
+	g_assert(twin->ports->len == 0);
+	g_ptr_array_unref(twin->ports);
+	g_free(twin);
+}
+
+void ckpt_twin_set_epoch(ckpt_twin *twin, guint64 epoch)
+{
+	twin->epoch = epoch;
+}
+
+static struct twin_port *port_new(ckpt_twin *twin, guint device, guint64 features,
+				  vmm_loop *loop, ckpt_addresses *addresses)
+{
+	struct twin_port *port = g_new0(struct twin_port, 1);
+
+	g_assert(!twin->promoted);
+	port->twin = twin;
+	port->device = device;
+	port->addresses = addresses;
+	/* No descriptor: it is only ever called by vmm_loop_again(). */
+	port->source = vmm_loop_add(loop, -1, 0, on_wake, port);
+	port->port = (struct vmm_net_port){
+		.data = port,
+		.send = port_send,
+		.receive = port_receive,
+		.set_offloads = port_set_offloads,
+		.features = features,
+		.attach = port_attach,
+		.want_receive = port_want_receive,
+		.free = port_free,
+	};
+	g_ptr_array_add(twin->ports, port);
+	return port;
+}
+
+struct vmm_net_port *ckpt_twin_port_new_take(ckpt_twin *twin, guint device,
+					     struct vmm_net_port *real_take,
+					     vmm_loop *loop, ckpt_addresses *addresses)
+{
+	struct twin_port *port =
+		port_new(twin, device, real_take->features, loop, addresses);
+
+	port->real = real_take;
+	return &port->port;
+}
+
+struct vmm_net_port *ckpt_twin_port_new(ckpt_twin *twin, guint device, guint64 features,
+					vmm_loop *loop, ckpt_addresses *addresses)
+{
+	return &port_new(twin, device, features, loop, addresses)->port;
+}
+
+void ckpt_twin_wake(ckpt_twin *twin)
+{
+	for (guint i = 0; i < twin->ports->len; i++)
+		wake(g_ptr_array_index(twin->ports, i));
+}
+
+gsize ckpt_twin_rng(void *data, void *bytes, gsize len)
+{
+	ckpt_twin *twin = data;
+	gsize got = ckpt_input_read(twin->input, CKPT_INPUT_RNG, 0, bytes, len);
+
+	if (got || !twin->promoted)
+		return got;
+	return ckpt_host_random(NULL, bytes, len);
+}
+
+gsize ckpt_twin_console(ckpt_twin *twin, guint console, void *bytes, gsize len)
+{
+	return ckpt_input_read(twin->input, CKPT_INPUT_CONSOLE, console, bytes, len);
+}
+
+static void throw_away_stale(struct vmm_net_port *real)
+{
+	g_autofree guint8 *frame = g_malloc(VMM_NET_FRAME_MAX);
+	struct iovec iov[] = { { frame, HEADER_LEN },
+			       { frame + HEADER_LEN, VMM_NET_FRAME_MAX - HEADER_LEN } };
+	guint thrown = 0;
+
+	while (thrown < STALE_MAX &&
+	       real->receive(real->data, iov, G_N_ELEMENTS(iov)) != 0)
+		thrown++;
+}
+
+/* Brings the real port to where it would be, had it been there from the start. */
+static void plug(struct twin_port *port)
+{
+	throw_away_stale(port->real);
+	if (port->ready)
+		port->real->attach(port->real->data, port->ready, port->net);
+	port->real->set_offloads(port->real->data, port->offloads);
+	port->real->want_receive(port->real->data, port->want_receive);
+}
+
+void ckpt_twin_promote(ckpt_twin *twin)
+{
+	if (twin->promoted)
+		return;
+	twin->promoted = TRUE;
+	ckpt_input_finish(twin->input);
+	for (guint i = 0; i < twin->ports->len; i++) {
+		struct twin_port *port = g_ptr_array_index(twin->ports, i);
+
+		if (port->real)
+			plug(port);
+	}
+	ckpt_twin_wake(twin);
+}
+
+struct vmm_net_port *ckpt_twin_port_real(struct vmm_net_port *port)
+{
+	return live(port->data);
+}
