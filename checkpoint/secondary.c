@@ -164,6 +164,20 @@ static gboolean take_verify(ckpt_secondary *secondary, const struct base_message
 	return TRUE;
 }
 
+static gboolean streams_may_commit(ckpt_secondary *secondary)
+{
+	vmm_loop *loop = vmm_machine_loop(secondary->machine);
+	guint64 input = wire_get64(secondary->cut.input), disk = wire_get64(secondary->cut.disk);
+	gboolean may;
+
+	if (!secondary->streams.may_commit)
+		return !input && !disk;
+	vmm_loop_lock(loop);
+	may = secondary->streams.may_commit(secondary->streams.data, input, disk);
+	vmm_loop_unlock(loop);
+	return may;
+}
+
 static gboolean take_end(ckpt_secondary *secondary, const struct base_message *message,
 			 GError **error)
 {
@@ -179,6 +193,8 @@ static gboolean take_end(ckpt_secondary *secondary, const struct base_message *m
 	if (wire_get64(end.verify) != secondary->verify_in ||
 	    (secondary->verify && secondary->verify_in != vmm_memory_pages(secondary->memory)))
 		return foul(error, "another number of digests to verify than there are pages");
+	if (!streams_may_commit(secondary))
+		return foul(error, "a checkpoint whose input or disk writes are not all here");
 	/* Judged before it counts as ours: a commit must not fail to apply. */
 	return vmm_machine_check(secondary->machine, secondary->state, error);
 }
@@ -238,11 +254,27 @@ static gboolean apply(ckpt_secondary *secondary, GError **error)
 	return !secondary->cut.run || vmm_machine_resume(secondary->machine, error);
 }
 
+/* A disk that cannot keep up delays the primary's next cut, which waits for APPLIED. What it
+ * sends meanwhile waits in the socket. */
+static void wait_for_disk(ckpt_secondary *secondary)
+{
+	vmm_loop *loop = vmm_machine_loop(secondary->machine);
+	gboolean behind = secondary->streams.is_behind != NULL;
+
+	while (behind && !ckpt_link_is_lost(secondary->link)) {
+		vmm_loop_lock(loop);
+		behind = secondary->streams.is_behind(secondary->streams.data);
+		vmm_loop_unlock(loop);
+		if (behind)
+			g_usleep(1000);
+	}
+}
+
 static gboolean commit(ckpt_secondary *secondary, GError **error)
 {
 	struct ckpt_applied applied = { 0 };
 	struct iovec iov = { &applied, sizeof(applied) };
-	guint64 start = base_clock_monotonic_ns();
+	guint64 start = base_clock_monotonic_ns(), took;
 
 	/* The commit point: from here on a promotion yields this checkpoint, and the link's
 	 * end cannot come between, for it is this thread that would notice. */
@@ -259,7 +291,9 @@ static gboolean commit(ckpt_secondary *secondary, GError **error)
 	secondary->epoch = secondary->arriving;
 	g_mutex_unlock(&secondary->lock);
 	secondary->phase = BETWEEN;
-	applied.apply_ns = wire_put64(base_clock_monotonic_ns() - start);
+	took = base_clock_monotonic_ns() - start;
+	wait_for_disk(secondary);
+	applied.apply_ns = wire_put64(took);
 	applied.private_pages = wire_put64(ckpt_replica_private_pages(secondary->replica));
 	applied.own_dirty = wire_put64(secondary->own_dirty->len);
 	ckpt_link_post(secondary->link, CKPT_APPLIED, secondary->epoch, &iov, 1);
@@ -272,18 +306,14 @@ static gboolean take_input(ckpt_secondary *secondary, const struct base_message 
 			   GError **error)
 {
 	vmm_loop *loop = vmm_machine_loop(secondary->machine);
-	struct ckpt_input_head head;
 	const char *why = "input that nobody here takes";
-	gboolean ok;
 
-	memcpy(&head, message->payload, sizeof(head));
 	vmm_loop_lock(loop);
-	ok = secondary->streams.input &&
-	     secondary->streams.input(secondary->streams.data, &head,
-				      message->payload + sizeof(head),
-				      message->length - sizeof(head), &why);
+	if (secondary->streams.input)
+		why = secondary->streams.input(secondary->streams.data, message->payload,
+					       message->length);
 	vmm_loop_unlock(loop);
-	return ok || foul(error, why);
+	return !why || foul(error, why);
 }
 
 static gboolean take_disk_write(ckpt_secondary *secondary,
@@ -292,16 +322,16 @@ static gboolean take_disk_write(ckpt_secondary *secondary,
 	vmm_loop *loop = vmm_machine_loop(secondary->machine);
 	struct ckpt_disk_head head;
 	const char *why = "disk writes that nobody here takes";
-	gboolean ok;
 
 	memcpy(&head, message->payload, sizeof(head));
 	vmm_loop_lock(loop);
-	ok = secondary->streams.disk_write &&
-	     secondary->streams.disk_write(secondary->streams.data, &head,
-					   message->payload + sizeof(head),
-					   message->length - sizeof(head), &why);
+	if (secondary->streams.disk_write)
+		why = secondary->streams.disk_write(secondary->streams.data, &head,
+						    message->payload + sizeof(head),
+						    message->length - sizeof(head),
+						    secondary->phase == FILLING);
 	vmm_loop_unlock(loop);
-	return ok || foul(error, why);
+	return !why || foul(error, why);
 }
 
 /* Which messages may come in which phase. */
@@ -437,9 +467,9 @@ gboolean ckpt_secondary_promote(ckpt_secondary *secondary, GError **error)
 		return FALSE;
 	}
 	ckpt_replica_forget(secondary->replica);
-	if (secondary->streams.lost) {
+	if (secondary->streams.promote) {
 		vmm_loop_lock(loop);
-		secondary->streams.lost(secondary->streams.data);
+		secondary->streams.promote(secondary->streams.data);
 		vmm_loop_unlock(loop);
 	}
 	if (!vmm_machine_track(secondary->machine, FALSE, error))

@@ -12,19 +12,26 @@
 #include "checkpoint/hello.h"
 #include "checkpoint/link.h"
 
-/* What goes along with the pages; of checkpoint/input.h and checkpoint/disk_twin.h. Holding
- * the device lock. FALSE with a reason where a message is not right. Any may be NULL: then
- * such messages are refused. */
+/* What goes along with the pages; see checkpoint/node.h. Holding the device lock. A message
+ * that is not right is refused with a reason (static text). Any may be NULL: then such
+ * messages are refused. */
 struct ckpt_twin_streams {
 	void *data;
-	gboolean (*input)(void *data, const struct ckpt_input_head *head, const void *bytes,
-			  gsize len, const char **why);
-	gboolean (*disk_write)(void *data, const struct ckpt_disk_head *head,
-			       const void *bytes, gsize len, const char **why);
+	/* A CKPT_INPUT message's payload; NULL or why not. */
+	const char *(*input)(void *data, const void *payload, gsize len);
+	/* A CKPT_DISK_WRITE; `first_sync`: before the first checkpoint began. */
+	const char *(*disk_write)(void *data, const struct ckpt_disk_head *head,
+				  const void *bytes, gsize len, gboolean first_sync);
+	/* Whether all up to these numbers is here. */
+	gboolean (*may_commit)(void *data, guint64 input, guint64 disk);
 	/* A checkpoint that covers all up to these numbers was applied. At rest. */
 	void (*applied)(void *data, guint64 epoch, guint64 input, guint64 disk);
-	/* The link is gone: what no checkpoint covers is dropped. At rest or running. */
-	void (*lost)(void *data);
+	/* TRUE while too much that was committed is not on the disk yet: the next checkpoint
+	 * waits. */
+	gboolean (*is_behind)(void *data);
+	/* What no checkpoint covers is dropped, and the guest's devices are the real ones from
+	 * here on. At rest or running. */
+	void (*promote)(void *data);
 };
 
 struct ckpt_secondary_hooks {

@@ -401,6 +401,8 @@ static void free_devices(vmm_machine *machine)
 	g_clear_pointer(&machine->console_end, vmm_chardev_free);
 	g_clear_pointer(&machine->power, vmm_power_free);
 	g_clear_pointer(&machine->pci, vmm_pci_free);
+	if (machine->config.backends.closed)
+		machine->config.backends.closed(machine->config.backends.data);
 }
 
 void vmm_machine_free(vmm_machine *machine)

@@ -52,6 +52,8 @@ struct vmm_backends {
 				      const struct vmm_disk_config *config, vmm_loop *loop,
 				      GError **error);
 	vmm_rng_source rng;
+	/* The devices are gone, and the loop goes next. Holding the device lock. */
+	void (*closed)(void *data);
 	gboolean private_memory; /* see vmm_memory_new_private() */
 };
 

@@ -259,6 +259,12 @@ void micro_sleep_ms(micro *guest, guint ms)
 		listen_a_little(guest);
 }
 
+void micro_forget(micro *guest, guint ms)
+{
+	micro_sleep_ms(guest, ms);
+	g_string_truncate(guest->heard, 0);
+}
+
 guint micro_events(micro *guest, enum vmm_event_type type)
 {
 	while (g_main_context_iteration(NULL, FALSE))

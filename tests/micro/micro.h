@@ -42,6 +42,9 @@ vmm_machine *micro_machine(micro *guest);
 char *micro_ask(micro *guest, const char *format, ...) G_GNUC_PRINTF(2, 3);
 /* Asks and wants "ok ..."; aborts with what the guest said otherwise. */
 char *micro_do(micro *guest, const char *format, ...) G_GNUC_PRINTF(2, 3);
+/* Forgets what the guest says within the next `ms`: answers to questions that a copy of it
+ * was asked. */
+void micro_forget(micro *guest, guint ms);
 /* The unsigned number behind "key=" in an answer; aborts where there is none. */
 guint64 micro_number(const char *answer, const char *key);
 /* The same for a value in hexadecimal without 0x. */

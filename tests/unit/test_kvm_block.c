@@ -14,95 +14,17 @@
 #include <cmocka.h>
 
 #include "kvm/block.h"
+#include "tests/unit/fake_disk.h"
 #include "tests/unit/fake_driver.h"
 
 #define DISK_BYTES (8u << 20)
 #define BIT(name) (1ull << VIRTIO_BLK_F_##name)
 #define ALL (~0ull)
 
-/* A disk that keeps what it was asked until slow_complete(). */
-struct slow {
-	struct vmm_disk disk;
-	guint8 *bytes;
-	GPtrArray *waiting; /* struct vmm_disk_request */
-	guint submissions, forgotten, flushes;
-	gboolean freed;
-	int result; /* for all of them */
-};
-
-static void slow_submit(void *data, struct vmm_disk_request *request)
-{
-	struct slow *slow = data;
-
-	assert_true(request->op == VMM_DISK_FLUSH ||
-		    (request->len && request->len % VMM_SECTOR == 0 &&
-		     request->offset % VMM_SECTOR == 0 &&
-		     request->offset + request->len <= DISK_BYTES));
-	assert_int_equal((guintptr)request->buffer % 4096, 0);
-	g_ptr_array_add(slow->waiting, request);
-}
-
-static void slow_flush_submissions(void *data)
-{
-	((struct slow *)data)->submissions++;
-}
-
-static void slow_forget(void *data, struct vmm_disk_request *request)
-{
-	struct slow *slow = data;
-
-	assert_true(g_ptr_array_remove(slow->waiting, request));
-	slow->forgotten++;
-	free(request->buffer);
-	g_free(request);
-}
-
-static void slow_free(void *data)
-{
-	((struct slow *)data)->freed = TRUE;
-}
-
-static void slow_carry_out(struct slow *slow, struct vmm_disk_request *request)
-{
-	switch (request->op) {
-	case VMM_DISK_READ:
-		memcpy(request->buffer, slow->bytes + request->offset, request->len);
-		break;
-	case VMM_DISK_WRITE:
-		memcpy(slow->bytes + request->offset, request->buffer, request->len);
-		break;
-	case VMM_DISK_FLUSH:
-		slow->flushes++;
-		break;
-	case VMM_DISK_DISCARD:
-	case VMM_DISK_ZEROES:
-		memset(slow->bytes + request->offset, 0, request->len);
-		break;
-	}
-}
-
-/* Completes request `index` of those that wait, as one batch. */
-static void slow_complete(struct slow *slow, guint index)
-{
-	struct vmm_disk_request *request =
-		g_ptr_array_steal_index(slow->waiting, index);
-
-	if (slow->result == 0)
-		slow_carry_out(slow, request);
-	request->done(request, slow->result);
-	slow->disk.batch_done(slow->disk.user);
-}
-
-static void slow_complete_all(struct slow *slow)
-{
-	while (slow->waiting->len)
-		slow_complete(slow, 0);
-}
-
 struct machine {
 	struct fake_platform *fake;
 	vmm_pci *pci;
-	struct slow slow;
+	struct fake_disk slow;
 	vmm_block *block;
 	struct fake_driver driver;
 	struct fake_queue *queue;
@@ -115,20 +37,7 @@ static struct machine *machine_new(gboolean readonly, guint64 features)
 
 	m->fake = fake_platform_new(64 << 20);
 	m->pci = vmm_pci_new(&m->fake->platform);
-	m->slow.waiting = g_ptr_array_new();
-	m->slow.bytes = g_malloc0(DISK_BYTES);
-	m->slow.disk = (struct vmm_disk){
-		.data = &m->slow,
-		.size = DISK_BYTES,
-		.readonly = readonly,
-		.block_size = 512,
-		.can_discard = !readonly,
-		.can_zero = !readonly,
-		.submit = slow_submit,
-		.flush_submissions = slow_flush_submissions,
-		.forget = slow_forget,
-		.free = slow_free,
-	};
+	fake_disk_init(&m->slow, DISK_BYTES, readonly);
 	m->block = vmm_block_new_take(m->pci, &m->fake->platform, 0, "serial-1",
 				      &m->slow.disk, NULL);
 	assert_non_null(m->block);
@@ -144,11 +53,8 @@ static struct machine *machine_new(gboolean readonly, guint64 features)
 static void machine_free(struct machine *m)
 {
 	vmm_block_free(m->block);
-	assert_true(m->slow.freed);
-	assert_int_equal(m->slow.waiting->len, 0);
 	vmm_pci_free(m->pci);
-	g_ptr_array_unref(m->slow.waiting);
-	g_free(m->slow.bytes);
+	fake_disk_clear(&m->slow);
 	fake_platform_free(m->fake);
 	g_free(m);
 }
@@ -266,14 +172,14 @@ static void what_is_written_can_be_read_again(void **unused)
 	assert_int_equal(*status(m, 0), 0xee);
 	/* What the driver changes now is too late. */
 	memset(data, 0, 4096);
-	slow_complete(&m->slow, 0);
+	fake_disk_complete(&m->slow, 0);
 	assert_int_equal(*status(m, 0), VIRTIO_BLK_S_OK);
 	assert_true(fake_queue_take_used(m->queue, NULL, &len));
 	assert_int_equal(len, 1);
 
 	offer_read(m, 1, 8, 4096);
 	fake_queue_kick(m->queue);
-	slow_complete(&m->slow, 0);
+	fake_disk_complete(&m->slow, 0);
 	assert_true(fake_queue_take_used(m->queue, NULL, &len));
 	assert_int_equal(len, 4097);
 	for (guint i = 0; i < 4096; i++)
@@ -293,17 +199,17 @@ static void what_the_device_writes_is_marked(void **unused)
 	offer(m, 0, VIRTIO_BLK_T_IN, 0, data, 4096, TRUE);
 	fake_queue_kick(m->queue);
 	vmm_memory_track(m->fake->platform.memory, TRUE);
-	slow_complete(&m->slow, 0);
+	fake_disk_complete(&m->slow, 0);
 	assert_true(is_marked(m, data));
 	offer(m, 1, VIRTIO_BLK_T_IN, 0, data, 4096, TRUE);
 	fake_queue_kick(m->queue);
-	slow_complete(&m->slow, 0);
+	fake_disk_complete(&m->slow, 0);
 	assert_true(is_marked(m, m->status));
 	/* A read that fails wrote nothing but its status. */
 	m->slow.result = -EIO;
 	offer(m, 2, VIRTIO_BLK_T_IN, 0, data, 4096, TRUE);
 	fake_queue_kick(m->queue);
-	slow_complete(&m->slow, 0);
+	fake_disk_complete(&m->slow, 0);
 	assert_false(is_marked(m, data));
 	assert_int_equal(*status(m, 2), VIRTIO_BLK_S_IOERR);
 	machine_free(m);
@@ -328,7 +234,7 @@ static void pieces_of_any_shape_make_a_request(void **unused)
 	*(guint8 *)fake_at(m->fake, m->data + 4104, 1) = 0xee;
 	fake_queue_add(m->queue, out, 4);
 	fake_queue_kick(m->queue);
-	slow_complete(&m->slow, 0);
+	fake_disk_complete(&m->slow, 0);
 	for (guint i = 0; i < 512; i++)
 		assert_int_equal(m->slow.bytes[512 + i], (guint8)i);
 	assert_int_equal(*(guint8 *)fake_at(m->fake, m->data + 4104, 1),
@@ -343,7 +249,7 @@ static void pieces_of_any_shape_make_a_request(void **unused)
 	};
 	fake_queue_add(m->queue, in, 3);
 	fake_queue_kick(m->queue);
-	slow_complete(&m->slow, 0);
+	fake_disk_complete(&m->slow, 0);
 	for (guint i = 1; i < 512; i++)
 		assert_int_equal(*(guint8 *)fake_at(m->fake, m->data + 8199 + i, 1),
 				 (guint8)i);
@@ -395,7 +301,7 @@ static void a_request_above_the_limit_is_refused(void **unused)
 	fake_queue_kick(m->queue);
 	assert_int_equal(*status(m, 0), VIRTIO_BLK_S_IOERR);
 	assert_int_equal(m->slow.waiting->len, 1);
-	slow_complete_all(&m->slow);
+	fake_disk_complete_all(&m->slow);
 	assert_int_equal(*status(m, 1), VIRTIO_BLK_S_OK);
 	machine_free(m);
 }
@@ -423,7 +329,7 @@ static void a_request_without_header_or_status_breaks_the_device(void **unused)
 		fake_driver_start(&m->driver, ALL, 256);
 		offer_read(m, 0, 0, 512);
 		fake_queue_kick(m->queue);
-		slow_complete_all(&m->slow);
+		fake_disk_complete_all(&m->slow);
 		assert_int_equal(*status(m, 0), VIRTIO_BLK_S_OK);
 		machine_free(m);
 	}
@@ -459,7 +365,7 @@ static void a_read_only_disk_refuses_to_be_changed(void **unused)
 	assert_int_equal(*status(m, 0), VIRTIO_BLK_S_IOERR);
 	assert_int_equal(*status(m, 1), VIRTIO_BLK_S_UNSUPP);
 	assert_int_equal(*status(m, 2), VIRTIO_BLK_S_UNSUPP);
-	slow_complete_all(&m->slow);
+	fake_disk_complete_all(&m->slow);
 	assert_int_equal(*status(m, 3), VIRTIO_BLK_S_OK);
 	assert_int_equal(*status(m, 4), VIRTIO_BLK_S_OK);
 	machine_free(m);
@@ -492,7 +398,7 @@ static void discards_and_zeroes_reach_the_disk(void **unused)
 	assert_int_equal(discard->len, 8192);
 	assert_int_equal(zeroes->op, VMM_DISK_ZEROES);
 	assert_true(zeroes->unmap);
-	slow_complete_all(&m->slow);
+	fake_disk_complete_all(&m->slow);
 	assert_int_equal(*status(m, 0), VIRTIO_BLK_S_OK);
 	assert_int_equal(*status(m, 1), VIRTIO_BLK_S_OK);
 	machine_free(m);
@@ -565,10 +471,10 @@ static void without_flush_each_write_is_flushed_before_it_completes(void **unuse
 
 	offer_write(m, 0, 0, 512);
 	fake_queue_kick(m->queue);
-	slow_complete(&m->slow, 0);
+	fake_disk_complete(&m->slow, 0);
 	assert_int_equal(*status(m, 0), 0xee);
 	assert_int_equal(m->slow.waiting->len, 1);
-	slow_complete(&m->slow, 0);
+	fake_disk_complete(&m->slow, 0);
 	assert_int_equal(m->slow.flushes, 1);
 	assert_int_equal(*status(m, 0), VIRTIO_BLK_S_OK);
 	machine_free(m);
@@ -583,15 +489,15 @@ static void buffers_in_use_are_bounded_and_completions_resume(void **unused)
 		offer_read(m, i, 0, 1 << 20);
 	fake_queue_kick(m->queue);
 	assert_int_equal(m->slow.waiting->len, 32);
-	slow_complete(&m->slow, 5);
+	fake_disk_complete(&m->slow, 5);
 	assert_int_equal(m->slow.waiting->len, 32);
-	slow_complete_all(&m->slow);
+	fake_disk_complete_all(&m->slow);
 	for (guint i = 0; i < 40; i++)
 		assert_int_equal(*status(m, i), VIRTIO_BLK_S_OK);
 	/* And goes on afterwards. */
 	offer_read(m, 40, 0, 512);
 	fake_queue_kick(m->queue);
-	slow_complete_all(&m->slow);
+	fake_disk_complete_all(&m->slow);
 	assert_int_equal(*status(m, 40), VIRTIO_BLK_S_OK);
 	machine_free(m);
 }
@@ -626,7 +532,7 @@ static void errors_of_the_host_are_told_once_a_second(void **unused)
 	for (guint i = 0; i < 20; i++)
 		offer_write(m, i, i, 512);
 	fake_queue_kick(m->queue);
-	slow_complete_all(&m->slow);
+	fake_disk_complete_all(&m->slow);
 	for (guint i = 0; i < 20; i++)
 		assert_int_equal(*status(m, i), VIRTIO_BLK_S_IOERR);
 	assert_int_equal(fake_event_count(m->fake, VMM_EVENT_DISK_ERROR), 1);
@@ -644,7 +550,7 @@ static void requests_in_flight_are_issued_again_by_who_loads_them(void **unused)
 	offer(m, 1, VIRTIO_BLK_T_IN, 100, m->data + 8192, 512, TRUE);
 	offer_write(m, 2, 16, 512);
 	fake_queue_kick(m->queue);
-	slow_complete(&m->slow, 1);
+	fake_disk_complete(&m->slow, 1);
 	assert_int_equal(*status(m, 1), VIRTIO_BLK_S_OK);
 	vmm_virtio_save(vmm_block_virtio(m->block), state);
 
@@ -663,7 +569,7 @@ static void requests_in_flight_are_issued_again_by_who_loads_them(void **unused)
 	assert_int_equal(
 		((struct vmm_disk_request *)other->slow.waiting->pdata[1])->offset,
 		16 * 512);
-	slow_complete_all(&other->slow);
+	fake_disk_complete_all(&other->slow);
 	assert_int_equal(*status(other, 0), VIRTIO_BLK_S_OK);
 	assert_int_equal(*status(other, 2), VIRTIO_BLK_S_OK);
 	assert_int_equal(other->slow.bytes[4095], 7);
@@ -683,7 +589,7 @@ static void saving_twice_gives_the_same_bytes(void **unused)
 	for (guint i = 0; i < 5; i++)
 		offer_write(m, i, i, 512);
 	fake_queue_kick(m->queue);
-	slow_complete(&m->slow, 2);
+	fake_disk_complete(&m->slow, 2);
 	vmm_virtio_save(vmm_block_virtio(m->block), a);
 	vmm_virtio_save(vmm_block_virtio(m->block), b);
 	difference = vmm_state_difference(a, b);
@@ -719,7 +625,7 @@ static void loading_over_a_live_machine_forgets_what_is_in_flight(void **unused)
 	go_on(m);
 	/* The one that was in flight then; the other is offered anew by the ring. */
 	assert_int_equal(m->slow.waiting->len, 2);
-	slow_complete_all(&m->slow);
+	fake_disk_complete_all(&m->slow);
 	assert_int_equal(*status(m, 0), VIRTIO_BLK_S_OK);
 	assert_int_equal(*status(m, 1), VIRTIO_BLK_S_OK);
 	machine_free(m);
@@ -788,7 +694,7 @@ static void loaded_requests_are_bounded_too(void **unused)
 	apply(m, state);
 	go_on(m);
 	assert_int_equal(m->slow.waiting->len, 8);
-	slow_complete_all(&m->slow);
+	fake_disk_complete_all(&m->slow);
 	for (guint i = 0; i < 32; i++)
 		assert_int_equal(*status(m, i), VIRTIO_BLK_S_OK);
 	machine_free(m);

@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The primary's disks.
+ *
+ * Reads and flushes go down as they are, with the handle of the disk below. Each write
+ * gets a request of its own, so that it can outlive the guest's. One that was sent and
+ * is then forgotten becomes an orphan; as long as there are orphans, whatever is
+ * submitted waits here, unsent, since the disk below has no order among requests.
+ */
+#include "checkpoint/disk_out.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct disk {
+	struct vmm_disk disk;
+	struct vmm_disk *real;
+	ckpt_disk_out *out;
+	guint index;
+	GQueue writes; /* struct write, in the order submitted */
+	GQueue waiting; /* struct vmm_disk_request: until there are no orphans */
+	guint orphans;
+	struct ckpt_disk_watcher watcher;
+};
+
+struct write {
+	struct vmm_disk_request request; /* first: the disk below may free it as this */
+	struct disk *disk;
+	GList link; /* in `writes` */
+	struct vmm_disk_request *asked; /* the guest's; NULL: an orphan */
+	gboolean sent;
+};
+
+struct ckpt_disk_out {
+	ckpt_disk_send_fn send;
+	void *data;
+	gboolean on;
+	guint64 number;
+	struct disk *disks[VMM_DISKS_MAX];
+};
+
+static gboolean is_write(enum vmm_disk_op op)
+{
+	return op != VMM_DISK_READ && op != VMM_DISK_FLUSH;
+}
+
+static void send_write(struct write *write)
+{
+	const struct vmm_disk_request *request = &write->request;
+	struct disk *disk = write->disk;
+	ckpt_disk_out *out = disk->out;
+	gboolean has_data = request->op == VMM_DISK_WRITE;
+	guint64 done = 0;
+
+	write->sent = TRUE;
+	while (done < request->len) {
+		guint64 len = request->len - done;
+		struct ckpt_disk_head head = {
+			.number = wire_put64(++out->number),
+			.disk = (guint8)disk->index,
+			.op = (guint8)request->op,
+			.unmap = request->unmap != FALSE,
+		};
+
+		if (has_data)
+			len = MIN(len, CKPT_DISK_DATA_MAX);
+		head.offset = wire_put64(request->offset + done);
+		head.length = wire_put64(len);
+		out->send(out->data, &head, has_data ? request->buffer + done : NULL);
+		done += len;
+	}
+	if (disk->watcher.wrote)
+		disk->watcher.wrote(disk->watcher.data, request->offset, request->len);
+}
+
+static void write_done(struct vmm_disk_request *request, int result)
+{
+	struct write *write = (struct write *)request;
+	struct vmm_disk_request *asked = write->asked;
+	struct disk *disk = write->disk;
+
+	g_queue_unlink(&disk->writes, &write->link);
+	if (!asked) {
+		disk->orphans--;
+		free(write->request.buffer);
+	}
+	g_free(write);
+	if (asked) {
+		asked->handle = NULL;
+		asked->done(asked, result);
+	}
+}
+
+static void pass(struct disk *disk, struct vmm_disk_request *asked)
+{
+	struct write *write;
+
+	if (!is_write(asked->op)) {
+		disk->real->submit(disk->real->data, asked);
+		return;
+	}
+	write = g_new0(struct write, 1);
+	write->request = *asked;
+	write->request.done = write_done;
+	write->request.data = write->request.handle = NULL;
+	write->disk = disk;
+	write->link.data = write;
+	write->asked = asked;
+	asked->handle = write;
+	g_queue_push_tail_link(&disk->writes, &write->link);
+	if (disk->out->on)
+		send_write(write);
+	disk->real->submit(disk->real->data, &write->request);
+}
+
+static void submit(void *data, struct vmm_disk_request *asked)
+{
+	struct disk *disk = data;
+
+	if (!disk->orphans && !disk->waiting.length) {
+		pass(disk, asked);
+		return;
+	}
+	asked->handle = NULL;
+	g_queue_push_tail(&disk->waiting, asked);
+}
+
+static void flush_submissions(void *data)
+{
+	struct disk *disk = data;
+
+	disk->real->flush_submissions(disk->real->data);
+}
+
+static void on_batch_done(void *user)
+{
+	struct disk *disk = user;
+
+	if (!disk->orphans && disk->waiting.length) {
+		while (disk->waiting.length)
+			pass(disk, g_queue_pop_head(&disk->waiting));
+		flush_submissions(disk);
+	}
+	if (disk->watcher.batch_done)
+		disk->watcher.batch_done(disk->watcher.data);
+	if (disk->disk.batch_done)
+		disk->disk.batch_done(disk->disk.user);
+}
+
+static void forget(void *data, struct vmm_disk_request *asked)
+{
+	struct disk *disk = data;
+	struct write *write;
+
+	if (g_queue_remove(&disk->waiting, asked)) {
+		free(asked->buffer);
+		g_free(asked);
+		return;
+	}
+	if (!is_write(asked->op)) {
+		disk->real->forget(disk->real->data, asked);
+		return;
+	}
+	write = asked->handle;
+	g_free(asked);
+	if (write->sent) {
+		write->asked = NULL;
+		disk->orphans++;
+		return;
+	}
+	g_queue_unlink(&disk->writes, &write->link);
+	disk->real->forget(disk->real->data, &write->request);
+}
+
+static void free_disk(void *data)
+{
+	struct disk *disk = data;
+	GList *link;
+
+	g_assert(!disk->waiting.length && disk->writes.length == disk->orphans);
+	/* There is nobody left to whom their order matters. */
+	while ((link = g_queue_pop_head_link(&disk->writes))) {
+		struct write *write = link->data;
+
+		disk->real->forget(disk->real->data, &write->request);
+	}
+	disk->out->disks[disk->index] = NULL;
+	disk->real->free(disk->real->data);
+	g_free(disk);
+}
+
+ckpt_disk_out *ckpt_disk_out_new(ckpt_disk_send_fn send, void *data)
+{
+	ckpt_disk_out *out = g_new0(ckpt_disk_out, 1);
+
+	out->send = send;
+	out->data = data;
+	return out;
+}
+
+void ckpt_disk_out_free(ckpt_disk_out *out)
+{
+	if (!out)
+		return;
+	for (guint i = 0; i < VMM_DISKS_MAX; i++)
+		g_assert(!out->disks[i]);
+	g_free(out);
+}
+
+struct vmm_disk *ckpt_disk_out_new_take(struct vmm_disk *real_take, guint index,
+					ckpt_disk_out *out)
+{
+	struct disk *disk = g_new0(struct disk, 1);
+
+	g_assert(index < VMM_DISKS_MAX && !out->disks[index]);
+	disk->disk = *real_take;
+	disk->disk.data = disk;
+	/* A discard reads as zeroes on the secondary, for which it must be able to
+	 * zero. */
+	disk->disk.can_discard = real_take->can_discard && real_take->can_zero;
+	disk->disk.submit = submit;
+	disk->disk.flush_submissions = flush_submissions;
+	disk->disk.forget = forget;
+	disk->disk.free = free_disk;
+	disk->disk.batch_done = NULL;
+	disk->disk.user = NULL;
+	disk->real = real_take;
+	disk->out = out;
+	disk->index = index;
+	real_take->batch_done = on_batch_done;
+	real_take->user = disk;
+	out->disks[index] = disk;
+	return &disk->disk;
+}
+
+void ckpt_disk_out_forward(ckpt_disk_out *out, gboolean on)
+{
+	if (out->on == on)
+		return;
+	out->on = on;
+	if (!on)
+		return;
+	out->number = 0;
+	for (guint i = 0; i < VMM_DISKS_MAX; i++)
+		for (GList *l = out->disks[i] ? out->disks[i]->writes.head : NULL; l;
+		     l = l->next)
+			send_write(l->data);
+}
+
+guint64 ckpt_disk_out_number(const ckpt_disk_out *out)
+{
+	return out->number;
+}
+
+void ckpt_disk_out_watch(ckpt_disk_out *out, guint index,
+			 const struct ckpt_disk_watcher *watcher)
+{
+	struct disk *disk = out->disks[index];
+
+	if (watcher)
+		disk->watcher = *watcher;
+	else
+		memset(&disk->watcher, 0, sizeof(disk->watcher));
+}
+
+void ckpt_disk_out_show_in_flight(ckpt_disk_out *out, guint index)
+{
+	const struct disk *disk = out->disks[index];
+
+	for (const GList *l = disk->writes.head; l; l = l->next) {
+		const struct write *write = l->data;
+
+		disk->watcher.wrote(disk->watcher.data, write->request.offset,
+				    write->request.len);
+	}
+}
+
+struct vmm_disk *ckpt_disk_out_below(ckpt_disk_out *out, guint index)
+{
+	return out->disks[index]->real;
+}

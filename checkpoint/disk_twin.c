@@ -1,0 +1,991 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The secondary's disks.
+ *
+ * A write that is on its way to the real disk is a struct write and has a chunk in the
+ * layer `committed` until it is there. When one is added, whatever it overlaps in that
+ * layer must be on the disk first: the layer knows the latest for each byte, which in
+ * turn waits for those below it. Only a few are given to the real disk at a time, or
+ * the guest's reads would stand behind all of them.
+ *
+ * A read notes what lies above the disk when it is submitted, and puts that over what
+ * came from the disk when this completes: a write that reaches the disk in between has
+ * left the layer, but may have come too late for the read.
+ *
+ * After a promotion a write of the guest goes straight down, unless something is on its
+ * way that it overlaps: then it joins the queue. So the layers drain, and when they are
+ * empty every request passes.
+ */
+#include "checkpoint/disk_twin.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include "base/fd.h"
+#include "checkpoint/disk_layer.h"
+
+#define ALIGNMENT 4096u
+/* Given to the real disk at a time. */
+#define WRITES_MAX 32u
+#define BYTES_MAX (8u << 20)
+/* Completions in one run of the handler. */
+#define BATCH 64
+/* Longest of one forwarded message; zeroes have no data, but a limit at the device. */
+#define DATA_MAX WIRE_PAYLOAD_MAX
+
+struct twin;
+
+/* One of the two disks that a twin shows. */
+struct face {
+	struct vmm_disk disk;
+	struct twin *twin;
+	gboolean is_base;
+};
+
+struct twin {
+	struct face guest, base;
+	ckpt_disk_twins *twins;
+	guint index;
+	struct vmm_disk *real;
+	ckpt_layer *own, *committed;
+	guint64 serial; /* of the last write that was added */
+	GQueue pending; /* struct write, by serial: not on the disk yet */
+	GQueue ready; /* those that wait for nothing but their turn */
+	guint writes_out;
+	guint64 bytes_out;
+	GQueue flushes; /* struct op: until all up to `after` is on the disk */
+	GQueue parked; /* struct op: until a promotion; over `own_max` */
+	GQueue dead; /* struct op: of an epoch that is gone, to be forgotten */
+	GQueue finished; /* struct op: done() is due */
+	gboolean submitted; /* the real disk's flush_submissions() is due */
+	int failed; /* -errno, final */
+	/* Of a promotion. */
+	gboolean promoted, merged; /* merged: durable, or failed */
+	guint64 merge_serial;
+	struct vmm_disk_request *merge_flush; /* at the real disk */
+};
+
+enum place { NOWHERE, AT_DISK, IN_WRITE, IN_FLUSHES, IN_PARKED, IN_DEAD, IN_FINISHED };
+
+/* Bytes of a read that do not come from the disk. */
+struct patch {
+	struct ckpt_chunk *chunk;
+	guint64 from, to;
+};
+
+/* A request of the guest or of the first sync. */
+struct op {
+	struct vmm_disk_request
+		request; /* at the real disk; first: may be freed as this */
+	struct twin *twin;
+	struct vmm_disk_request *asked;
+	gboolean is_base;
+	enum place place;
+	GList link;
+	GArray *patches; /* struct patch */
+	struct write *write; /* IN_WRITE */
+	guint64 after; /* IN_FLUSHES */
+	int result; /* IN_FINISHED */
+};
+
+struct write {
+	struct vmm_disk_request request; /* first: may be freed as this */
+	struct twin *twin;
+	struct ckpt_chunk *chunk;
+	guint64 serial;
+	GList link; /* in `pending` */
+	GList ready_link;
+	gboolean at_disk;
+	guint below; /* how many must be on the disk first */
+	GPtrArray *above; /* struct write: those that wait for this one; may be NULL */
+	struct op *op; /* whose request this is; may be NULL */
+};
+
+struct held {
+	guint64 number;
+	struct twin *twin;
+	struct ckpt_chunk *chunk;
+};
+
+struct ckpt_disk_twins {
+	struct ckpt_disk_twin_hooks hooks;
+	struct ckpt_disk_twin_limits limits;
+	vmm_source *source;
+	int event_fd; /* never readable: the source is called by vmm_loop_again() */
+	struct twin *twins[VMM_DISKS_MAX];
+	GQueue held; /* struct held, by number */
+	guint64 held_number, committed_number;
+	guint64 own_bytes, held_bytes, backlog_bytes;
+	gboolean asked; /* for a checkpoint */
+	gboolean promoted;
+	void (*promote_done)(void *data, int error);
+	void *promote_data;
+};
+
+static void ask(ckpt_disk_twins *twins)
+{
+	if (twins->asked || twins->promoted ||
+	    (twins->own_bytes < twins->limits.own_need &&
+	     twins->held_bytes < twins->limits.held_need))
+		return;
+	twins->asked = TRUE;
+	twins->hooks.need(twins->hooks.data);
+}
+
+/* Ops. */
+
+static GQueue *queue_of(struct twin *twin, enum place place)
+{
+	switch (place) {
+	case IN_FLUSHES:
+		return &twin->flushes;
+	case IN_PARKED:
+		return &twin->parked;
+	case IN_DEAD:
+		return &twin->dead;
+	case IN_FINISHED:
+		return &twin->finished;
+	case NOWHERE:
+	case AT_DISK:
+	case IN_WRITE:
+		break;
+	}
+	return NULL;
+}
+
+static void put(struct op *op, enum place place)
+{
+	op->place = place;
+	g_queue_push_tail_link(queue_of(op->twin, place), &op->link);
+}
+
+static void take_out(struct op *op)
+{
+	GQueue *queue = queue_of(op->twin, op->place);
+
+	if (queue)
+		g_queue_unlink(queue, &op->link);
+	op->place = NOWHERE;
+}
+
+static void drop_patches(struct op *op)
+{
+	if (!op->patches)
+		return;
+	for (guint i = 0; i < op->patches->len; i++)
+		ckpt_chunk_unref(g_array_index(op->patches, struct patch, i).chunk);
+	g_clear_pointer(&op->patches, g_array_unref);
+}
+
+static void apply_patches(struct op *op)
+{
+	const struct vmm_disk_request *asked = op->asked;
+
+	for (guint i = 0; op->patches && i < op->patches->len; i++) {
+		const struct patch *patch =
+			&g_array_index(op->patches, struct patch, i);
+		const struct ckpt_chunk *chunk = patch->chunk;
+		guint8 *to = asked->buffer + (patch->from - asked->offset);
+		gsize len = patch->to - patch->from;
+
+		if (chunk->bytes)
+			memcpy(to, chunk->bytes + (patch->from - chunk->offset), len);
+		else
+			memset(to, 0, len);
+	}
+}
+
+/* An op that is in no queue: tells the requester. The last thing that its caller does
+ * with the twin: the requester may submit again. */
+static void finish(struct op *op, int result)
+{
+	struct vmm_disk_request *asked = op->asked;
+
+	drop_patches(op);
+	g_free(op);
+	asked->handle = NULL;
+	asked->done(asked, result);
+}
+
+static void finish_later(struct op *op, int result)
+{
+	op->result = result;
+	put(op, IN_FINISHED);
+	vmm_loop_again(op->twin->twins->source);
+}
+
+static void child_done(struct vmm_disk_request *request, int result)
+{
+	struct op *op = (struct op *)request;
+
+	op->place = NOWHERE;
+	if (result == 0)
+		apply_patches(op);
+	finish(op, result);
+}
+
+static void submit_real(struct twin *twin, struct vmm_disk_request *request)
+{
+	twin->real->submit(twin->real->data, request);
+	twin->submitted = TRUE;
+}
+
+/* To the real disk, as asked for. */
+static void pass(struct op *op)
+{
+	op->request = *op->asked;
+	op->request.done = child_done;
+	op->request.data = op->request.handle = NULL;
+	op->place = AT_DISK;
+	submit_real(op->twin, &op->request);
+}
+
+static void settle(struct twin *twin)
+{
+	if (!twin->submitted)
+		return;
+	twin->submitted = FALSE;
+	twin->real->flush_submissions(twin->real->data);
+}
+
+/* Writes on their way. */
+
+static void free_write(struct write *write)
+{
+	write->chunk->owner = NULL;
+	ckpt_chunk_unref(write->chunk);
+	if (write->above)
+		g_ptr_array_unref(write->above);
+	g_free(write);
+}
+
+static gboolean is_written(const struct twin *twin, guint64 serial)
+{
+	const struct write *oldest =
+		twin->pending.head ? twin->pending.head->data : NULL;
+
+	return !oldest || oldest->serial > serial;
+}
+
+static void end_merge(struct twin *twin)
+{
+	twin->merged = TRUE;
+	vmm_loop_again(twin->twins->source);
+}
+
+static void merge_flushed(struct vmm_disk_request *request, int result);
+
+/* What waits for writes that are on the disk now, or never will be. */
+static void go_on(struct twin *twin)
+{
+	struct op *op;
+
+	while ((op = g_queue_peek_head(&twin->flushes)) &&
+	       (twin->failed || is_written(twin, op->after))) {
+		take_out(op);
+		if (twin->failed)
+			finish_later(op, twin->failed);
+		else
+			pass(op);
+	}
+	if (!twin->promoted || twin->merged || twin->merge_flush)
+		return;
+	if (twin->failed || twin->real->readonly) {
+		end_merge(twin);
+	} else if (is_written(twin, twin->merge_serial)) {
+		twin->merge_flush = g_new0(struct vmm_disk_request, 1);
+		twin->merge_flush->op = VMM_DISK_FLUSH;
+		twin->merge_flush->done = merge_flushed;
+		twin->merge_flush->data = twin;
+		submit_real(twin, twin->merge_flush);
+	}
+}
+
+static void fail(struct twin *twin, int result)
+{
+	const struct ckpt_disk_twin_hooks *hooks = &twin->twins->hooks;
+
+	if (twin->failed)
+		return;
+	twin->failed = result;
+	/* Those at the disk come back by themselves. */
+	for (GList *l = twin->pending.head; l; l = l->next) {
+		struct write *write = l->data;
+
+		if (write->op && !write->at_disk) {
+			write->op->write = NULL;
+			finish_later(write->op, result);
+			write->op = NULL;
+		}
+	}
+	if (!twin->promoted)
+		hooks->failed(hooks->data, twin->index, result);
+}
+
+static void merge_flushed(struct vmm_disk_request *request, int result)
+{
+	struct twin *twin = request->data;
+
+	g_free(request);
+	twin->merge_flush = NULL;
+	if (result < 0)
+		fail(twin, result);
+	end_merge(twin);
+	go_on(twin);
+}
+
+static void pump(struct twin *twin);
+
+static void write_done(struct vmm_disk_request *request, int result)
+{
+	struct write *write = (struct write *)request;
+	struct twin *twin = write->twin;
+
+	write->at_disk = FALSE;
+	twin->writes_out--;
+	twin->bytes_out -= write->chunk->bytes ? write->chunk->len : 0;
+	if (write->request.buffer != write->chunk->bytes)
+		free(write->request.buffer);
+	if (write->op) {
+		write->op->write = NULL;
+		finish_later(write->op, result);
+		write->op = NULL;
+	}
+	if (result < 0) {
+		/* It stays in `pending` and in the layer. */
+		fail(twin, result);
+	} else {
+		ckpt_layer_remove(twin->committed, write->chunk);
+		g_queue_unlink(&twin->pending, &write->link);
+		for (guint i = 0; write->above && i < write->above->len; i++) {
+			struct write *above = g_ptr_array_index(write->above, i);
+
+			if (--above->below == 0)
+				g_queue_push_tail_link(&twin->ready,
+						       &above->ready_link);
+		}
+		free_write(write);
+	}
+	pump(twin);
+	go_on(twin);
+}
+
+static guint8 *copy_aligned(const void *bytes, gsize len)
+{
+	void *memory = NULL;
+
+	if (posix_memalign(&memory, ALIGNMENT, len))
+		g_error("out of memory");
+	return memcpy(memory, bytes, len);
+}
+
+static void submit_write(struct twin *twin, struct write *write)
+{
+	const struct ckpt_chunk *chunk = write->chunk;
+
+	write->request = (struct vmm_disk_request){
+		.op = chunk->bytes ? VMM_DISK_WRITE : VMM_DISK_ZEROES,
+		.offset = chunk->offset,
+		.len = chunk->len,
+		.unmap = TRUE,
+		.done = write_done,
+	};
+	/* The disk wants it aligned, and at the end free(3) must do for it. */
+	if (chunk->bytes)
+		write->request.buffer = chunk->whole
+						? copy_aligned(chunk->bytes, chunk->len)
+						: chunk->bytes;
+	write->at_disk = TRUE;
+	twin->writes_out++;
+	twin->bytes_out += chunk->bytes ? chunk->len : 0;
+	submit_real(twin, &write->request);
+}
+
+static void pump(struct twin *twin)
+{
+	while (twin->ready.length && !twin->failed && twin->writes_out < WRITES_MAX &&
+	       twin->bytes_out < BYTES_MAX) {
+		GList *link = g_queue_pop_head_link(&twin->ready);
+
+		submit_write(twin, link->data);
+	}
+}
+
+static void wait_for(void *data, struct ckpt_chunk *chunk, guint64 from, guint64 to)
+{
+	struct write *write = data;
+	struct write *below = chunk ? chunk->owner : NULL;
+
+	if (!below)
+		return;
+	if (!below->above)
+		below->above = g_ptr_array_new();
+	else if (below->above->len &&
+		 g_ptr_array_index(below->above, below->above->len - 1) == write)
+		return;
+	g_ptr_array_add(below->above, write);
+	write->below++;
+}
+
+/* On top of all that is on its way. `op` may be NULL. Followed by pump(). */
+static void add_write(struct twin *twin, struct ckpt_chunk *chunk_take, struct op *op)
+{
+	struct write *write = g_new0(struct write, 1);
+
+	write->twin = twin;
+	write->chunk = chunk_take;
+	write->chunk->owner = write;
+	write->serial = ++twin->serial;
+	write->link.data = write->ready_link.data = write;
+	write->op = op;
+	if (op) {
+		op->place = IN_WRITE;
+		op->write = write;
+	}
+	ckpt_layer_visit(twin->committed, chunk_take->offset, chunk_take->len, wait_for,
+			 write);
+	ckpt_layer_put(twin->committed, chunk_take);
+	g_queue_push_tail_link(&twin->pending, &write->link);
+	if (!write->below)
+		g_queue_push_tail_link(&twin->ready, &write->ready_link);
+}
+
+/* Requests. */
+
+struct reading {
+	struct op *op;
+	const ckpt_layer *below; /* to look through gaps at; NULL: the disk is below */
+	guint64 from_disk; /* bytes */
+};
+
+static void note_patch(void *data, struct ckpt_chunk *chunk, guint64 from, guint64 to)
+{
+	struct reading *reading = data;
+	struct patch patch = { chunk, from, to };
+
+	if (!chunk && reading->below) {
+		struct reading below = { reading->op, NULL, 0 };
+
+		ckpt_layer_visit(reading->below, from, to - from, note_patch, &below);
+		reading->from_disk += below.from_disk;
+	} else if (!chunk) {
+		reading->from_disk += to - from;
+	} else {
+		ckpt_chunk_ref(chunk);
+		if (!reading->op->patches)
+			reading->op->patches =
+				g_array_new(FALSE, FALSE, sizeof(struct patch));
+		g_array_append_val(reading->op->patches, patch);
+	}
+}
+
+static void submit_read(struct op *op)
+{
+	struct twin *twin = op->twin;
+	const struct vmm_disk_request *asked = op->asked;
+	struct reading reading = { op, twin->committed, 0 };
+
+	if (op->is_base)
+		reading.below = NULL;
+	ckpt_layer_visit(op->is_base ? twin->committed : twin->own, asked->offset,
+			 asked->len, note_patch, &reading);
+	if (reading.from_disk) {
+		pass(op);
+		return;
+	}
+	apply_patches(op);
+	finish_later(op, 0);
+}
+
+static struct ckpt_chunk *chunk_of(const struct vmm_disk_request *asked,
+				   guint64 *account)
+{
+	return ckpt_chunk_new(asked->offset, asked->len,
+			      asked->op == VMM_DISK_WRITE ? asked->buffer : NULL,
+			      account);
+}
+
+static gboolean fits_own(const struct twin *twin, const struct vmm_disk_request *asked)
+{
+	const ckpt_disk_twins *twins = twin->twins;
+	guint64 cost = ckpt_chunk_cost(asked->len, asked->op != VMM_DISK_WRITE);
+
+	return !twin->parked.length && cost <= twins->limits.own_max &&
+	       twins->own_bytes <= twins->limits.own_max - cost;
+}
+
+/* A write of the guest while it is one of two. */
+static void write_own(struct op *op)
+{
+	struct twin *twin = op->twin;
+	struct ckpt_chunk *chunk;
+
+	if (!fits_own(twin, op->asked)) {
+		put(op, IN_PARKED);
+		return;
+	}
+	chunk = chunk_of(op->asked, &twin->twins->own_bytes);
+	ckpt_layer_put(twin->own, chunk);
+	ckpt_chunk_unref(chunk);
+	finish_later(op, 0);
+	ask(twin->twins);
+}
+
+/* A write to what is below `own`. */
+static void write_below(struct op *op)
+{
+	struct twin *twin = op->twin;
+	const struct vmm_disk_request *asked = op->asked;
+
+	if (twin->failed) {
+		finish_later(op, twin->failed);
+		return;
+	}
+	/* The first sync's is never outside the queue: more may be committed while it
+	 * is at the disk. */
+	if (!op->is_base &&
+	    !ckpt_layer_touches(twin->committed, asked->offset, asked->len)) {
+		pass(op);
+		return;
+	}
+	add_write(twin, chunk_of(asked, &twin->twins->backlog_bytes), op);
+	pump(twin);
+}
+
+static void submit_flush(struct op *op)
+{
+	struct twin *twin = op->twin;
+
+	if (!op->is_base && !twin->promoted) {
+		finish_later(op, 0);
+		return;
+	}
+	op->after = twin->serial;
+	put(op, IN_FLUSHES);
+	go_on(twin);
+}
+
+static void submit(void *data, struct vmm_disk_request *asked)
+{
+	struct face *face = data;
+	struct op *op = g_new0(struct op, 1);
+
+	op->twin = face->twin;
+	op->asked = asked;
+	op->is_base = face->is_base;
+	op->link.data = op;
+	asked->handle = op;
+	if (asked->op == VMM_DISK_FLUSH)
+		submit_flush(op);
+	else if ((asked->offset | asked->len) % face->disk.block_size)
+		finish_later(op, -EINVAL);
+	else if (asked->op == VMM_DISK_READ)
+		submit_read(op);
+	else if (op->is_base || op->twin->promoted)
+		write_below(op);
+	else
+		write_own(op);
+}
+
+static void flush_submissions(void *data)
+{
+	settle(((struct face *)data)->twin);
+}
+
+static void forget(void *data, struct vmm_disk_request *asked)
+{
+	struct face *face = data;
+	struct twin *twin = face->twin;
+	struct op *op = asked->handle;
+	guint8 *buffer = asked->buffer;
+
+	drop_patches(op);
+	g_free(asked);
+	if (op->place == AT_DISK) {
+		/* With its buffer, which is the same. */
+		twin->real->forget(twin->real->data, &op->request);
+		return;
+	}
+	if (op->place == IN_WRITE)
+		/* It has a copy, and takes its turn. */
+		op->write->op = NULL;
+	take_out(op);
+	free(buffer);
+	g_free(op);
+}
+
+static void tell_batch_done(struct twin *twin)
+{
+	if (twin->guest.disk.batch_done)
+		twin->guest.disk.batch_done(twin->guest.disk.user);
+	if (twin->base.disk.batch_done)
+		twin->base.disk.batch_done(twin->base.disk.user);
+}
+
+static void on_real_batch_done(void *user)
+{
+	struct twin *twin = user;
+
+	settle(twin);
+	tell_batch_done(twin);
+}
+
+/* The handler. */
+
+static void run_finished(struct twin *twin)
+{
+	guint n = MIN(twin->finished.length, BATCH);
+
+	if (!n)
+		return;
+	/* Those only that are there now: done() may add some, or forget others. */
+	for (; n && twin->finished.length; n--) {
+		struct op *op = g_queue_peek_head(&twin->finished);
+
+		take_out(op);
+		finish(op, op->result);
+	}
+	tell_batch_done(twin);
+	if (twin->finished.length)
+		vmm_loop_again(twin->twins->source);
+}
+
+static void check_promotion(ckpt_disk_twins *twins)
+{
+	void (*done)(void *data, int error) = twins->promote_done;
+	int error = 0;
+
+	if (!done)
+		return;
+	for (guint i = 0; i < VMM_DISKS_MAX; i++) {
+		const struct twin *twin = twins->twins[i];
+
+		if (!twin)
+			continue;
+		if (!twin->merged)
+			return;
+		if (!error)
+			error = twin->failed;
+	}
+	twins->promote_done = NULL;
+	done(twins->promote_data, error);
+}
+
+static void on_again(void *data, guint32 events)
+{
+	ckpt_disk_twins *twins = data;
+
+	for (guint i = 0; i < VMM_DISKS_MAX; i++)
+		if (twins->twins[i]) {
+			run_finished(twins->twins[i]);
+			settle(twins->twins[i]);
+		}
+	check_promotion(twins);
+}
+
+/* The twins. */
+
+ckpt_disk_twins *ckpt_disk_twins_new(vmm_loop *loop,
+				     const struct ckpt_disk_twin_hooks *hooks,
+				     const struct ckpt_disk_twin_limits *limits)
+{
+	ckpt_disk_twins *twins = g_new0(ckpt_disk_twins, 1);
+
+	twins->hooks = *hooks;
+	twins->limits = *limits;
+	twins->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (twins->event_fd < 0)
+		g_error("eventfd for disks: %s", g_strerror(errno));
+	twins->source = vmm_loop_add(loop, twins->event_fd, 0, on_again, twins);
+	return twins;
+}
+
+void ckpt_disk_twins_free(ckpt_disk_twins *twins)
+{
+	if (!twins)
+		return;
+	for (guint i = 0; i < VMM_DISKS_MAX; i++)
+		g_assert(!twins->twins[i]);
+	vmm_source_remove(twins->source);
+	base_fd_clear(&twins->event_fd);
+	g_free(twins);
+}
+
+static void free_held(struct held *held)
+{
+	ckpt_chunk_unref(held->chunk);
+	g_free(held);
+}
+
+static void drop_held_of(ckpt_disk_twins *twins, const struct twin *twin)
+{
+	for (GList *l = twins->held.head, *next; l; l = next) {
+		struct held *held = l->data;
+
+		next = l->next;
+		if (twin && held->twin != twin)
+			continue;
+		g_queue_delete_link(&twins->held, l);
+		free_held(held);
+	}
+}
+
+/* At the disk: it takes over what it still reads from. */
+static void abandon(struct twin *twin, struct write *write)
+{
+	struct ckpt_chunk *chunk = write->chunk;
+
+	if (write->request.buffer && write->request.buffer == chunk->bytes)
+		chunk->bytes = NULL;
+	chunk->owner = NULL;
+	ckpt_chunk_unref(chunk);
+	if (write->above)
+		g_ptr_array_unref(write->above);
+	twin->real->forget(twin->real->data, &write->request);
+}
+
+static void free_twin(void *data)
+{
+	struct face *face = data;
+	struct twin *twin = face->twin;
+	GList *link;
+
+	g_assert(!twin->flushes.length && !twin->parked.length && !twin->dead.length &&
+		 !twin->finished.length);
+	drop_held_of(twin->twins, twin);
+	ckpt_layer_free(twin->own);
+	ckpt_layer_free(twin->committed);
+	while ((link = g_queue_pop_head_link(&twin->pending))) {
+		struct write *write = link->data;
+
+		g_assert(!write->op);
+		if (write->at_disk)
+			abandon(twin, write);
+		else
+			free_write(write);
+	}
+	if (twin->merge_flush)
+		twin->real->forget(twin->real->data, twin->merge_flush);
+	twin->twins->twins[twin->index] = NULL;
+	twin->real->free(twin->real->data);
+	g_free(twin);
+}
+
+static void make_face(struct twin *twin, struct face *face, gboolean is_base)
+{
+	const struct vmm_disk *real = twin->real;
+
+	face->twin = twin;
+	face->is_base = is_base;
+	face->disk = (struct vmm_disk){
+		.data = face,
+		.size = real->size,
+		.readonly = real->readonly,
+		.block_size = real->block_size,
+		.can_discard = real->can_discard && real->can_zero,
+		.can_zero = real->can_zero,
+		.submit = submit,
+		.flush_submissions = flush_submissions,
+		.forget = forget,
+		.free = is_base ? NULL : free_twin,
+	};
+}
+
+struct vmm_disk *ckpt_disk_twin_new_take(struct vmm_disk *real_take, guint index,
+					 ckpt_disk_twins *twins)
+{
+	struct twin *twin = g_new0(struct twin, 1);
+
+	g_assert(index < VMM_DISKS_MAX && !twins->twins[index] && !twins->promoted);
+	twin->twins = twins;
+	twin->index = index;
+	twin->real = real_take;
+	twin->own = ckpt_layer_new();
+	twin->committed = ckpt_layer_new();
+	make_face(twin, &twin->guest, FALSE);
+	make_face(twin, &twin->base, TRUE);
+	real_take->batch_done = on_real_batch_done;
+	real_take->user = twin;
+	twins->twins[index] = twin;
+	return &twin->guest.disk;
+}
+
+struct vmm_disk *ckpt_disk_twin_base(ckpt_disk_twins *twins, guint index)
+{
+	return &twins->twins[index]->base.disk;
+}
+
+/* NULL, or what is wrong with it. */
+static const char *judge_range(const struct ckpt_disk_head *head, gsize len,
+			       const struct vmm_disk *real)
+{
+	guint64 offset = wire_get64(head->offset), length = wire_get64(head->length);
+
+	if (!length || offset > real->size || length > real->size - offset)
+		return "a disk write is not inside the disk";
+	if ((offset | length) % real->block_size)
+		return "a disk write is not made of the disk's blocks";
+	if (head->op == VMM_DISK_WRITE ? len != length || len > DATA_MAX : len != 0)
+		return "a disk write's data has not its length";
+	return NULL;
+}
+
+static const char *judge(const ckpt_disk_twins *twins,
+			 const struct ckpt_disk_head *head, gsize len)
+{
+	static const guint8 zero[sizeof(head->pad)];
+	const struct twin *twin =
+		head->disk < VMM_DISKS_MAX ? twins->twins[head->disk] : NULL;
+
+	if (twins->promoted)
+		return "a disk write comes after the promotion";
+	if (wire_get64(head->number) != twins->held_number + 1)
+		return "a disk write is not the next one";
+	if (!twin || twin->real->readonly)
+		return "a disk write is for no disk that can be written";
+	if (memcmp(head->pad, zero, sizeof(zero)) != 0 || head->unmap > 1)
+		return "a disk write has unknown flags";
+	if (head->op != VMM_DISK_WRITE && head->op != VMM_DISK_ZEROES &&
+	    head->op != VMM_DISK_DISCARD)
+		return "a disk write has an unknown operation";
+	if (head->op != VMM_DISK_WRITE && !twin->real->can_zero)
+		return "a disk write would zero a disk that cannot";
+	return judge_range(head, len, twin->real);
+}
+
+gboolean ckpt_disk_twins_hold(ckpt_disk_twins *twins, const struct ckpt_disk_head *head,
+			      const void *data, gsize len, const char **why)
+{
+	gboolean has_data = head->op == VMM_DISK_WRITE;
+	guint64 cost;
+	struct held *held;
+
+	*why = judge(twins, head, len);
+	if (*why)
+		return FALSE;
+	cost = ckpt_chunk_cost(len, !has_data);
+	if (cost > twins->limits.held_max ||
+	    twins->held_bytes > twins->limits.held_max - cost) {
+		*why = "more disk writes come than can be held";
+		return FALSE;
+	}
+	held = g_new(struct held, 1);
+	held->number = ++twins->held_number;
+	held->twin = twins->twins[head->disk];
+	held->chunk = ckpt_chunk_new(wire_get64(head->offset), wire_get64(head->length),
+				     has_data ? data : NULL, &twins->held_bytes);
+	g_queue_push_tail(&twins->held, held);
+	ask(twins);
+	return TRUE;
+}
+
+gboolean ckpt_disk_twins_may_commit(const ckpt_disk_twins *twins, guint64 number)
+{
+	return number >= twins->committed_number && number <= twins->held_number;
+}
+
+static void bury(struct twin *twin)
+{
+	struct op *op;
+
+	while ((op = g_queue_peek_head(&twin->parked))) {
+		take_out(op);
+		put(op, IN_DEAD);
+	}
+}
+
+void ckpt_disk_twins_commit(ckpt_disk_twins *twins, guint64 number)
+{
+	struct held *held;
+
+	g_assert(!twins->promoted && ckpt_disk_twins_may_commit(twins, number));
+	while ((held = g_queue_peek_head(&twins->held)) && held->number <= number) {
+		g_queue_pop_head(&twins->held);
+		ckpt_chunk_charge(held->chunk, &twins->backlog_bytes);
+		add_write(held->twin, held->chunk, NULL);
+		g_free(held);
+	}
+	twins->committed_number = number;
+	twins->asked = FALSE;
+	for (guint i = 0; i < VMM_DISKS_MAX; i++) {
+		struct twin *twin = twins->twins[i];
+
+		if (!twin)
+			continue;
+		ckpt_layer_clear(twin->own);
+		bury(twin);
+		pump(twin);
+		settle(twin);
+	}
+}
+
+void ckpt_disk_twins_drop_held(ckpt_disk_twins *twins)
+{
+	drop_held_of(twins, NULL);
+	twins->held_number = twins->committed_number = 0;
+}
+
+/* Promotion. */
+
+static void merge_extent(void *data, struct ckpt_chunk *chunk, guint64 from, guint64 to)
+{
+	struct twin *twin = data;
+	gboolean is_whole;
+
+	if (!chunk)
+		return;
+	is_whole = from == chunk->offset && to == chunk->offset + chunk->len;
+	ckpt_chunk_charge(chunk, &twin->twins->backlog_bytes);
+	add_write(twin,
+		  is_whole ? ckpt_chunk_ref(chunk)
+			   : ckpt_chunk_slice(chunk, from, to - from),
+		  NULL);
+}
+
+static void promote(struct twin *twin)
+{
+	struct op *op;
+
+	twin->promoted = TRUE;
+	ckpt_layer_visit(twin->own, 0, twin->real->size, merge_extent, twin);
+	ckpt_layer_clear(twin->own);
+	while ((op = g_queue_peek_head(&twin->parked))) {
+		take_out(op);
+		write_below(op);
+	}
+	twin->merge_serial = twin->serial;
+	pump(twin);
+	go_on(twin);
+	settle(twin);
+}
+
+void ckpt_disk_twins_promote(ckpt_disk_twins *twins,
+			     void (*done)(void *data, int error), void *data)
+{
+	g_assert(!twins->promoted);
+	ckpt_disk_twins_drop_held(twins);
+	twins->promoted = TRUE;
+	twins->promote_done = done;
+	twins->promote_data = data;
+	for (guint i = 0; i < VMM_DISKS_MAX; i++)
+		if (twins->twins[i])
+			promote(twins->twins[i]);
+	vmm_loop_again(twins->source);
+}
+
+void ckpt_disk_twins_get_counters(const ckpt_disk_twins *twins,
+				  struct ckpt_disk_twin_counters *counters)
+{
+	*counters = (struct ckpt_disk_twin_counters){
+		.own_bytes = twins->own_bytes,
+		.held_bytes = twins->held_bytes,
+		.backlog_bytes = twins->backlog_bytes,
+		.held_number = twins->held_number,
+		.committed_number = twins->committed_number,
+	};
+	for (guint i = 0; i < VMM_DISKS_MAX; i++)
+		if (twins->twins[i])
+			counters->waiting += twins->twins[i]->parked.length;
+}

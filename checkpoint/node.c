@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What a machine's devices are made of so that it can be either side of a pair. */
+#include "checkpoint/node.h"
+
+#include "checkpoint/disk_out.h"
+#include "checkpoint/disk_twin.h"
+#include "checkpoint/mirror.h"
+
+#define INPUT_MAX (64u << 20)
+/* Bytes of disk writes kept in memory on the secondary. */
+#define OWN_NEED (32u << 20)
+#define OWN_MAX (128u << 20)
+#define HELD_NEED (32u << 20)
+#define HELD_MAX (256u << 20)
+#define BACKLOG_MAX (128u << 20)
+
+struct ckpt_node {
+	gboolean is_twin;
+	struct ckpt_node_hooks hooks;
+	vmm_machine *machine;
+	ckpt_link *link; /* as a primary; NULL: nobody is replicated to */
+	gboolean mirroring;
+
+	ckpt_addresses *addresses;
+	ckpt_mirror *mirror;
+	ckpt_disk_out *disk_out;
+	/* Of a twin. */
+	ckpt_input *input;
+	ckpt_twin *twin;
+	ckpt_disk_twins *disk_twins; /* NULL until the first disk is opened */
+};
+
+/* The primary's outgoing streams. */
+
+static void send_input(void *data, const struct iovec *iov, guint count)
+{
+	ckpt_node *node = data;
+
+	ckpt_link_post(node->link, CKPT_INPUT, 0, iov, count);
+}
+
+static void send_disk_write(void *data, const struct ckpt_disk_head *head, const void *bytes)
+{
+	ckpt_node *node = data;
+	const struct iovec iov[] = { { (void *)head, sizeof(*head) },
+				     { (void *)bytes, wire_get64(head->length) } };
+
+	ckpt_link_post(node->link, CKPT_DISK_WRITE, 0, iov, bytes ? 2 : 1);
+}
+
+static void start(void *data, ckpt_link *link)
+{
+	ckpt_node *node = data;
+
+	if (link) {
+		node->link = link;
+		ckpt_disk_out_forward(node->disk_out, TRUE);
+		return;
+	}
+	ckpt_disk_out_forward(node->disk_out, FALSE);
+	ckpt_mirror_stop(node->mirror);
+	node->mirroring = FALSE;
+	node->link = NULL;
+}
+
+/* Input is mirrored from the first cut on: what came before is in the checkpoint. */
+static guint64 input_number(void *data)
+{
+	ckpt_node *node = data;
+	vmm_loop *loop = vmm_machine_loop(node->machine);
+	guint64 number;
+
+	vmm_loop_lock(loop);
+	if (!node->mirroring && node->link) {
+		node->mirroring = TRUE;
+		ckpt_mirror_start(node->mirror, send_input, node);
+	}
+	number = ckpt_mirror_number(node->mirror);
+	vmm_loop_unlock(loop);
+	return number;
+}
+
+static guint64 disk_number(void *data)
+{
+	ckpt_node *node = data;
+	vmm_loop *loop = vmm_machine_loop(node->machine);
+	guint64 number;
+
+	vmm_loop_lock(loop);
+	number = ckpt_disk_out_number(node->disk_out);
+	vmm_loop_unlock(loop);
+	return number;
+}
+
+struct ckpt_streams ckpt_node_streams(ckpt_node *node)
+{
+	return (struct ckpt_streams){ node, start, input_number, disk_number };
+}
+
+/* The secondary's incoming streams. */
+
+static const char *take_input(void *data, const void *payload, gsize len)
+{
+	ckpt_node *node = data;
+	const char *why = ckpt_input_add(node->input, payload, len);
+
+	if (why)
+		return why;
+	ckpt_twin_wake(node->twin);
+	vmm_machine_poll_rng(node->machine);
+	return NULL;
+}
+
+static const char *take_disk_write(void *data, const struct ckpt_disk_head *head,
+				   const void *bytes, gsize len, gboolean first_sync)
+{
+	ckpt_node *node = data;
+	const char *why = "a write to a machine without disks";
+
+	if (!node->disk_twins ||
+	    !ckpt_disk_twins_hold(node->disk_twins, head, bytes, len, &why))
+		return why;
+	if (first_sync)
+		ckpt_disk_twins_commit(node->disk_twins, wire_get64(head->number));
+	return NULL;
+}
+
+static gboolean may_commit(void *data, guint64 input, guint64 disk)
+{
+	ckpt_node *node = data;
+
+	return ckpt_input_covers(node->input, input) &&
+	       (node->disk_twins ? ckpt_disk_twins_may_commit(node->disk_twins, disk) :
+				   disk == 0);
+}
+
+static void applied(void *data, guint64 epoch, guint64 input, guint64 disk)
+{
+	ckpt_node *node = data;
+
+	ckpt_input_applied(node->input, input);
+	if (node->disk_twins)
+		ckpt_disk_twins_commit(node->disk_twins, disk);
+	ckpt_twin_set_epoch(node->twin, epoch);
+	ckpt_twin_wake(node->twin);
+}
+
+static gboolean is_behind(void *data)
+{
+	ckpt_node *node = data;
+	struct ckpt_disk_twin_counters counters;
+
+	if (!node->disk_twins)
+		return FALSE;
+	ckpt_disk_twins_get_counters(node->disk_twins, &counters);
+	return counters.backlog_bytes > BACKLOG_MAX;
+}
+
+static void durable(void *data, int error)
+{
+	ckpt_node *node = data;
+
+	if (node->hooks.durable)
+		node->hooks.durable(node->hooks.data, error);
+}
+
+static void promote(void *data)
+{
+	ckpt_node *node = data;
+
+	if (node->disk_twins) {
+		ckpt_disk_twins_drop_held(node->disk_twins);
+		ckpt_disk_twins_promote(node->disk_twins, durable, node);
+	}
+	ckpt_twin_promote(node->twin);
+	vmm_machine_poll_rng(node->machine);
+}
+
+struct ckpt_twin_streams ckpt_node_twin_streams(ckpt_node *node)
+{
+	return (struct ckpt_twin_streams){
+		.data = node,
+		.input = take_input,
+		.disk_write = take_disk_write,
+		.may_commit = may_commit,
+		.applied = applied,
+		.is_behind = is_behind,
+		.promote = promote,
+	};
+}
+
+/* The machine's devices. */
+
+static void output(void *data, guint64 epoch, guint device, const struct iovec *iov,
+		   guint count)
+{
+	ckpt_node *node = data;
+
+	if (node->hooks.output)
+		node->hooks.output(node->hooks.data, epoch, device, iov, count);
+}
+
+static struct vmm_net_port *open_net(void *data, guint index,
+				     const struct vmm_net_config *config, vmm_loop *loop,
+				     GError **error)
+{
+	ckpt_node *node = data;
+	struct vmm_net_port *port = vmm_tap_open(config->tap, loop, error);
+
+	if (port && node->is_twin)
+		port = ckpt_twin_port_new_take(node->twin, index, port, loop,
+					       node->addresses);
+	return port ? ckpt_mirror_port_new_take(port, index, node->mirror,
+						node->is_twin ? NULL : node->addresses) :
+		      NULL;
+}
+
+static void need(void *data)
+{
+	ckpt_node *node = data;
+
+	if (node->hooks.need)
+		node->hooks.need(node->hooks.data);
+}
+
+static void disk_failed(void *data, guint index, int error)
+{
+	ckpt_node *node = data;
+
+	g_warning("disk %u: cannot write what was committed: %s", index,
+		  g_strerror(-error));
+	if (node->hooks.disk_failed)
+		node->hooks.disk_failed(node->hooks.data, index, error);
+}
+
+static struct vmm_disk *open_disk(void *data, guint index,
+				  const struct vmm_disk_config *config, vmm_loop *loop,
+				  GError **error)
+{
+	ckpt_node *node = data;
+	const struct ckpt_disk_twin_hooks hooks = { node, need, disk_failed };
+	const struct ckpt_disk_twin_limits limits = { OWN_NEED, OWN_MAX, HELD_NEED,
+						      HELD_MAX };
+	struct vmm_disk *disk = vmm_disk_open(config->path, config->readonly, config->direct,
+					      loop, error);
+
+	if (!disk)
+		return NULL;
+	if (node->is_twin && !node->disk_twins)
+		node->disk_twins = ckpt_disk_twins_new(loop, &hooks, &limits);
+	if (node->is_twin)
+		disk = ckpt_disk_twin_new_take(disk, index, node->disk_twins);
+	return ckpt_disk_out_new_take(disk, index, node->disk_out);
+}
+
+static gsize entropy(void *data, void *bytes, gsize len)
+{
+	ckpt_node *node = data;
+
+	return ckpt_mirror_rng(node->mirror, bytes, len);
+}
+
+/* What has a place in the loop. */
+static void closed(void *data)
+{
+	ckpt_node *node = data;
+
+	g_clear_pointer(&node->disk_twins, ckpt_disk_twins_free);
+	g_clear_pointer(&node->twin, ckpt_twin_free);
+}
+
+struct vmm_backends ckpt_node_backends(ckpt_node *node)
+{
+	return (struct vmm_backends){
+		.data = node,
+		.open_net = open_net,
+		.open_disk = open_disk,
+		.rng = entropy,
+		.closed = closed,
+		.private_memory = node->is_twin,
+	};
+}
+
+ckpt_node *ckpt_node_new(gboolean twin, guint nets, const struct ckpt_node_hooks *hooks)
+{
+	ckpt_node *node = g_new0(ckpt_node, 1);
+
+	node->is_twin = twin;
+	node->hooks = *hooks;
+	node->addresses = ckpt_addresses_new();
+	node->disk_out = ckpt_disk_out_new(send_disk_write, node);
+	if (twin) {
+		node->input = ckpt_input_new(nets, INPUT_MAX);
+		node->twin = ckpt_twin_new(node->input, output, node);
+	}
+	node->mirror = twin ? ckpt_mirror_new(ckpt_twin_rng, node->twin) :
+			      ckpt_mirror_new(NULL, NULL);
+	return node;
+}
+
+void ckpt_node_free(ckpt_node *node)
+{
+	if (!node)
+		return;
+	ckpt_mirror_free(node->mirror);
+	ckpt_disk_out_free(node->disk_out);
+	ckpt_disk_twins_free(node->disk_twins);
+	ckpt_twin_free(node->twin);
+	ckpt_input_free(node->input);
+	ckpt_addresses_free(node->addresses);
+	g_free(node);
+}
+
+void ckpt_node_attach(ckpt_node *node, vmm_machine *machine)
+{
+	node->machine = machine;
+}
+
+const ckpt_addresses *ckpt_node_addresses(const ckpt_node *node)
+{
+	return node->addresses;
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What a machine's devices are made of so that it can be either side of a pair: cards,
+ * disks and entropy in layers, of which those that are not needed only pass.
+ *
+ *	card:	mirror (numbers input)	    over twin (kept input)   over the tap
+ *	disk:	out (numbers writes)	    over twin (own, committed) over the file
+ *
+ * Made before the machine, freed after it. A machine that starts as the primary has no twin
+ * layers; one that starts as a secondary keeps its own after a promotion.
+ */
+#ifndef CKPT_NODE_H
+#define CKPT_NODE_H
+
+#include "checkpoint/addresses.h"
+#include "checkpoint/primary.h"
+#include "checkpoint/secondary.h"
+#include "checkpoint/twin.h"
+
+typedef struct ckpt_node ckpt_node;
+
+struct ckpt_node_hooks {
+	void *data;
+	/* A frame that the secondary's guest sent; NULL: dropped. */
+	ckpt_twin_output output;
+	/* The secondary's disks: too much in memory, a checkpoint is due. */
+	void (*need)(void *data);
+	/* A secondary's disk cannot be written. */
+	void (*disk_failed)(void *data, guint disk, int error);
+	/* After a promotion: all is on the disks and flushed (0), or -errno. */
+	void (*durable)(void *data, int error);
+};
+
+/* `twin`: made to start as a secondary. `nets`: how many cards its machine will have. */
+ckpt_node *ckpt_node_new(gboolean twin, guint nets, const struct ckpt_node_hooks *hooks);
+void ckpt_node_free(ckpt_node *node);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(ckpt_node, ckpt_node_free)
+
+/* For the machine's configuration. */
+struct vmm_backends ckpt_node_backends(ckpt_node *node);
+/* Once the machine is made. */
+void ckpt_node_attach(ckpt_node *node, vmm_machine *machine);
+
+struct ckpt_streams ckpt_node_streams(ckpt_node *node);
+struct ckpt_twin_streams ckpt_node_twin_streams(ckpt_node *node);
+
+/* What the guest calls itself, for announcements. Holding the device lock. */
+const ckpt_addresses *ckpt_node_addresses(const ckpt_node *node);
+
+#endif
