@@ -424,6 +424,8 @@ ckpt_secondary *ckpt_secondary_new_take(vmm_machine *machine, base_channel *chan
 	secondary->digester = ckpt_digester_new(theirs.secret);
 	if (options->verify)
 		secondary->verify = g_new0(guint64, vmm_memory_pages(secondary->memory));
+	/* Its guest may crash or switch off in an epoch: the next checkpoint heals it. */
+	vmm_machine_keep_loadable(machine, TRUE);
 	/* Whatever was here is no part of what comes. */
 	vmm_memory_clear(secondary->memory);
 	secondary->replica = ckpt_replica_new(
@@ -474,6 +476,7 @@ gboolean ckpt_secondary_promote(ckpt_secondary *secondary, GError **error)
 	}
 	if (!vmm_machine_track(secondary->machine, FALSE, error))
 		return FALSE;
+	vmm_machine_keep_loadable(secondary->machine, FALSE);
 	return vmm_machine_run_state(secondary->machine) == VMM_RUNNING ||
 	       vmm_machine_resume(secondary->machine, error);
 }

@@ -28,7 +28,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
+#include "base/ratelimit.h"
 #include "kvm/error.h"
 #include "kvm/iov.h"
 
@@ -47,7 +47,6 @@ G_STATIC_ASSERT(SEGMENTS_MAX *SEGMENT_MAX <= REQUEST_MAX);
 #define DISCARD_MAX (1u << 30) /* bytes of one discard or write-zeroes */
 /* A file system's block: less than that is not freed. */
 #define DISCARD_ALIGNMENT 4096u
-#define EVENT_INTERVAL_NS 1000000000ull
 
 #define BUFFER_SHIFT 12	  /* the smallest buffer: a page */
 #define BUFFER_CLASSES 11 /* doubling up to REQUEST_MAX */
@@ -87,8 +86,7 @@ struct vmm_block {
 	gsize bytes_out, bytes_kept;
 	GPtrArray *kept[BUFFER_CLASSES];
 	struct vmm_block_counters counters;
-	guint64 next_event_ns;
-	guint events_left_out;
+	struct base_ratelimit errors_told;
 	struct vmm_chain chain; /* too big for the stack; used within one call */
 };
 
@@ -184,24 +182,20 @@ static void report_error(vmm_block *block, const struct request *request, int er
 		[VMM_DISK_FLUSH] = "flush",    [VMM_DISK_DISCARD] = "discard",
 		[VMM_DISK_ZEROES] = "zeroing",
 	};
-	guint64 now = base_clock_monotonic_ns();
 	g_autofree char *detail = NULL;
+	guint left_out;
 
 	/* Not the host's failure: the driver was told the block size. */
 	if (err == EINVAL &&
 	    (request->disk.offset | request->disk.len) % block->disk->block_size)
 		return;
-	if (now < block->next_event_ns) {
-		block->events_left_out++;
+	if (!base_ratelimit_pass(&block->errors_told, &left_out))
 		return;
-	}
 	detail = g_strdup_printf(
 		"%s of %" G_GUINT64_FORMAT " bytes at %" G_GUINT64_FORMAT
 		": %s (and %u more before)",
 		names[request->op], request->disk.len, request->disk.offset,
-		g_strerror(err), block->events_left_out);
-	block->next_event_ns = now + EVENT_INTERVAL_NS;
-	block->events_left_out = 0;
+		g_strerror(err), left_out);
 	block->platform->event(block->platform->host, VMM_EVENT_DISK_ERROR, block->name,
 			       detail);
 }

@@ -214,10 +214,11 @@ static void set_tscs(const struct vmm_clock *saved, vmm_vcpu *const *vcpus,
 
 gboolean vmm_clock_restore(const struct vmm_clock *saved, enum vmm_clock_policy policy,
 			   gboolean settable, struct vmm_hypervisor *hv,
-			   vmm_vcpu *const *vcpus, guint n, GError **error)
+			   vmm_vcpu *const *vcpus, guint n, guint64 *tsc_shift,
+			   GError **error)
 {
 	struct kvm_clock_data data = { 0 };
-	guint64 host_tsc = 0, tai_ns = 0, ahead_ns = 0, elapsed_ns = 0;
+	guint64 host_tsc = 0, tai_ns = 0, ahead_ns = 0, elapsed_ns = 0, tsc;
 
 	g_assert(saved->cpus == n);
 	if (!set_frequency(saved, vcpus, n, error))
@@ -232,8 +233,12 @@ gboolean vmm_clock_restore(const struct vmm_clock *saved, enum vmm_clock_policy 
 			  (double)ahead_ns / 1e6);
 	/* Where the guest's TSC is the host's whatever it is set to, KVM must not believe
 	 * otherwise: it works kvm-clock out from that, and vCPUs would see it differ. */
+	*tsc_shift = 0;
 	if (settable)
 		set_tscs(saved, vcpus, elapsed_ns, host_tsc);
+	else if (vmm_vcpu_get_tsc(vcpus[0], &tsc))
+		*tsc_shift = tsc - (saved->tsc[0] +
+				    vmm_clock_ticks(elapsed_ns, saved->tsc_khz));
 	data.clock = saved->kvmclock_ns + elapsed_ns + KVMCLOCK_MARGIN_NS;
 	if (ioctl(hv->vm_fd, KVM_SET_CLOCK, &data) < 0)
 		return vmm_error_errno(error, errno, "set kvm-clock");

@@ -44,10 +44,11 @@ gboolean vmm_clock_capture(struct vmm_clock *clock, struct vmm_hypervisor *hv,
 			   vmm_vcpu *const *vcpus, guint n, const vmm_memory *memory,
 			   GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* Sets all clocks to `saved` moved on as `policy` says. After the vCPUs' other state.
- * `settable`: what vmm_clock_probe_tsc() found. */
+ * `settable`: what vmm_clock_probe_tsc() found; where it is not so, `tsc_shift` says by how
+ * much the guest's TSC is ahead of what it should be (modulo 2^64), else 0. */
 gboolean vmm_clock_restore(const struct vmm_clock *saved, enum vmm_clock_policy policy,
 			   gboolean settable, struct vmm_hypervisor *hv,
-			   vmm_vcpu *const *vcpus, guint n,
+			   vmm_vcpu *const *vcpus, guint n, guint64 *tsc_shift,
 			   GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* Whether this host's KVM lets the guest's TSC be set, found by setting it and reading it
  * back. Before the guest runs. */

@@ -362,6 +362,8 @@ static gboolean build(vmm_machine *machine, gboolean for_load, GError **error)
 	machine->power_on = vmm_state_new();
 	for (guint i = 0; i < machine->cpus; i++)
 		vmm_vcpu_save(machine->vcpus[i], machine->power_on);
+	if (!vmm_machine_capture_chips(machine, error))
+		return FALSE;
 	vmm_machine_save_chips(machine, machine->power_on);
 	return for_load || prepare(machine, error);
 }
@@ -560,7 +562,7 @@ static gboolean act_on(vmm_machine *machine, const struct posted *posted)
 		so = FALSE;
 	else if (posted->type == VMM_EVENT_FAILED || run_state == VMM_RUNNING)
 		so = TRUE;
-	if (so && run_state != VMM_ENDED) {
+	if (so && run_state != VMM_ENDED && !g_atomic_int_get(&machine->loadable)) {
 		if (posted->type == VMM_EVENT_RESET)
 			reset_or_end(machine);
 		else
@@ -669,14 +671,28 @@ gboolean vmm_machine_quiesce(vmm_machine *machine, void (*fn)(void *data), void 
 	return FALSE;
 }
 
+void vmm_machine_keep_loadable(vmm_machine *machine, gboolean on)
+{
+	g_mutex_lock(&machine->control);
+	g_atomic_int_set(&machine->loadable, on ? 1 : 0);
+	g_mutex_unlock(&machine->control);
+	if (on)
+		return;
+	vmm_loop_lock(machine->loop);
+	vmm_power_again(machine->power);
+	vmm_loop_unlock(machine->loop);
+}
+
 gboolean vmm_machine_track(vmm_machine *machine, gboolean on, GError **error)
 {
 	gboolean ok;
 
+	g_mutex_lock(&machine->control);
 	vmm_loop_lock(machine->loop);
 	ok = on ? vmm_dirty_start(machine->dirty, error) :
 		  vmm_dirty_stop(machine->dirty, error);
 	vmm_loop_unlock(machine->loop);
+	g_mutex_unlock(&machine->control);
 	return ok;
 }
 

@@ -125,8 +125,9 @@ gboolean vmm_machine_resume(vmm_machine *machine, GError **error);
  * the network. PREPARED and PAUSED: nothing to do, TRUE. */
 gboolean vmm_machine_pause(vmm_machine *machine, GError **error);
 /* Pause, `fn` with the machine paused and its state captured, resume: the shortest pause
- * there is. `fn` runs on a thread of the machine's choosing. RUNNING, or PAUSED, which the
- * machine then is before and after. */
+ * there is. `fn` runs on a thread of the machine's choosing and may call only
+ * vmm_machine_save() and vmm_machine_collect(). RUNNING, or PAUSED, which the machine then
+ * is before and after. */
 gboolean vmm_machine_quiesce(vmm_machine *machine, void (*fn)(void *data), void *data,
 			     GError **error);
 
@@ -139,6 +140,11 @@ gboolean vmm_machine_save(vmm_machine *machine, vmm_state *state, GError **error
 gboolean vmm_machine_load(vmm_machine *machine, const vmm_state *state, GError **error);
 /* Whether the state could be loaded here; changes nothing. */
 gboolean vmm_machine_check(vmm_machine *machine, const vmm_state *state, GError **error);
+
+/* While on, a guest that switches off, resets or breaks only stops: the event says so, the
+ * machine stays as it is, and another state can be loaded over it. Turned off, what it asked
+ * for is done. For a secondary, whose guest is not the one that counts. */
+void vmm_machine_keep_loadable(vmm_machine *machine, gboolean on);
 
 /* Starts tracking dirty pages: the next collection has all that changed after this.
  * PAUSED, PREPARED or RUNNING. */

@@ -47,9 +47,12 @@ struct vmm_machine {
 
 	GMutex control; /* held while the run state changes */
 	gint run_state; /* atomic; enum vmm_run_state */
-	gboolean captured; /* the vCPUs' copies, `chips` and `clock` are of now */
+	gboolean captured; /* the vCPUs' copies, `chips`, `pit` and `clock` are of now */
 	gboolean loaded; /* devices are to be told before the machine runs */
 	gboolean still; /* vmm_machine_quiesce() is in its function */
+	gint loadable; /* atomic: see vmm_machine_keep_loadable() */
+	struct kvm_irqchip chips[KVM_NR_IRQCHIPS];
+	struct kvm_pit_state2 pit;
 	struct vmm_clock clock;
 	gint life; /* atomic: grows with each reset and load, see act_on() */
 };
@@ -63,7 +66,9 @@ gboolean vmm_machine_stands_still(vmm_machine *machine, const char *what, GError
  * At rest. */
 gboolean vmm_machine_capture(vmm_machine *machine, GError **error);
 
-/* In-kernel interrupt controllers and timer. */
+/* In-kernel interrupt controllers and timer: into the machine's copies, from there into a
+ * state, and from a state back into KVM. */
+gboolean vmm_machine_capture_chips(vmm_machine *machine, GError **error);
 void vmm_machine_save_chips(vmm_machine *machine, vmm_state *state);
 gboolean vmm_machine_load_chips(vmm_machine *machine, const vmm_state *state,
 				enum vmm_load pass, GError **error);

@@ -35,10 +35,33 @@ static const struct vmm_state_field machine_fields[] = {
 	{ 0 },
 };
 
+gboolean vmm_machine_capture_chips(vmm_machine *machine, GError **error)
+{
+	int fd = machine->hv.vm_fd;
+
+	memset(&machine->pit, 0, sizeof(machine->pit));
+	if (ioctl(fd, KVM_GET_PIT2, &machine->pit) < 0)
+		return vmm_error_errno(error, errno, "read the interval timer");
+	/* The host's time, which KVM sets anew when the state is given back. */
+	for (guint i = 0; i < G_N_ELEMENTS(machine->pit.channels); i++)
+		machine->pit.channels[i].count_load_time = 0;
+	for (guint i = 0; i < KVM_NR_IRQCHIPS; i++) {
+		machine->chips[i] = (struct kvm_irqchip){ .chip_id = i };
+		if (ioctl(fd, KVM_GET_IRQCHIP, &machine->chips[i]) < 0)
+			return vmm_error_errno(error, errno, "read interrupt controller %u",
+					       i);
+	}
+	return TRUE;
+}
+
+/* Against the way that interrupts go, since the in-kernel timer ticks on: one that moves
+ * meanwhile is seen twice rather than not at all. */
 gboolean vmm_machine_capture(vmm_machine *machine, GError **error)
 {
 	if (machine->captured)
 		return TRUE;
+	if (!vmm_machine_capture_chips(machine, error))
+		return FALSE;
 	for (guint i = 0; i < machine->cpus; i++)
 		if (!vmm_vcpu_capture(machine->vcpus[i], error))
 			return FALSE;
@@ -121,21 +144,10 @@ static gboolean check_machine(const vmm_machine *machine, const vmm_state *state
 
 void vmm_machine_save_chips(vmm_machine *machine, vmm_state *state)
 {
-	for (guint i = 0; i < KVM_NR_IRQCHIPS; i++) {
-		struct kvm_irqchip chip = { .chip_id = i };
-
-		if (ioctl(machine->hv.vm_fd, KVM_GET_IRQCHIP, &chip) < 0)
-			g_error("read interrupt controller %u: %s", i, g_strerror(errno));
-		vmm_state_put(state, "irqchip", i, 1, &chip, sizeof(chip), NULL);
-	}
-	struct kvm_pit_state2 pit = { 0 };
-
-	if (ioctl(machine->hv.vm_fd, KVM_GET_PIT2, &pit) < 0)
-		g_error("read the interval timer: %s", g_strerror(errno));
-	/* The host's time, which KVM sets anew when the state is given back. */
-	for (guint i = 0; i < G_N_ELEMENTS(pit.channels); i++)
-		pit.channels[i].count_load_time = 0;
-	vmm_state_put(state, "pit", 0, 1, &pit, sizeof(pit), NULL);
+	for (guint i = 0; i < KVM_NR_IRQCHIPS; i++)
+		vmm_state_put(state, "irqchip", i, 1, &machine->chips[i],
+			      sizeof(machine->chips[i]), NULL);
+	vmm_state_put(state, "pit", 0, 1, &machine->pit, sizeof(machine->pit), NULL);
 }
 
 gboolean vmm_machine_load_chips(vmm_machine *machine, const vmm_state *state,
@@ -249,16 +261,18 @@ static gboolean apply_kvm(vmm_machine *machine, const vmm_state *state,
 			  const struct vmm_clock *clock, enum vmm_clock_policy policy,
 			  GError **error)
 {
+	guint64 shift = 0;
+
 	for (guint i = 0; i < machine->cpus; i++)
 		if (!vmm_vcpu_load(machine->vcpus[i], state, VMM_LOAD_APPLY, error) ||
 		    !vmm_vcpu_restore(machine->vcpus[i], error))
 			return FALSE;
 	if (!vmm_machine_load_chips(machine, state, VMM_LOAD_APPLY, error) ||
 	    !vmm_clock_restore(clock, policy, machine->tsc_settable, &machine->hv,
-			       machine->vcpus, machine->cpus, error))
+			       machine->vcpus, machine->cpus, &shift, error))
 		return FALSE;
 	for (guint i = 0; i < machine->cpus; i++)
-		if (!vmm_vcpu_restore_deadline(machine->vcpus[i], error))
+		if (!vmm_vcpu_restore_deadline(machine->vcpus[i], shift, error))
 			return FALSE;
 	return TRUE;
 }
@@ -298,13 +312,17 @@ gboolean vmm_machine_check(vmm_machine *machine, const vmm_state *state, GError 
 
 gboolean vmm_machine_load(vmm_machine *machine, const vmm_state *state, GError **error)
 {
-	enum vmm_run_state run_state = vmm_machine_run_state(machine);
+	enum vmm_run_state run_state;
 	struct vmm_clock clock;
 	gboolean ok;
 
-	if (run_state != VMM_PREPARED && run_state != VMM_PAUSED)
+	g_mutex_lock(&machine->control);
+	run_state = vmm_machine_run_state(machine);
+	if (run_state != VMM_PREPARED && run_state != VMM_PAUSED) {
+		g_mutex_unlock(&machine->control);
 		return vmm_error_set(error, VMM_ERROR_MODE, "load: the machine %s",
 				     run_state == VMM_RUNNING ? "is running" : "has ended");
+	}
 	vmm_loop_lock(machine->loop);
 	ok = check_all(machine, state, &clock, error) &&
 	     apply_or_undo(machine, state, &clock, error) &&
@@ -315,5 +333,6 @@ gboolean vmm_machine_load(vmm_machine *machine, const vmm_state *state, GError *
 		machine->loaded = TRUE;
 		g_atomic_int_inc(&machine->life);
 	}
+	g_mutex_unlock(&machine->control);
 	return ok;
 }

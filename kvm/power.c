@@ -17,6 +17,9 @@ struct vmm_power {
 	struct vmm_platform platform;
 	guint8 events; /* pending for the generic event device */
 	guint8 request; /* what the guest asked for, until vmm_power_reset() */
+	/* Bits that were told of since the last reset. Not saved: a guest that panics on
+	 * and on is told of once by each process. */
+	guint8 panics_told;
 };
 
 static void request(vmm_power *power, enum request what, const char *how)
@@ -62,10 +65,13 @@ static guint64 panic_read(void *device, guint64 offset, guint len)
 static void panic_write(void *device, guint64 offset, guint64 value, guint len)
 {
 	vmm_power *power = device;
+	guint8 news = value & (PANIC_PANICKED | PANIC_CRASH_LOADED) &
+		      ~(guint)power->panics_told;
 
-	if (value & (PANIC_PANICKED | PANIC_CRASH_LOADED))
+	power->panics_told |= news;
+	if (news)
 		power->platform.event(power->platform.host, VMM_EVENT_PANIC, NULL,
-				      value & PANIC_PANICKED ? "panicked" : "crash kernel");
+				      news & PANIC_PANICKED ? "panicked" : "crash kernel");
 }
 
 static guint64 keyboard_read(void *device, guint64 offset, guint len)
@@ -122,6 +128,7 @@ void vmm_power_reset(vmm_power *power)
 {
 	power->events = 0;
 	power->request = REQUEST_NONE;
+	power->panics_told = 0;
 }
 
 void vmm_power_fault(vmm_power *power)

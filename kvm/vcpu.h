@@ -47,8 +47,9 @@ gboolean vmm_vcpu_capture(vmm_vcpu *vcpu, GError **error);
 /* Gives the copy back to KVM, in the order that KVM needs, but for time: see kvm/clock.h
  * and vmm_vcpu_restore_deadline(). */
 gboolean vmm_vcpu_restore(vmm_vcpu *vcpu, GError **error);
-/* The last step of a restore, after the guest's TSC is set: the timer's deadline. */
-gboolean vmm_vcpu_restore_deadline(vmm_vcpu *vcpu, GError **error);
+/* The last step of a restore, after the guest's TSC is set: the timer's deadline, moved by
+ * `tsc_shift` (see vmm_clock_restore()). */
+gboolean vmm_vcpu_restore_deadline(vmm_vcpu *vcpu, guint64 tsc_shift, GError **error);
 /* Tells the guest's clock watchdog that it was stopped. Before it runs again. */
 void vmm_vcpu_tell_stopped(vmm_vcpu *vcpu);
 

@@ -287,11 +287,15 @@ gboolean vmm_vcpu_restore(vmm_vcpu *vcpu, GError **error)
 	       call(vcpu, KVM_SET_VCPU_EVENTS, &copy->events, "set events", error);
 }
 
-gboolean vmm_vcpu_restore_deadline(vmm_vcpu *vcpu, GError **error)
+gboolean vmm_vcpu_restore_deadline(vmm_vcpu *vcpu, guint64 tsc_shift, GError **error)
 {
 	const struct kvm_msr_entry *deadline = find_msr(vcpu, MSR_TSC_DEADLINE);
+	guint64 value = deadline ? deadline->data : 0;
 
-	if (!deadline || set_msr(vcpu->fd, MSR_TSC_DEADLINE, deadline->data))
+	/* 0 is no deadline, 1 one that has passed whatever the counter says. */
+	if (value > 1)
+		value = MAX(value + tsc_shift, 1);
+	if (!deadline || set_msr(vcpu->fd, MSR_TSC_DEADLINE, value))
 		return TRUE;
 	return vmm_error_set(error, VMM_ERROR_STATE, "vCPU %u: KVM refuses a TSC deadline",
 			     vcpu->id);

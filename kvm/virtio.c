@@ -26,6 +26,7 @@
 #include <sys/eventfd.h>
 
 #include "base/fd.h"
+#include "base/ratelimit.h"
 #include "kvm/error.h"
 
 #define PCI_VENDOR_VIRTIO 0x1af4u
@@ -80,6 +81,7 @@ struct vmm_virtio {
 	/* The class may hold something that belongs to this life of the device: it was
 	 * started, or loaded as one that was. */
 	gboolean active;
+	struct base_ratelimit breaks_told; /* a driver can break and reset it all day */
 };
 
 static gboolean is_broken(const vmm_virtio *virtio)
@@ -722,18 +724,29 @@ void vmm_virtio_config_changed(vmm_virtio *virtio)
 		interrupt(virtio, ISR_CONFIG, virtio->config_vector);
 }
 
-void vmm_virtio_break(vmm_virtio *virtio, const char *why)
+static void tell_broken(vmm_virtio *virtio, const char *why)
 {
 	const struct vmm_platform *platform = virtio->platform;
+	g_autofree char *detail = NULL;
+	guint left_out;
 
+	if (!base_ratelimit_pass(&virtio->breaks_told, &left_out))
+		return;
+	if (left_out)
+		detail = g_strdup_printf("%s (and %u more before)", why, left_out);
+	platform->event(platform->host, VMM_EVENT_DEVICE_BROKEN, virtio->class_->name,
+			detail ? detail : why);
+}
+
+void vmm_virtio_break(vmm_virtio *virtio, const char *why)
+{
 	if (is_broken(virtio))
 		return;
 	virtio->status |= VIRTIO_CONFIG_S_NEEDS_RESET;
 	deactivate(virtio);
 	if (virtio->status & VIRTIO_CONFIG_S_DRIVER_OK)
 		interrupt(virtio, ISR_CONFIG, virtio->config_vector);
-	platform->event(platform->host, VMM_EVENT_DEVICE_BROKEN, virtio->class_->name,
-			why);
+	tell_broken(virtio, why);
 }
 
 static void reset_window(vmm_virtio *virtio)

@@ -75,8 +75,8 @@ void vmm_virtio_signal(vmm_virtio *virtio, guint index);
 void vmm_virtio_again(vmm_virtio *virtio, guint index);
 /* The device's configuration changed: new generation and interrupt. */
 void vmm_virtio_config_changed(vmm_virtio *virtio);
-/* The driver broke the rules: stops the device, sets DEVICE_NEEDS_RESET, says so once
- * as an event. It works again after the driver resets it. `why` is static text. */
+/* The driver broke the rules: stops the device, sets DEVICE_NEEDS_RESET, says so
+ * as an event, at most one a second. It works again after the driver resets it. `why` is static text. */
 void vmm_virtio_break(vmm_virtio *virtio, const char *why);
 
 /* Device reset as by the machine's reset. */

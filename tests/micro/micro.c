@@ -185,14 +185,20 @@ static char *take_line(micro *guest)
 	return g_strchomp(line);
 }
 
+void micro_tell(micro *guest, const char *line)
+{
+	struct iovec iov[] = { { (char *)line, strlen(line) }, { (char *)"\n", 1 } };
+
+	if (writev(guest->line, iov, 2) < 0)
+		g_error("tell the guest: %s", g_strerror(errno));
+}
+
 static char *ask(micro *guest, const char *format, va_list args)
 {
 	g_autofree char *question = g_strdup_vprintf(format, args);
 	guint64 until = base_clock_monotonic_ns() + PATIENCE_NS;
-	struct iovec iov[] = { { question, strlen(question) }, { (char *)"\n", 1 } };
 
-	if (writev(guest->line, iov, 2) < 0)
-		g_error("tell the guest: %s", g_strerror(errno));
+	micro_tell(guest, question);
 	while (base_clock_monotonic_ns() < until) {
 		char *line;
 

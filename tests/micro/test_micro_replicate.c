@@ -352,6 +352,28 @@ static void a_promoted_secondary_goes_on_from_what_it_has(void **state)
 	}
 }
 
+/* Its own run is not the one that counts: the next checkpoint heals it. */
+static void a_secondary_whose_guest_dies_is_healed_by_the_next_checkpoint(void **state)
+{
+	static const char *const deaths[] = { "poweroff", "reboot", "panic" };
+	struct micro_options options = { .cpus = 2 };
+	struct pair *pair = make_pair(&options, CKPT_MODE_COLO, 20);
+	g_autoptr(GError) error = NULL;
+
+	wait_for_epoch(pair, 1);
+	keep_busy(pair);
+	for (guint i = 0; i < G_N_ELEMENTS(deaths); i++) {
+		micro_tell(pair->second, deaths[i]);
+		micro_sleep_ms(pair->second, 30);
+		wait_for_epoch(pair, committed(pair) + 5);
+	}
+	assert_true(vmm_machine_pause(micro_machine(pair->first), &error));
+	assert_true(ckpt_secondary_promote(pair->secondary, &error));
+	micro_forget(pair->second, 200);
+	check_guest(pair->second);
+	free_pair(pair);
+}
+
 static void nothing_is_promoted_before_the_first_commit(void **state)
 {
 	struct micro_options options = { .memory = 512ull << 20 };
@@ -384,6 +406,8 @@ int main(void)
 		cmocka_unit_test(a_resting_secondary_follows_verified_checkpoints),
 		cmocka_unit_test(the_guest_goes_on_when_its_secondary_is_gone),
 		cmocka_unit_test(a_promoted_secondary_goes_on_from_what_it_has),
+		cmocka_unit_test(
+			a_secondary_whose_guest_dies_is_healed_by_the_next_checkpoint),
 		cmocka_unit_test(nothing_is_promoted_before_the_first_commit),
 	};
 
