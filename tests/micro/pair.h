@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A primary and a secondary in this process, each with its own machine with the
+ * micro-guest, over a real channel on a socket pair. With --verify unless told otherwise.
+ */
+#ifndef TESTS_PAIR_H
+#define TESTS_PAIR_H
+
+#include "checkpoint/node.h"
+#include "tests/micro/micro.h"
+
+#define PAIR_GUEST_ADDRESS "10.99.0.2"
+
+struct pair {
+	char *disks[2];
+	ckpt_node *nodes[2];
+	micro *first, *second;
+	gint durable; /* atomic: 1 once the promoted disk is, -1 if it could not */
+	ckpt_primary *primary;
+	ckpt_secondary *secondary;
+	base_key *key;
+	char *key_path;
+	gint committed; /* atomic: the last epoch */
+	gint primary_lost, secondary_lost; /* atomic */
+};
+
+/* A network namespace of this process's own, with 10.99.0.1/24 on a bridge that both
+ * machines' taps are ports of. FALSE: not permitted here. */
+gboolean pair_make_network(void);
+
+/* `options.disk` and `options.tap`, if not NULL, give each machine one of its own. Replication
+ * has started. Aborts where that cannot be. */
+struct pair *pair_new(const struct micro_options *options, enum ckpt_mode mode,
+		      guint period_ms, gboolean verify);
+void pair_free(struct pair *pair);
+
+/* The last committed epoch. */
+guint pair_committed(struct pair *pair);
+/* Waits for it; FALSE if either side was lost, or after thirty seconds. */
+gboolean pair_wait_for_epoch(struct pair *pair, guint epoch);
+
+#endif
