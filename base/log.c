@@ -2,8 +2,10 @@
 /* Log lines of a program, to stderr or the journal. */
 #include "base/log.h"
 
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -63,12 +65,26 @@ static GLogWriterOutput write_line(GLogLevelFlags level, const GLogField *fields
 	return G_LOG_WRITER_HANDLED;
 }
 
+/* JOURNAL_STREAM is inherited by children whose stderr is something else: it counts only
+ * where the device and inode it names are those of stderr. */
+static gboolean stderr_is_journal(void)
+{
+	const char *text = g_getenv("JOURNAL_STREAM");
+	g_autofree char *ours = NULL;
+	struct stat st;
+
+	if (!text || fstat(STDERR_FILENO, &st) < 0)
+		return FALSE;
+	ours = g_strdup_printf("%ju:%ju", (uintmax_t)st.st_dev, (uintmax_t)st.st_ino);
+	return !strcmp(text, ours);
+}
+
 void base_log_init(const char *program, int verbosity)
 {
 	struct log_setup *setup = g_new0(struct log_setup, 1);
 
 	setup->program = program;
-	setup->journal = g_getenv("JOURNAL_STREAM") != NULL;
+	setup->journal = stderr_is_journal();
 	setup->shown = G_LOG_LEVEL_ERROR | G_LOG_LEVEL_CRITICAL | G_LOG_LEVEL_WARNING |
 		       G_LOG_LEVEL_MESSAGE | G_LOG_FLAG_FATAL;
 	if (verbosity > 0)

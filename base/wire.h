@@ -52,7 +52,7 @@ static inline guint64 wire_get64(wire_u64 v)
  */
 #define WIRE_STATE_MAGIC 0x54534f43u /* "COST" */
 #define WIRE_STATE_VERSION 1
-#define WIRE_STATE_MAX (16u << 20) /* bytes of a whole state, header included */
+#define WIRE_STATE_MAX (16u << 20) /* bytes of a whole state after its header */
 #define WIRE_SECTION_MAX (1u << 20) /* bytes of one section's payload */
 #define WIRE_SECTIONS_MAX 1024u
 #define WIRE_SECTION_NAME 16 /* bytes, padded with NUL; may fill the field */

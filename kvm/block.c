@@ -724,6 +724,11 @@ vmm_virtio *vmm_block_virtio(vmm_block *block)
 	return block->virtio;
 }
 
+gboolean vmm_block_sync(vmm_block *block, GError **error)
+{
+	return !block->disk->sync || block->disk->sync(block->disk->data, error);
+}
+
 void vmm_block_get_counters(const vmm_block *block, struct vmm_block_counters *counters)
 {
 	*counters = block->counters;

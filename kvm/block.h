@@ -35,7 +35,8 @@ struct vmm_disk_request {
 	void *handle; /* the disk's, from submit() to done() */
 };
 
-/* A disk: vmm_disk_open(), or whoever replicates. All calls with the device lock. */
+/* A disk: vmm_disk_open(), or whoever replicates. All calls with the device lock, but for
+ * `sync`. */
 struct vmm_disk {
 	void *data;
 	guint64 size; /* bytes, a multiple of 512 */
@@ -51,6 +52,10 @@ struct vmm_disk {
 	 * frees both (g_free for the request, free(3) for the buffer) when it can. What
 	 * is submitted later takes effect after what was forgotten, or without it. */
 	void (*forget)(void *data, struct vmm_disk_request *request);
+	/* May be NULL: nothing to do. Makes durable what was written: each request that
+	 * completed. Without the device lock, on a thread that may be held up for as long
+	 * as the disk takes; meanwhile the disk is not freed. */
+	gboolean (*sync)(void *data, GError **error);
 	/* Frees the disk with all that belongs to it; no request may be out. Never waits
 	 * long for a disk that hangs. */
 	void (*free)(void *data);
@@ -68,6 +73,9 @@ vmm_block *vmm_block_new_take(vmm_pci *pci, const struct vmm_platform *platform,
 			      GError **error) G_GNUC_WARN_UNUSED_RESULT;
 void vmm_block_free(vmm_block *block);
 vmm_virtio *vmm_block_virtio(vmm_block *block);
+
+/* The disk's `sync`. */
+gboolean vmm_block_sync(vmm_block *block, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /* Requests and bytes that succeeded; errors: what the host failed or the driver asked for
  * in vain. */

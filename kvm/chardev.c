@@ -5,7 +5,8 @@
  * Output goes into a ring and from there to the descriptor on the I/O thread, so that a
  * guest that writes byte by byte does not cost a system call for each. Input and output
  * have a descriptor each, even where they are copies of one: the loop watches them for
- * different things at different times.
+ * different things at different times. A file is behind a pipe and a thread of its own
+ * (kvm/filewriter.h), since writing to it waits for its disk.
  *
  * A host end that goes away (end of file, hang-up, an error) is closed. A socket that
  * is listened on then waits for the next client; the others stay closed, and output
@@ -21,10 +22,12 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/timerfd.h>
 #include <termios.h>
 
 #include "base/fd.h"
 #include "kvm/error.h"
+#include "kvm/filewriter.h"
 #include "kvm/unixsock.h"
 
 #define RING_SIZE 65536u /* a power of two */
@@ -33,6 +36,10 @@
  * poll() promises room for. */
 #define CAREFUL_MAX 256u
 #define TYPED_MAX 256u
+/* How long the listener rests where there is no descriptor for a client. */
+#define ACCEPT_REST_S 1
+/* How long the end of the output may wait for each piece that a file takes. */
+#define LAST_WAIT_MS 2000
 #define ESCAPE 0x01 /* Ctrl-A */
 #define ESCAPE_EXIT 'x'
 
@@ -49,6 +56,10 @@ struct vmm_chardev {
 	int slave_fd; /* of a pseudo-terminal: held, so that it never hangs up */
 	vmm_listener *listener;
 	vmm_source *listening;
+	int rest_fd; /* a timer, made in time: it is for when descriptors run out */
+	vmm_source *resting;
+	gboolean accept_failed;
+	vmm_filewriter *writer; /* NULL: the output is no file */
 	gboolean raw; /* our standard input is a terminal in raw mode */
 	gboolean escaped; /* Ctrl-A was typed */
 	guint8 typed[TYPED_MAX]; /* at a terminal, and not yet taken by the device */
@@ -416,13 +427,42 @@ static gboolean open_pty(vmm_chardev *chardev, GError **error)
 	return TRUE;
 }
 
+/* Who waits to be accepted keeps the listener readable, can it be done or not. */
+static void rest(vmm_chardev *chardev, int err)
+{
+	const struct itimerspec once = { .it_value.tv_sec = ACCEPT_REST_S };
+
+	if (!chardev->accept_failed)
+		g_warning("console %s: accept a client: %s: tried again every second",
+			  chardev->name, g_strerror(err));
+	chardev->accept_failed = TRUE;
+	vmm_source_set_events(chardev->listening, 0);
+	if (timerfd_settime(chardev->rest_fd, 0, &once, NULL) < 0)
+		g_assert_not_reached();
+}
+
+static void rested(void *data, guint32 events)
+{
+	vmm_chardev *chardev = data;
+	guint64 times;
+
+	if (read(chardev->rest_fd, &times, sizeof(times)) == sizeof(times) &&
+	    chardev->out_fd < 0)
+		vmm_source_set_events(chardev->listening, EPOLLIN);
+}
+
 static void accept_client(void *data, guint32 events)
 {
 	vmm_chardev *chardev = data;
 	base_autofd int fd = vmm_listener_accept(chardev->listener);
+	int err = errno;
 
-	if (fd < 0)
+	if (fd < 0) {
+		if (err != EAGAIN && err != EINTR && err != ECONNABORTED)
+			rest(chardev, err);
 		return;
+	}
+	chardev->accept_failed = FALSE;
 	chardev->out_fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
 	if (chardev->out_fd < 0)
 		return;
@@ -437,6 +477,11 @@ static gboolean open_unix(vmm_chardev *chardev, const char *path, GError **error
 	chardev->listener = vmm_listener_new(path, error);
 	if (!chardev->listener)
 		return FALSE;
+	chardev->rest_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (chardev->rest_fd < 0)
+		return vmm_error_errno(error, errno, "make a timer");
+	chardev->resting =
+		vmm_loop_add(chardev->loop, chardev->rest_fd, EPOLLIN, rested, chardev);
 	chardev->name = g_strdup_printf("unix:%s", path);
 	chardev->out_is_socket = TRUE;
 	chardev->listening =
@@ -460,12 +505,21 @@ static gboolean open_file(vmm_chardev *chardev, const char *path, GError **error
 static gboolean open_fd(vmm_chardev *chardev, const char *number, GError **error)
 {
 	guint64 fd;
+	int flags;
 
 	if (!g_ascii_string_to_unsigned(number, 10, 3, G_MAXINT, &fd, NULL))
 		return vmm_error_set(
 			error, VMM_ERROR_CONFIG,
 			"\"fd:%s\": not a descriptor that can be taken over", number);
-	if (fcntl((int)fd, F_SETFD, FD_CLOEXEC) < 0 || !set_nonblocking((int)fd))
+	flags = fcntl((int)fd, F_GETFD);
+	/* What was passed to this program cannot have it: it is one of our own. */
+	if (flags >= 0 && (flags & FD_CLOEXEC))
+		return vmm_error_set(
+			error, VMM_ERROR_CONFIG,
+			"\"fd:%s\": not a descriptor that was passed, or used already",
+			number);
+	if (flags < 0 || fcntl((int)fd, F_SETFD, FD_CLOEXEC) < 0 ||
+	    !set_nonblocking((int)fd))
 		return vmm_error_errno(error, errno, "use descriptor %s", number);
 	chardev->in_fd = (int)fd;
 	chardev->out_fd = fcntl((int)fd, F_DUPFD_CLOEXEC, 3);
@@ -500,13 +554,25 @@ static gboolean open_host_end(vmm_chardev *chardev, const char *spec, GError **e
 		spec);
 }
 
+static gboolean put_file_behind_pipe(vmm_chardev *chardev, GError **error)
+{
+	int file_fd = base_fd_steal(&chardev->out_fd);
+
+	chardev->writer = vmm_filewriter_new_take(file_fd, chardev->name,
+						  &chardev->out_fd, error);
+	return chardev->writer != NULL;
+}
+
 vmm_chardev *vmm_chardev_new(const char *spec, vmm_loop *loop, GError **error)
 {
 	vmm_chardev *chardev = g_new0(vmm_chardev, 1);
 
 	chardev->loop = loop;
 	chardev->in_fd = chardev->out_fd = chardev->slave_fd = -1;
-	if (!open_host_end(chardev, spec, error)) {
+	chardev->rest_fd = -1;
+	if (!open_host_end(chardev, spec, error) ||
+	    (is_kind(chardev->out_fd, S_IFREG) &&
+	     !put_file_behind_pipe(chardev, error))) {
 		vmm_chardev_free(chardev);
 		return NULL;
 	}
@@ -514,15 +580,29 @@ vmm_chardev *vmm_chardev_new(const char *spec, vmm_loop *loop, GError **error)
 	return chardev;
 }
 
+/* The last words of a guest count most; what cannot be had now is given up. A file
+ * takes more as soon as its thread has written what is in the pipe. */
+static void flush_last(vmm_chardev *chardev)
+{
+	struct pollfd poller = { .fd = chardev->out_fd, .events = POLLOUT };
+
+	do
+		while (chardev->out && flush_piece(chardev))
+			;
+	while (chardev->writer && chardev->out && chardev->kept &&
+	       poll(&poller, 1, LAST_WAIT_MS) > 0);
+}
+
 void vmm_chardev_free(vmm_chardev *chardev)
 {
 	if (!chardev)
 		return;
-	/* The last words of a guest count most; what cannot be had now is given up. */
-	while (chardev->out && flush_piece(chardev))
-		;
+	flush_last(chardev);
 	close_in(chardev);
 	close_out(chardev);
+	vmm_filewriter_free(chardev->writer);
+	g_clear_pointer(&chardev->resting, vmm_source_remove);
+	base_fd_clear(&chardev->rest_fd);
 	g_clear_pointer(&chardev->listening, vmm_source_remove);
 	vmm_listener_free(chardev->listener);
 	base_fd_clear(&chardev->slave_fd);
@@ -554,5 +634,6 @@ const char *vmm_chardev_name(const vmm_chardev *chardev)
 
 guint64 vmm_chardev_dropped(const vmm_chardev *chardev)
 {
-	return chardev->dropped;
+	return chardev->dropped +
+	       (chardev->writer ? vmm_filewriter_lost(chardev->writer) : 0);
 }

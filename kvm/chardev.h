@@ -4,7 +4,7 @@
  * pseudo-terminal, a Unix socket that is listened on (one client at a time), a file
  * that is appended to, a descriptor that was passed, or nothing.
  *
- * Output never blocks the guest: what the host end does not take is kept up to a bound,
+ * Output never blocks the guest, nor the thread that serves its devices: what the host end does not take is kept up to a bound,
  * after which the oldest is dropped and counted. Input is read only while the device
  * has room for it. Where nobody is at the host's end (a socket without client, a
  * terminal that nobody opened), whoever comes finds the output kept so far.
@@ -26,7 +26,7 @@ struct vmm_chardev_ops {
 };
 
 /* `spec`: "stdio" | "pty" | "unix:PATH" | "file:PATH" | "fd:N" (a connected socket or
- * terminal, taken over) | "none". VMM_ERROR_CONFIG for anything else, VMM_ERROR_HOST
+ * terminal, taken over; not one with FD_CLOEXEC: it was not passed) | "none". VMM_ERROR_CONFIG for anything else, VMM_ERROR_HOST
  * where it cannot be opened. With "stdio" a terminal is put into raw mode, put back by
  * vmm_chardev_free() (and by vmm_chardev_restore_terminal()); Ctrl-A x there calls
  * `escape` (see below) and Ctrl-A Ctrl-A sends Ctrl-A. */

@@ -28,6 +28,7 @@
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
@@ -72,6 +73,10 @@ struct disk {
 	struct vmm_disk disk;
 	char *path;
 	int fd;
+	/* For sync() only: the kernel tells each opening of a file once that a write
+	 * failed, and what one of the two is told must not be kept from the other. */
+	int sync_fd;
+	gboolean sync_failed; /* it was told */
 	vmm_loop *loop;
 	vmm_source *source;
 	struct io_uring ring;
@@ -79,7 +84,8 @@ struct disk {
 	GQueue waiting, in_kernel, flushing, flush_next, finished; /* struct op */
 	guint unfinished; /* of the kernel: requests, flushes, cancellations */
 	guint orphans;	  /* in the kernel's hands that may change the disk */
-	gboolean flush_running, flush_failed;
+	gboolean flush_running;
+	gint flush_failed; /* sync() looks at it without the device lock */
 	gboolean flush_in_ring; /* of one that runs: the kernel has not taken it yet */
 	gboolean no_punch, no_zero_range; /* the file system cannot */
 	gboolean told;	/* done() was called in this run of the handler */
@@ -314,7 +320,7 @@ static void fail_flushes(struct disk *disk, int err)
 {
 	if (disk->flush_failed)
 		return;
-	disk->flush_failed = TRUE;
+	g_atomic_int_set(&disk->flush_failed, TRUE);
 	g_warning("disk %s: flush failed: %s: every later write and flush is refused; "
 		  "check the storage, then start the machine anew",
 		  disk->path, g_strerror(err));
@@ -490,6 +496,26 @@ static void forget(void *data, struct vmm_disk_request *request)
 	vmm_loop_again(disk->source);
 }
 
+/* Also of what the guest has not asked to be flushed. */
+static gboolean sync_disk(void *data, GError **error)
+{
+	struct disk *disk = data;
+	int err;
+
+	if (disk->disk.readonly)
+		return TRUE;
+	if (disk->sync_failed || g_atomic_int_get(&disk->flush_failed))
+		return vmm_error_set(error, VMM_ERROR_HOST,
+				     "flush disk %s: a flush failed before, and what was "
+				     "lost then is not known",
+				     disk->path);
+	if (fdatasync(disk->sync_fd) == 0)
+		return TRUE;
+	err = errno;
+	disk->sync_failed = TRUE;
+	return vmm_error_errno(error, err, "flush disk %s", disk->path);
+}
+
 /* Waits a bounded time until the kernel is through with everything. */
 static gboolean wait_for_kernel(struct disk *disk)
 {
@@ -527,6 +553,7 @@ static void free_disk(void *data)
 		return;
 	}
 	io_uring_queue_exit(&disk->ring);
+	base_fd_clear(&disk->sync_fd);
 	close(disk->fd);
 	free(disk->zeroes);
 	g_free(disk->path);
@@ -604,6 +631,17 @@ static gboolean lock(struct disk *disk, GError **error)
 	return vmm_error_errno(error, errno, "lock disk %s", disk->path);
 }
 
+static gboolean open_for_sync(struct disk *disk, GError **error)
+{
+	g_autofree char *again = g_strdup_printf("/proc/self/fd/%d", disk->fd);
+
+	if (disk->disk.readonly)
+		return TRUE;
+	disk->sync_fd = open(again, O_RDONLY | O_CLOEXEC);
+	return disk->sync_fd >= 0 ||
+	       vmm_error_errno(error, errno, "open disk %s again", disk->path);
+}
+
 /* Direct I/O has an alignment that only the file system knows. */
 static gboolean probe_direct(struct disk *disk, GError **error)
 {
@@ -627,6 +665,37 @@ static gboolean probe_direct(struct disk *disk, GError **error)
 	return vmm_error_errno(error, err, "read disk %s", disk->path);
 }
 
+/* An image of another format is legal as a raw disk, and hardly ever meant. */
+static void warn_of_format(const struct disk *disk)
+{
+	static const struct {
+		const char *name, *magic;
+		gsize len;
+	} formats[] = {
+		{ "qcow2", "QFI\xfb", 4 },
+		{ "VMDK", "KDMV", 4 },
+		{ "VMDK", "COWD", 4 },
+		{ "VHD", "conectix", 8 },
+		{ "VHDX", "vhdxfile", 8 },
+		{ "QED", "QED", 4 },
+		{ "VDI", "<<< QEMU VM Virtual Disk Image", 30 },
+		{ "VDI", "<<< Oracle VM VirtualBox Disk Image", 35 },
+	};
+	void *bytes = NULL;
+	gssize got;
+
+	if (posix_memalign(&bytes, ALIGNMENT, ALIGNMENT))
+		g_error("out of memory");
+	got = pread(disk->fd, bytes, disk->disk.block_size, 0);
+	for (guint i = 0; i < G_N_ELEMENTS(formats); i++)
+		if (got >= (gssize)formats[i].len &&
+		    !memcmp(bytes, formats[i].magic, formats[i].len))
+			g_warning("disk %s: begins like a %s image, and is used as raw "
+				  "bytes all the same",
+				  disk->path, formats[i].name);
+	free(bytes);
+}
+
 static gboolean make_ring(struct disk *disk, GError **error)
 {
 	int ret = io_uring_queue_init(RING_ENTRIES, &disk->ring, 0);
@@ -648,7 +717,7 @@ struct vmm_disk *vmm_disk_open(const char *path, gboolean readonly, gboolean dir
 	struct disk *disk = g_new0(struct disk, 1);
 	struct stat st;
 
-	disk->fd = -1;
+	disk->fd = disk->sync_fd = -1;
 	disk->path = g_strdup(path);
 	disk->loop = loop;
 	disk->disk = (struct vmm_disk){
@@ -659,16 +728,19 @@ struct vmm_disk *vmm_disk_open(const char *path, gboolean readonly, gboolean dir
 		.submit = submit,
 		.flush_submissions = flush_submissions,
 		.forget = forget,
+		.sync = sync_disk,
 		.free = free_disk,
 	};
 	if (!open_path(disk, direct, &st, error) || !find_size(disk, &st, error) ||
-	    !lock(disk, error) || (direct && !probe_direct(disk, error)) ||
-	    !make_ring(disk, error)) {
+	    !lock(disk, error) || !open_for_sync(disk, error) ||
+	    (direct && !probe_direct(disk, error)) || !make_ring(disk, error)) {
+		base_fd_clear(&disk->sync_fd);
 		base_fd_clear(&disk->fd);
 		g_free(disk->path);
 		g_free(disk);
 		return NULL;
 	}
+	warn_of_format(disk);
 	disk->source = vmm_loop_add(loop, disk->ring.ring_fd, EPOLLIN, on_ring, disk);
 	return &disk->disk;
 }

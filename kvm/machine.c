@@ -810,6 +810,14 @@ void vmm_machine_block_counters(vmm_machine *machine, guint index,
 	vmm_loop_unlock(machine->loop);
 }
 
+gboolean vmm_machine_sync_disks(vmm_machine *machine, GError **error)
+{
+	for (guint i = 0; i < machine->n_disks; i++)
+		if (!vmm_block_sync(machine->disks[i], error))
+			return FALSE;
+	return TRUE;
+}
+
 const char *vmm_machine_dirty_method(const vmm_machine *machine)
 {
 	return vmm_dirty_name(machine->dirty);

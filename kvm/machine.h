@@ -114,6 +114,10 @@ void vmm_machine_net_counters(vmm_machine *machine, guint index,
 			      struct vmm_net_counters *counters);
 void vmm_machine_block_counters(vmm_machine *machine, guint index,
 				struct vmm_block_counters *counters);
+/* Makes durable what the guest has written to its disks. Takes as long as they do. PAUSED
+ * or PREPARED: else it may miss what is written meanwhile. */
+gboolean vmm_machine_sync_disks(vmm_machine *machine, GError **error)
+	G_GNUC_WARN_UNUSED_RESULT;
 /* What was found on this host, for the status. */
 const char *vmm_machine_dirty_method(const vmm_machine *machine); /* "ring", "bitmap" */
 gboolean vmm_machine_tsc_settable(const vmm_machine *machine);

@@ -13,6 +13,10 @@
  * into a scratch buffer, to find a fault before anything is touched, then into memory,
  * with the same checks since the file can change meanwhile. A stream can only be read
  * once: a fault in its memory part leaves memory empty.
+ *
+ * KVM judges some values only when it is given them. So the machine loads its state
+ * before memory is touched, which can still be refused, and again after memory, so that
+ * whatever KVM writes there when it is given a state is there in the end.
  */
 #include "kvm/savefile.h"
 
@@ -658,7 +662,8 @@ static enum vmm_load_result load_stream(struct loader *loader, GError **error)
 	const struct vmm_saveable *machine = loader->machine;
 	g_autoptr(vmm_state) state = take_head(loader, error);
 
-	if (!state || (loader->stream.regular && !verify_file(loader, error)))
+	if (!state || (loader->stream.regular && !verify_file(loader, error)) ||
+	    !machine->load(machine->data, state, error))
 		return VMM_LOAD_REFUSED;
 	/* Also what a kernel was loaded into: zero pages are not in the stream. */
 	vmm_memory_clear(machine->memory);

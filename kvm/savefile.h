@@ -24,7 +24,8 @@ struct vmm_saveable {
 	vmm_memory *memory;
 	guint cpus;
 	void *data;
-	/* As vmm_machine_save(), vmm_machine_check() and vmm_machine_load(). */
+	/* As vmm_machine_save(), vmm_machine_check() and vmm_machine_load(). A machine that
+	 * fails to load a state is as it was. */
 	gboolean (*save)(void *data, vmm_state *state, GError **error);
 	gboolean (*check)(void *data, const vmm_state *state, GError **error);
 	gboolean (*load)(void *data, const vmm_state *state, GError **error);
@@ -41,7 +42,8 @@ struct vmm_transfer {
 enum vmm_load_result {
 	VMM_LOAD_DONE,
 	VMM_LOAD_REFUSED, /* the machine is as it was */
-	VMM_LOAD_SPOILED, /* nothing was loaded, but memory is now empty */
+	/* Memory is empty, and does not belong to the state that was loaded. */
+	VMM_LOAD_SPOILED,
 };
 
 /* Writes the machine, which must not run, to `to`: "unix:PATH" is connected to;
@@ -52,8 +54,9 @@ gboolean vmm_savefile_save(const struct vmm_saveable *machine, const char *to,
 			   GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* Reads a machine, which must be PREPARED, from `from`: "unix:PATH" is listened on for
  * one connection, for as long as it takes to come; anything else names a file or a
- * pipe. Everything but memory is judged before anything is touched; memory too where
- * `from` is a regular file. What is there is replaced. */
+ * pipe. Everything but memory is judged before memory is touched, and loaded, so that
+ * KVM has judged it too; memory likewise where `from` is a regular file. What is there is
+ * replaced. */
 enum vmm_load_result vmm_savefile_load(const struct vmm_saveable *machine,
 				       const char *from,
 				       const struct vmm_transfer *transfer,

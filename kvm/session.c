@@ -289,7 +289,9 @@ static void work(GTask *task, gpointer source, gpointer data, GCancellable *canc
 	gboolean ok;
 
 	if (job->command == VMM_COMMAND_SAVE) {
-		ok = vmm_savefile_save(&saveable, job->path, &transfer, &error);
+		/* First: the guest may run elsewhere as soon as it is there. */
+		ok = vmm_machine_sync_disks(machine, &error) &&
+		     vmm_savefile_save(&saveable, job->path, &transfer, &error);
 	} else {
 		job->load_result =
 			vmm_savefile_load(&saveable, job->path, &transfer, &error);
@@ -309,6 +311,18 @@ static void free_job(struct job *job)
 	g_free(job);
 }
 
+/* Takes `error`. */
+static void answer_failed(struct job *job, GError *error)
+{
+	if (job->load_result != VMM_LOAD_SPOILED) {
+		vmm_answer_gerror(job->answer, error);
+		return;
+	}
+	/* "refused" would say that nothing was changed. */
+	vmm_answer_error(job->answer, "failed", error->message);
+	g_error_free(error);
+}
+
 /* What a job's end means for whoever asked. Takes `error`, NULL where all went well. */
 static void answer_job(struct job *job, GError *error)
 {
@@ -323,7 +337,7 @@ static void answer_job(struct job *job, GError *error)
 			end_not_started(job->session, error);
 	} else if (error) {
 		g_info("machine: %s", error->message);
-		vmm_answer_gerror(job->answer, error);
+		answer_failed(job, error);
 	} else {
 		vmm_answer_ok(job->answer, NULL);
 	}

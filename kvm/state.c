@@ -79,7 +79,8 @@ void vmm_state_put(vmm_state *state, const char *name, guint instance, guint ver
 	gsize need = state->length + sizeof(header) + padded(len);
 
 	g_assert(strlen(name) <= WIRE_SECTION_NAME && len <= WIRE_SECTION_MAX);
-	g_assert(need <= WIRE_STATE_MAX && state->sections->len < WIRE_SECTIONS_MAX);
+	g_assert(need - sizeof(struct wire_state_header) <= WIRE_STATE_MAX &&
+		 state->sections->len < WIRE_SECTIONS_MAX);
 	g_assert(!find(state, name, instance));
 	if (need > state->allocated) {
 		state->allocated = MAX(need, state->allocated * 2);

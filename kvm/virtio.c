@@ -761,6 +761,8 @@ static void reset_window(vmm_virtio *virtio)
 void vmm_virtio_reset(vmm_virtio *virtio)
 {
 	reset_device(virtio);
+	/* Which is an event itself, and takes its time. */
+	virtio->breaks_told = (struct base_ratelimit){ 0 };
 	reset_window(virtio);
 	vmm_pci_device_reset(virtio->device);
 }

@@ -76,7 +76,8 @@ void vmm_virtio_again(vmm_virtio *virtio, guint index);
 /* The device's configuration changed: new generation and interrupt. */
 void vmm_virtio_config_changed(vmm_virtio *virtio);
 /* The driver broke the rules: stops the device, sets DEVICE_NEEDS_RESET, says so
- * as an event, at most one a second. It works again after the driver resets it. `why` is static text. */
+ * as an event, at most one a second and reset of
+ * the machine. It works again after the driver resets it. `why` is static text. */
 void vmm_virtio_break(vmm_virtio *virtio, const char *why);
 
 /* Device reset as by the machine's reset. */

@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,9 +19,26 @@
 
 #define LINES 200
 
+/* What JOURNAL_STREAM says of a child. */
+enum stream { NO_JOURNAL, JOURNAL, OTHER_JOURNAL };
+
+static void set_journal(enum stream stream)
+{
+	struct stat st;
+	g_autofree char *text = NULL;
+
+	assert_int_equal(fstat(STDERR_FILENO, &st), 0);
+	text = g_strdup_printf("%ju:%ju", (uintmax_t)st.st_dev,
+			       (uintmax_t)st.st_ino + (stream == OTHER_JOURNAL));
+	if (stream == NO_JOURNAL)
+		g_unsetenv("JOURNAL_STREAM");
+	else
+		g_setenv("JOURNAL_STREAM", text, TRUE);
+}
+
 /* What a child writes that does `fn` after base_log_init(); its exit status to
  * `status`. */
-static char *written(int verbosity, gboolean journal, void (*fn)(void), int *status)
+static char *written(int verbosity, enum stream stream, void (*fn)(void), int *status)
 {
 	GString *text = g_string_new(NULL);
 	char bytes[512];
@@ -40,10 +58,7 @@ static char *written(int verbosity, gboolean journal, void (*fn)(void), int *sta
 		dup2(ends[1], STDERR_FILENO);
 		close(ends[0]);
 		close(ends[1]);
-		if (journal)
-			g_setenv("JOURNAL_STREAM", "1:2", TRUE);
-		else
-			g_unsetenv("JOURNAL_STREAM");
+		set_journal(stream);
 		base_log_init("prog", verbosity);
 		fn();
 		_exit(0);
@@ -71,7 +86,8 @@ static void verbosity_decides_what_is_shown(void **state)
 
 	for (int verbosity = 0; verbosity < 3; verbosity++) {
 		int status;
-		g_autofree char *text = written(verbosity, FALSE, all_levels, &status);
+		g_autofree char *text =
+			written(verbosity, NO_JOURNAL, all_levels, &status);
 		g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
 
 		assert_int_equal(status, 0);
@@ -85,7 +101,7 @@ static void a_line_says_when_who_how_bad_and_what(void **state)
 					    " prog notice: three", " prog info: four",
 					    " prog debug: five" };
 	int status;
-	g_autofree char *text = written(2, FALSE, all_levels, &status);
+	g_autofree char *text = written(2, NO_JOURNAL, all_levels, &status);
 	g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
 
 	for (guint i = 0; i < G_N_ELEMENTS(ends); i++) {
@@ -98,10 +114,19 @@ static void a_line_says_when_who_how_bad_and_what(void **state)
 static void under_systemd_lines_carry_their_priority(void **state)
 {
 	int status;
-	g_autofree char *text = written(2, TRUE, all_levels, &status);
+	g_autofree char *text = written(2, JOURNAL, all_levels, &status);
 
 	assert_string_equal(text, "<2>prog: one\n<4>prog: two\n<5>prog: three\n"
 				  "<6>prog: four\n<7>prog: five\n");
+}
+
+static void a_journal_that_is_not_on_stderr_does_not_count(void **state)
+{
+	int status;
+	g_autofree char *text = written(0, OTHER_JOURNAL, all_levels, &status);
+
+	assert_non_null(strstr(text, " prog critical: one\n"));
+	assert_null(strstr(text, "<2>"));
 }
 
 static void fatal(void)
@@ -112,7 +137,7 @@ static void fatal(void)
 static void a_fatal_error_is_written_and_ends_the_program(void **state)
 {
 	int status;
-	g_autofree char *text = written(0, TRUE, fatal, &status);
+	g_autofree char *text = written(0, JOURNAL, fatal, &status);
 
 	assert_string_equal(text, "<2>prog: lost\n");
 	assert_true(WIFSIGNALED(status));
@@ -136,7 +161,7 @@ static void two_writers(void)
 static void lines_of_several_threads_do_not_mix(void **state)
 {
 	int status;
-	g_autofree char *text = written(0, TRUE, two_writers, &status);
+	g_autofree char *text = written(0, JOURNAL, two_writers, &status);
 	g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
 
 	assert_int_equal(g_strv_length(lines), 2 * LINES + 1);
@@ -168,6 +193,7 @@ int main(void)
 		cmocka_unit_test(verbosity_decides_what_is_shown),
 		cmocka_unit_test(a_line_says_when_who_how_bad_and_what),
 		cmocka_unit_test(under_systemd_lines_carry_their_priority),
+		cmocka_unit_test(a_journal_that_is_not_on_stderr_does_not_count),
 		cmocka_unit_test(a_fatal_error_is_written_and_ends_the_program),
 		cmocka_unit_test(lines_of_several_threads_do_not_mix),
 		cmocka_unit_test(an_owned_descriptor_is_closed_at_the_end_of_its_scope),

@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "kvm/block.h"
+#include "kvm/error.h"
 #include "tests/unit/fake_disk.h"
 #include "tests/unit/fake_driver.h"
 
@@ -539,6 +540,24 @@ static void errors_of_the_host_are_told_once_a_second(void **unused)
 	machine_free(m);
 }
 
+static gboolean sync_fails(void *data, GError **error)
+{
+	return vmm_error_set(error, VMM_ERROR_HOST, "broken");
+}
+
+static void a_sync_is_the_disks_where_it_has_one(void **unused)
+{
+	struct machine *m = machine_new(FALSE, ALL);
+	g_autoptr(GError) error = NULL;
+
+	m->slow.disk.sync = NULL;
+	assert_true(vmm_block_sync(m->block, NULL));
+	m->slow.disk.sync = sync_fails;
+	assert_false(vmm_block_sync(m->block, &error));
+	assert_non_null(error);
+	machine_free(m);
+}
+
 static void requests_in_flight_are_issued_again_by_who_loads_them(void **unused)
 {
 	struct machine *m = machine_new(FALSE, ALL);
@@ -734,6 +753,7 @@ int main(void)
 		cmocka_unit_test(buffers_in_use_are_bounded_and_completions_resume),
 		cmocka_unit_test(a_batch_takes_one_submission_and_one_interrupt),
 		cmocka_unit_test(errors_of_the_host_are_told_once_a_second),
+		cmocka_unit_test(a_sync_is_the_disks_where_it_has_one),
 		cmocka_unit_test(requests_in_flight_are_issued_again_by_who_loads_them),
 		cmocka_unit_test(saving_twice_gives_the_same_bytes),
 		cmocka_unit_test(loading_over_a_live_machine_forgets_what_is_in_flight),

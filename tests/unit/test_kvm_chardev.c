@@ -8,7 +8,9 @@
 #include <fcntl.h>
 #include <glib/gstdio.h>
 #include <poll.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <termios.h>
 #include <unistd.h>
@@ -344,6 +346,130 @@ static void a_file_is_appended_to(void **state)
 	g_unlink(path);
 }
 
+static void a_file_gets_more_than_a_pipe_holds(void **state)
+{
+	struct rig *rig = *state;
+	g_autofree char *path = g_strdup_printf("%s/log", rig->dir);
+	g_autofree char *spec = g_strdup_printf("file:%s", path);
+	g_autofree char *bytes = g_malloc(RING), *got = NULL;
+	gsize len;
+
+	for (gsize i = 0; i < RING; i++)
+		bytes[i] = (char)(i * 7 + i / 256);
+	make(rig, spec);
+	for (guint i = 0; i < 3; i++) {
+		vmm_chardev_output(rig->chardev, bytes, RING);
+		/* However slow the thread is that writes, this comes back. */
+		fake_run(rig->fake);
+	}
+	len = 3 * RING - vmm_chardev_dropped(rig->chardev);
+	g_clear_pointer(&rig->chardev, vmm_chardev_free);
+	assert_true(g_file_get_contents(path, &got, &len, NULL));
+	assert_true(len >= RING);
+	assert_memory_equal(got + len - RING, bytes, RING);
+	g_unlink(path);
+}
+
+static void standard_output_that_is_a_file_is_written_in_full(void **state)
+{
+	struct rig *rig = *state;
+	g_autofree char *path = g_strdup_printf("%s/out", rig->dir);
+	g_autofree char *text = NULL;
+	int out, null = open("/dev/null", O_RDONLY), in = dup(STDIN_FILENO);
+	int file = open(path, O_WRONLY | O_CREAT, 0600);
+
+	fflush(stdout);
+	out = dup(STDOUT_FILENO);
+	dup2(null, STDIN_FILENO);
+	dup2(file, STDOUT_FILENO);
+	rig->chardev = vmm_chardev_new("stdio", rig->fake->platform.loop, NULL);
+	dup2(in, STDIN_FILENO);
+	dup2(out, STDOUT_FILENO);
+	assert_non_null(rig->chardev);
+	vmm_chardev_output(rig->chardev, "one ", 4);
+	fake_run(rig->fake);
+	vmm_chardev_output(rig->chardev, "two", 3);
+	g_clear_pointer(&rig->chardev, vmm_chardev_free);
+	assert_true(g_file_get_contents(path, &text, NULL, NULL));
+	assert_string_equal(text, "one two");
+	g_unlink(path);
+	close(null);
+	close(file);
+	close(in);
+	close(out);
+}
+
+static void a_file_that_takes_nothing_is_counted(void **state)
+{
+	struct rig *rig = *state;
+	g_autofree char *path = g_strdup_printf("%s/log", rig->dir);
+	g_autofree char *spec = g_strdup_printf("file:%s", path);
+	void (*old)(int) = signal(SIGXFSZ, SIG_IGN);
+	struct rlimit before, limit;
+
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	limit = before;
+	limit.rlim_cur = 4;
+	make(rig, spec);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	vmm_chardev_output(rig->chardev, "123456", 6);
+	fake_run(rig->fake);
+	for (guint i = 0; i < 500 && !vmm_chardev_dropped(rig->chardev); i++)
+		g_usleep(10000);
+	setrlimit(RLIMIT_FSIZE, &before);
+	signal(SIGXFSZ, old);
+	assert_int_equal(vmm_chardev_dropped(rig->chardev), 2);
+	g_clear_pointer(&rig->chardev, vmm_chardev_free);
+	g_unlink(path);
+}
+
+static void a_client_waits_while_there_is_no_descriptor_for_it(void **state)
+{
+	struct rig *rig = *state;
+	g_autofree char *path = g_strdup_printf("%s/sock", rig->dir);
+	g_autofree char *spec = g_strdup_printf("unix:%s", path);
+	struct rlimit before, limit;
+	guint runs = 0;
+	int far;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	limit = before;
+	make(rig, spec);
+	far = vmm_unix_connect(path, NULL);
+	limit.rlim_cur = 0;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	for (guint i = 0; i < 10; i++)
+		runs += vmm_loop_iterate(rig->fake->platform.loop, 10);
+	setrlimit(RLIMIT_NOFILE, &before);
+	assert_int_equal(runs, 1);
+	send_text(far, "at last");
+	run_until_got(rig, 7);
+	assert_string_equal(rig->got->str, "at last");
+	close(far);
+	fake_run(rig->fake);
+}
+
+static void a_descriptor_that_was_not_passed_is_refused(void **state)
+{
+	struct rig *rig = *state;
+	g_autofree char *spec = NULL;
+	int pair[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	spec = g_strdup_printf("fd:%d", pair[0]);
+	for (guint i = 0; i < 2; i++) {
+		g_autoptr(GError) error = NULL;
+
+		assert_null(vmm_chardev_new(spec, rig->fake->platform.loop, &error));
+		assert_true(g_error_matches(error, VMM_ERROR, VMM_ERROR_CONFIG));
+	}
+	/* It is left as it was. */
+	assert_int_equal(fcntl(pair[0], F_GETFD), FD_CLOEXEC);
+	assert_false(fcntl(pair[0], F_GETFL) & O_NONBLOCK);
+	close(pair[0]);
+	close(pair[1]);
+}
+
 static void nothing_takes_everything(void **state)
 {
 	struct rig *rig = *state;
@@ -459,6 +585,11 @@ int main(void)
 		TEST(a_client_that_vanishes_does_not_hurt),
 		TEST(a_pseudo_terminal_keeps_output_for_who_opens_it),
 		TEST(a_file_is_appended_to),
+		TEST(a_file_gets_more_than_a_pipe_holds),
+		TEST(standard_output_that_is_a_file_is_written_in_full),
+		TEST(a_file_that_takes_nothing_is_counted),
+		TEST(a_client_waits_while_there_is_no_descriptor_for_it),
+		TEST(a_descriptor_that_was_not_passed_is_refused),
 		TEST(nothing_takes_everything),
 		TEST(a_terminal_is_raw_while_it_is_the_console),
 	};

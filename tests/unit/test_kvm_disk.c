@@ -27,6 +27,8 @@ static struct {
 	gboolean no_punch, no_zero_range; /* by mode, EOPNOTSUPP */
 	guint flushes, punches, zero_ranges, writes;
 	int ring_error;
+	gboolean sync_fails; /* the next one */
+	guint syncs;
 	int read_from; /* instead of the disk; 0: no */
 	gboolean no_cancel;
 } inject;
@@ -88,6 +90,19 @@ static int inject_queue_init(unsigned int entries, struct io_uring *ring,
 				 : io_uring_queue_init(entries, ring, flags);
 }
 
+static int inject_fdatasync(int fd)
+{
+	gboolean fails = inject.sync_fails;
+
+	inject.syncs++;
+	inject.sync_fails = FALSE;
+	if (!fails)
+		return fdatasync(fd);
+	errno = EIO;
+	return -1;
+}
+
+#define fdatasync inject_fdatasync
 #define io_uring_prep_fsync inject_fsync
 #define io_uring_prep_fallocate inject_fallocate
 #define io_uring_prep_read inject_read
@@ -361,6 +376,102 @@ static void after_a_failed_flush_nothing_is_written_any_more(void **state)
 	assert_int_equal(inject.flushes, 1);
 	/* What is there can still be read. */
 	assert_true(reads_as(rig, 0, 4096, 1));
+}
+
+static void a_sync_makes_durable_what_was_written(void **state)
+{
+	struct rig *rig = *state;
+
+	assert_int_equal(write_bytes(rig, 0, 4096, 1), 0);
+	assert_true(rig->disk->sync(rig->disk->data, NULL));
+	assert_int_equal(inject.syncs, 1);
+	assert_int_equal(inject.flushes, 0);
+}
+
+static void assert_sync_fails(struct rig *rig)
+{
+	g_autoptr(GError) error = NULL;
+
+	assert_false(rig->disk->sync(rig->disk->data, &error));
+	assert_true(g_error_matches(error, VMM_ERROR, VMM_ERROR_HOST));
+	assert_non_null(strstr(error->message, rig->path));
+}
+
+static void a_sync_that_failed_once_fails_for_good(void **state)
+{
+	struct rig *rig = *state;
+
+	inject.sync_fails = TRUE;
+	assert_sync_fails(rig);
+	assert_sync_fails(rig);
+	assert_int_equal(inject.syncs, 1);
+	/* The guest's own flushes are told of it by themselves. */
+	assert_int_equal(simple(rig, VMM_DISK_FLUSH, 0, 0, FALSE), 0);
+}
+
+static void nothing_is_synced_after_a_failed_flush(void **state)
+{
+	struct rig *rig = *state;
+
+	inject.flush_fails = TRUE;
+	assert_int_equal(simple(rig, VMM_DISK_FLUSH, 0, 0, FALSE), -EIO);
+	assert_sync_fails(rig);
+	assert_int_equal(inject.syncs, 0);
+}
+
+static void a_read_only_disk_has_nothing_to_sync(void **state)
+{
+	struct rig *rig = *state;
+
+	rig->disk->free(rig->disk->data);
+	rig->disk = vmm_disk_open(rig->path, TRUE, FALSE, rig->loop, NULL);
+	assert_non_null(rig->disk);
+	assert_true(rig->disk->sync(rig->disk->data, NULL));
+	assert_int_equal(inject.syncs, 0);
+}
+
+static guint warnings;
+
+static GLogWriterOutput count_warnings(GLogLevelFlags level, const GLogField *fields,
+				       gsize n_fields, gpointer data)
+{
+	warnings += (level & G_LOG_LEVEL_WARNING) != 0;
+	return G_LOG_WRITER_HANDLED;
+}
+
+/* Opens the rig's disk with these bytes at its beginning; how often that warns. */
+static guint warnings_with(struct rig *rig, const char *bytes, gsize len, gboolean direct)
+{
+	int fd = open(rig->path, O_WRONLY);
+	guint before = warnings;
+
+	assert_int_equal(pwrite(fd, bytes, len, 0), len);
+	close(fd);
+	rig->disk->free(rig->disk->data);
+	rig->disk = vmm_disk_open(rig->path, FALSE, direct, rig->loop, NULL);
+	assert_non_null(rig->disk);
+	return warnings - before;
+}
+
+static void an_image_of_another_format_is_warned_about(void **state)
+{
+	static const struct {
+		const char *bytes;
+		gsize len;
+	} images[] = {
+		{ "QFI\xfb", 4 }, { "KDMV", 4 }, { "COWD", 4 },
+		{ "conectix", 8 }, { "vhdxfile", 8 }, { "QED", 4 },
+		{ "<<< QEMU VM Virtual Disk Image >>>\n", 35 },
+		{ "<<< Oracle VM VirtualBox Disk Image >>>\n", 40 },
+	};
+	struct rig *rig = *state;
+
+	g_log_set_writer_func(count_warnings, NULL, NULL);
+	for (guint i = 0; i < G_N_ELEMENTS(images); i++)
+		assert_int_equal(warnings_with(rig, images[i].bytes, images[i].len, i & 1),
+				 1);
+	assert_int_equal(warnings_with(rig, "QFI, and a file system", 22, FALSE), 0);
+	assert_int_equal(warnings_with(rig, "<<< a text", 10, FALSE), 0);
 }
 
 static void what_is_refused_is_told_from_a_later_turn_of_the_loop(void **state)
@@ -672,6 +783,10 @@ int main(void)
 		TEST(nothing_is_handed_over_while_somebody_waits_for_the_loop),
 		TEST(a_flush_completes_after_the_writes_before_it_are_durable),
 		TEST(after_a_failed_flush_nothing_is_written_any_more),
+		TEST(a_sync_makes_durable_what_was_written),
+		TEST(a_sync_that_failed_once_fails_for_good),
+		TEST(nothing_is_synced_after_a_failed_flush),
+		TEST(a_read_only_disk_has_nothing_to_sync),
 		TEST(what_is_refused_is_told_from_a_later_turn_of_the_loop),
 		TEST(a_discard_gives_storage_back),
 		TEST(a_discard_that_cannot_be_is_ignored),
@@ -686,6 +801,7 @@ int main(void)
 		TEST(a_host_without_io_uring_is_told_what_to_look_at),
 		TEST(direct_io_works_or_says_why_not),
 		TEST(a_block_device_is_a_disk),
+		TEST(an_image_of_another_format_is_warned_about),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

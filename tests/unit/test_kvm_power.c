@@ -96,6 +96,22 @@ static void a_panic_is_told_and_asks_for_nothing(void **state)
 	assert_int_equal(rig->fake->events->len, 2);
 }
 
+static void each_kind_of_panic_is_told_once_until_a_reset(void **state)
+{
+	struct rig *rig = *state;
+
+	for (guint i = 0; i < 1000; i++)
+		fake_out(rig->fake, VMM_PORT_PANIC, 1, 1);
+	assert_int_equal(count(rig, VMM_EVENT_PANIC), 1);
+	for (guint i = 0; i < 1000; i++)
+		fake_out(rig->fake, VMM_PORT_PANIC, 3, 1);
+	assert_int_equal(count(rig, VMM_EVENT_PANIC), 2);
+	vmm_power_reset(rig->power);
+	fake_out(rig->fake, VMM_PORT_PANIC, 3, 1);
+	fake_out(rig->fake, VMM_PORT_PANIC, 3, 1);
+	assert_int_equal(count(rig, VMM_EVENT_PANIC), 3);
+}
+
 static void the_button_is_a_pulse_and_an_event_read_once(void **state)
 {
 	struct rig *rig = *state;
@@ -205,6 +221,7 @@ int main(void)
 		TEST(the_keyboard_controller_resets),
 		TEST(the_reset_register_resets_when_its_line_is_pulled),
 		TEST(a_panic_is_told_and_asks_for_nothing),
+		TEST(each_kind_of_panic_is_told_once_until_a_reset),
 		TEST(the_button_is_a_pulse_and_an_event_read_once),
 		TEST(a_reset_forgets_what_was_pending),
 		TEST(what_was_asked_for_is_said_again_after_a_load),

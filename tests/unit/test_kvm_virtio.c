@@ -489,6 +489,27 @@ static void a_class_can_break_its_device(void **state)
 	assert_int_equal(rig->thing.stops, 1);
 }
 
+static void breaking_it_again_and_again_is_told_once_a_second(void **state)
+{
+	struct rig *rig = *state;
+
+	for (guint i = 0; i < 100; i++) {
+		vmm_virtio_break(rig->thing.virtio, "again");
+		fake_driver_set_status(&rig->driver, 0);
+	}
+	assert_int_equal(rig->fake->events->len, 1);
+	g_usleep(1050000);
+	vmm_virtio_break(rig->thing.virtio, "again");
+	assert_int_equal(rig->fake->events->len, 2);
+	assert_string_equal(
+		g_array_index(rig->fake->events, struct fake_event, 1).detail,
+		"again (and 99 more before)");
+	vmm_virtio_reset(rig->thing.virtio);
+	vmm_virtio_break(rig->thing.virtio, "anew");
+	assert_string_equal(
+		g_array_index(rig->fake->events, struct fake_event, 2).detail, "anew");
+}
+
 static void a_reset_by_the_driver_forgets_everything(void **state)
 {
 	struct rig *rig = *state;
@@ -717,6 +738,7 @@ int main(void)
 		STARTED(configuration_is_reached_within_its_bounds),
 		STARTED(a_driver_that_breaks_the_rules_stops_the_device),
 		STARTED(a_class_can_break_its_device),
+		STARTED(breaking_it_again_and_again_is_told_once_a_second),
 		STARTED(a_reset_by_the_driver_forgets_everything),
 		TEST(event_indices_keep_interrupts_away),
 		STARTED(the_window_reaches_what_the_bar_does),
