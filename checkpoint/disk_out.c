@@ -207,6 +207,13 @@ void ckpt_disk_out_free(ckpt_disk_out *out)
 	g_free(out);
 }
 
+static gboolean sync_below(void *data, GError **error)
+{
+	struct disk *disk = data;
+
+	return disk->real->sync(disk->real->data, error);
+}
+
 struct vmm_disk *ckpt_disk_out_new_take(struct vmm_disk *real_take, guint index,
 					ckpt_disk_out *out)
 {
@@ -221,6 +228,7 @@ struct vmm_disk *ckpt_disk_out_new_take(struct vmm_disk *real_take, guint index,
 	disk->disk.submit = submit;
 	disk->disk.flush_submissions = flush_submissions;
 	disk->disk.forget = forget;
+	disk->disk.sync = real_take->sync ? sync_below : NULL;
 	disk->disk.free = free_disk;
 	disk->disk.batch_done = NULL;
 	disk->disk.user = NULL;

@@ -773,6 +773,15 @@ static void free_twin(void *data)
 	g_free(twin);
 }
 
+/* What completed at the real disk; the rest of a promoted disk follows with `done`. */
+static gboolean sync_real(void *data, GError **error)
+{
+	struct face *face = data;
+	struct vmm_disk *real = face->twin->real;
+
+	return real->sync(real->data, error);
+}
+
 static void make_face(struct twin *twin, struct face *face, gboolean is_base)
 {
 	const struct vmm_disk *real = twin->real;
@@ -789,6 +798,7 @@ static void make_face(struct twin *twin, struct face *face, gboolean is_base)
 		.submit = submit,
 		.flush_submissions = flush_submissions,
 		.forget = forget,
+		.sync = real->sync ? sync_real : NULL,
 		.free = is_base ? NULL : free_twin,
 	};
 }

@@ -94,6 +94,7 @@ static void replicate(enum ckpt_mode mode, guint cpus)
 	guint wanted = from_environment("MICRO_CHECKPOINTS", 200);
 	struct ckpt_checkpoint_stats last;
 	struct client client = { 0 };
+	g_autoptr(GError) error = NULL;
 	guint64 start;
 
 	assert_true(pair_wait_for_epoch(pair, 1));
@@ -114,6 +115,7 @@ static void replicate(enum ckpt_mode mode, guint cpus)
 	       (double)last.commit_ns / 1e6, (double)last.apply_ns / 1e6);
 	check_guest(pair->first);
 	check_disk(pair->first);
+	assert_true(vmm_machine_sync_disks(micro_machine(pair->first), &error));
 	close(client.fd);
 	pair_free(pair);
 }
@@ -175,6 +177,7 @@ static void a_promoted_secondary_goes_on_from_what_it_has(void **state)
 		for (guint ms = 0; ms < 20000 && !g_atomic_int_get(&pair->durable); ms++)
 			micro_sleep_ms(pair->second, 1);
 		assert_int_equal(g_atomic_int_get(&pair->durable), 1);
+		assert_true(vmm_machine_sync_disks(micro_machine(pair->second), &error));
 		check_disk(pair->second);
 		pair_free(pair);
 	}
