@@ -32,7 +32,7 @@ BUILD = os.path.realpath(os.environ.get("COLO_BUILD") or os.path.join(PROJECT, "
 TESTBED = os.path.join(PROJECT, "tests", "testbed", "testbed")
 MICROGUEST = os.path.join(BUILD, "guest", "microguest.bin")
 LONG = os.environ.get("LONG") == "1"
-PATIENCE_S = 120  # for whatever should happen soon
+PATIENCE_S = 60  # for whatever should happen soon
 READY = "colo-guest: ready"
 SKIP_STATUS = 77
 
@@ -276,10 +276,13 @@ class Terminal:
 
     def make_plain(self):
         """No echo and no line editing from here on, so that answers are just answers."""
-        if not self.plain:
+        deadline = time.monotonic() + PATIENCE_S
+        while not self.plain and time.monotonic() < deadline:
+            # a shell that starts throws away what was typed before
+            self.stream.wait("[#$] ", seconds=10)
             start = len(self.stream.text)
             self.type("stty -echo; echo plain-$((40+2)); sh 2>&1 | cat\n")
-            self.plain = bool(self.stream.wait("plain-42", start))
+            self.plain = bool(self.stream.wait("plain-42", start, seconds=5))
             time.sleep(0.2)
 
     def ask(self, command, seconds=PATIENCE_S):
@@ -287,7 +290,7 @@ class Terminal:
         self.make_plain()
         self.questions += 1
         start = len(self.stream.text)
-        self.type(f"echo \"<{self.questions}<\"; {command}; echo \">{self.questions}>\"\n")
+        self.type(f"echo \"<{self.questions}<\"\n{command}\necho \">{self.questions}>\"\n")
         found = self.stream.wait(f"<{self.questions}<\r?\n((?s:.)*?)>{self.questions}>", start,
                                  seconds)
         return found and found.group(1).replace("\r", "").strip()
@@ -383,6 +386,12 @@ class Machine:
             return self
         raise RuntimeError(f"the guest is not ready: {self.last_words()}")
 
+    def loaded(self):
+        """With --load and --paused: waits until the state is there."""
+        if not eventually(lambda: not self.control.must("status")["job"]):
+            raise RuntimeError("the load does not end")
+        return self
+
     def last_words(self):
         return (self.errors.text + self.terminal.stream.text[-1500:]).strip()
 
@@ -460,6 +469,17 @@ def connect(address, port, seconds=PATIENCE_S):
     return result
 
 
+def retransmit_often(sock):
+    """Where the kernel can (Linux 6.15), TCP tries again every second, so that a test does
+    not wait for a sender that has waited ever longer; nor does it give up early for that."""
+    tcp_rto_max_ms = 44
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 600000)
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, tcp_rto_max_ms, 1000)
+    except OSError:
+        pass
+
+
 def receive_line(sock, buffer):
     """A line without its end; what came after it stays in `buffer`."""
     while b"\n" not in buffer:
@@ -491,6 +511,7 @@ class Talk(threading.Thread):
     def __init__(self, address, port, pause_s=0.02):
         super().__init__(daemon=True)
         self.sock = connect(address, port)
+        retransmit_often(self.sock)
         self.buffer = bytearray()
         self.pause_s = pause_s
         self.good = 0
@@ -554,6 +575,21 @@ def end_machines():
         machine.end()
 
 
+def describe(hosts):
+    """What a reader wants to know of a test that broke off."""
+    for machine in Machine.all:
+        note(f"a machine on {machine.place.name}: " + (
+            f"ended with status {machine.process.returncode}"
+            if machine.process.poll() is not None
+            else f"status {machine.control.send('status', seconds=10)}"))
+        note(machine.last_words())
+    for host in hosts:
+        note(f"{host.name}: {host.run('uptime', seconds=20)}")
+        path = os.path.join(os.environ["TESTBED_DIR"], host.name, "console.log")
+        with open(path, errors="replace") as log:
+            note("its console ends with:\n" + "".join(log.readlines()[-15:]))
+
+
 def run_tests(tests, *args):
     for test in tests:
         began = time.monotonic()
@@ -562,16 +598,15 @@ def run_tests(tests, *args):
         except Exception as error:  # one broken test must not hide the others
             check(f"{test.__name__.replace('_', ' ')}: the test itself runs to its end",
                   False, f"{error}\n{traceback.format_exc(limit=-4)}")
-            for machine in Machine.all:
-                note(machine.last_words())
+            describe(args)
         finally:
             end_machines()
         note(f"{test.__name__}: {time.monotonic() - began:.1f} s")
 
 
 def chosen(tests):
-    """Those named on the command line, or all."""
-    named = sys.argv[1:]
+    """Those named on the command line, or all; what prepares is never left out."""
+    named = sys.argv[1:] and sys.argv[1:] + ["prepare"]
     return [test for test in tests if not named or test.__name__ in named]
 
 

@@ -18,6 +18,7 @@ def shell_network_and_disk(h1):
     if not check("the stock cloud kernel boots with 2 CPUs", vm.console(bed.READY),
                  vm.last_words()):
         return
+    vm.console("# ")
     vm.terminal.type("echo answer-$((40+2))\n")
     check("a command typed into the shell on the serial port is answered",
           vm.console("answer-42"), vm.last_words())

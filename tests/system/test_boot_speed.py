@@ -3,13 +3,14 @@
 """How long a stock guest takes to boot in colo-vm and in QEMU, in the same host.
 
 The two alternate, so that what else the machine does falls on both. Times run from the
-start of the process to the guest's "ready". Only the order of the two medians is judged,
-with room for chance.
+start of the process to the guest's "ready". What is judged, with room for chance, is the
+shortest time of each: what else the machine does can only lengthen a boot, and on a busy
+machine lengthens medians at random.
 """
 import bed
 from bed import check, note
 
-ROOM = 1.25  # of two medians of few, on a machine that does other things too
+ROOM = 1.15
 ARGUMENTS = "console=ttyS0 loglevel=4 colo.ip=10.90.1.50/24 colo.mount=1"
 COLO_VM = f"""colo-vm --kernel /guest/vmlinuz-cloud --initrd /guest/initrd-cloud.img \\
     --append '{ARGUMENTS}' --memory 256M --cpus 2 --disk path=speed.img --net tap=guest0"""
@@ -49,8 +50,6 @@ def no_slower_than_qemu(h1):
     if bed.LONG:
         programs["QEMU (pc)"] = QEMU % "pc"
     times = {name: [] for name in programs}
-    for command in programs.values():  # the first run of each reads its files
-        seconds_to_ready(h1, command)
     for _ in range(bed.count(3, 10)):
         for name, command in programs.items():
             times[name].append(seconds_to_ready(h1, command))
@@ -58,8 +57,10 @@ def no_slower_than_qemu(h1):
     for name, taken in times.items():
         note(f"{name}: " + " ".join(f"{t:.2f}" for t in taken) +
              f"; median {bed.median(taken):.2f} s, {bed.median(taken) / ours:.2f} of colo-vm's")
-    best = min(bed.median(taken) for name, taken in times.items() if name != "colo-vm")
-    check("colo-vm brings a guest up no slower than QEMU does", ours <= best * ROOM)
+    shortest = {name: min(taken) for name, taken in times.items()}
+    note("shortest: " + ", ".join(f"{name} {t:.2f} s" for name, t in shortest.items()))
+    check("colo-vm brings a guest up no slower than QEMU does",
+          shortest["colo-vm"] <= ROOM * min(shortest.values()))
 
 
 if __name__ == "__main__":

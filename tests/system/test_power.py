@@ -19,8 +19,9 @@ def reboot_and_power_off(h1):
     start = len(vm.terminal.stream.text)
     check("the command reset is accepted", vm.control.send("reset")["ok"])
     check("... and the guest comes up again", vm.console(bed.READY, start), vm.last_words())
-    answered = vm.control.send("powerdown")["ok"]
-    check("the power button is pressed", answered)
+    vm.terminal.plain = False  # another shell
+    vm.ask("until pidof guestd; do sleep 1; done; sleep 1")
+    check("the power button is pressed", vm.control.send("powerdown")["ok"])
     check("... the guest sees it", vm.console("colo-guest: power button"), vm.last_words())
     check("... switches itself off, and colo-vm ends with status 0", vm.wait() == 0,
           vm.last_words())
@@ -30,6 +31,7 @@ def reboot_and_power_off(h1):
 
 def reset_as_end(h1):
     vm = Machine(h1, *linux(), *SMALL, "--no-reboot").ready()
+    vm.terminal.make_plain()
     vm.terminal.type("reboot -f\n")
     check("with --no-reboot a reset ends colo-vm with status 0", vm.wait() == 0,
           vm.last_words())
@@ -37,6 +39,7 @@ def reset_as_end(h1):
 
 def panic(h1):
     vm = Machine(h1, *linux("panic=0"), *SMALL).watch().ready()
+    vm.terminal.make_plain()
     vm.terminal.type("echo c > /proc/sysrq-trigger\n")
     check("a panic of the guest's kernel is an event", vm.control.event("panic"),
           vm.last_words())

@@ -112,6 +112,8 @@ class Host:
             "-smp", str(bed.cpus), "-m", f"{bed.memory}M",
             "-object", f"memory-backend-memfd,id=memory,size={bed.memory}M,share=on",
             "-kernel", bed.path("vmlinuz"), "-initrd", bed.path("initramfs.img"),
+            # All processors read one TSC, but the emulated CPU cannot say so. Told, the
+            # host keeps time by it, and its KVM gives guests one clock for all vCPUs.
             "-append", f"console=ttyS0 loglevel=4 panic=1 random.trust_cpu=on tsc=reliable "
             f"testbed.host={self.number} testbed.hosts={bed.count} "
             f"testbed.share={int(bool(bed.share))}",
