@@ -575,6 +575,33 @@ def end_machines():
         machine.end()
 
 
+def registers(host):
+    """Where the processors of a host are that does not answer: two looks, a second apart."""
+    looks = []
+    here = os.getcwd()
+    try:
+        os.chdir(os.path.join(os.environ["TESTBED_DIR"], host.name))  # paths can be too long
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(10)
+            sock.connect("qmp.sock")
+            buffer = bytearray()
+            receive_line(sock, buffer)
+            for request in [{"execute": "qmp_capabilities"}] + 2 * [
+                    {"execute": "human-monitor-command",
+                     "arguments": {"command-line": "info registers -a"}}]:
+                sock.sendall(json.dumps(request).encode() + b"\n")
+                answer = {}
+                while not {"return", "error"} & answer.keys():
+                    answer = json.loads(receive_line(sock, buffer))
+                looks.append(" ".join(re.findall(r"RIP=\S+|HLT=\d", str(answer))))
+                time.sleep(1)
+    except OSError as error:
+        looks.append(f"QEMU does not answer: {error}")
+    finally:
+        os.chdir(here)
+    return "\n".join(looks)
+
+
 def describe(hosts):
     """What a reader wants to know of a test that broke off."""
     for machine in Machine.all:
@@ -584,7 +611,8 @@ def describe(hosts):
             else f"status {machine.control.send('status', seconds=10)}"))
         note(machine.last_words())
     for host in hosts:
-        note(f"{host.name}: {host.run('uptime', seconds=20)}")
+        alive = host.run("uptime", seconds=20)
+        note(f"{host.name}: {alive}" + ("" if alive else registers(host)))
         path = os.path.join(os.environ["TESTBED_DIR"], host.name, "console.log")
         with open(path, errors="replace") as log:
             note("its console ends with:\n" + "".join(log.readlines()[-15:]))
@@ -634,7 +662,7 @@ class Up:
             self.remove()
             raise
         hosts = [Host(number) for number in range(1, self.count + 1)]
-        for host in hosts:  # their clocks start at a whole second of the battery's clock
+        for host in hosts:  # a clock that was read at boot is right to a second only
             host.must('date -s "@$1" > /dev/null', f"{time.time() + 0.03:.3f}")
         return hosts
 

@@ -45,7 +45,8 @@ def network(h1, vm):
     got = vm.ask(f"nc {h1.address} 5001 < /dev/null > /tmp/bulk; sha256sum < /tmp/bulk")
     bed.end_process(sender)
     check(f"{size} MiB sent to the guest arrive unchanged", got and want in got, got)
-    receiver = h1.popen("sh", "-c", f"socat -u TCP-LISTEN:5002 - | head -c {size * MIB} | sha256sum",
+    receiver = h1.popen("sh", "-c",
+                        f"socat -u TCP-LISTEN:5002 - | head -c {size * MIB} | sha256sum",
                         stdin=bed.subprocess.DEVNULL, stdout=bed.subprocess.PIPE)
     h1.must("until ss -ltn | grep -q :5002; do sleep 0.1; done")
     # busybox's nc stays until the other end closes, which waits for the end of ours
@@ -69,7 +70,8 @@ def network(h1, vm):
 def disk(h1, vm):
     first = vm.ask("head -c 8000000 /dev/urandom > /mnt/data; sync; sha256sum < /mnt/data")
     check("what was written to the disk is read back",
-          first and vm.ask("echo 3 > /proc/sys/vm/drop_caches; sha256sum < /mnt/data") == first)
+          first
+          and vm.ask("echo 3 > /proc/sys/vm/drop_caches; sha256sum < /mnt/data") == first)
     vm.ask("echo durable > /mnt/note; fsync /mnt/note 2> /dev/null || sync")
     check("the guest's writes were flushed",
           vm.control.must("status")["disks"][0]["flushes"] > 0)
@@ -131,7 +133,8 @@ def memory_sizes(h1):
     tight = h1.run("colo-vm", *linux(), "--memory", "64M", "--console", "none",
                    seconds=20)
     check("memory that the kernel and its initrd do not fit in is refused with a clear line",
-          tight.status in (1, 2) and "needs" in tight.errors and tight.errors.count("\n") == 1, tight)
+          tight.status in (1, 2) and "needs" in tight.errors
+          and tight.errors.count("\n") == 1, tight)
 
 
 def boots_with(h1, mib):
