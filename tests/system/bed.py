@@ -129,6 +129,7 @@ class Here:
         return list(words)
 
     def popen(self, *words, **options):
+        options.setdefault("stderr", subprocess.DEVNULL)
         return subprocess.Popen(self.command(words), start_new_session=True, **options)
 
     def run(self, *words, input=None, seconds=PATIENCE_S):
