@@ -43,7 +43,8 @@ struct ckpt_secondary {
 	guint64 verify_in; /* how many came */
 
 	GMutex lock; /* of what follows */
-	guint64 epoch; /* the last that was committed and applied */
+	guint64 committed; /* the last of which COMMITTED was said */
+	guint64 epoch; /* the last that was applied */
 	gboolean failed; /* an apply went wrong half-way: nothing here can run */
 };
 
@@ -276,6 +277,9 @@ static gboolean commit(ckpt_secondary *secondary, GError **error)
 	struct iovec iov = { &applied, sizeof(applied) };
 	guint64 start = base_clock_monotonic_ns(), took;
 
+	g_mutex_lock(&secondary->lock);
+	secondary->committed = secondary->arriving;
+	g_mutex_unlock(&secondary->lock);
 	/* The commit point: from here on a promotion yields this checkpoint, and the link's
 	 * end cannot come between, for it is this thread that would notice. */
 	ckpt_link_post(secondary->link, CKPT_COMMITTED, secondary->arriving, NULL, 0);
@@ -486,7 +490,7 @@ guint64 ckpt_secondary_epoch(ckpt_secondary *secondary)
 	guint64 epoch;
 
 	g_mutex_lock(&secondary->lock);
-	epoch = secondary->epoch;
+	epoch = secondary->committed;
 	g_mutex_unlock(&secondary->lock);
 	return epoch;
 }

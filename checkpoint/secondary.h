@@ -42,7 +42,7 @@ struct ckpt_secondary_hooks {
 
 struct ckpt_secondary_options {
 	guint silence_ms;
-	guint64 private_max; /* pages; more asks for a checkpoint; 0: a tenth of memory */
+	guint64 private_max; /* pages of its own that are kept; 0: a tenth of memory */
 	gboolean verify;
 };
 
