@@ -198,6 +198,17 @@ static gboolean set_frequency(const struct vmm_clock *saved, vmm_vcpu *const *vc
 	return TRUE;
 }
 
+void vmm_clock_start(gboolean settable, vmm_vcpu *const *vcpus, guint n)
+{
+	guint64 base;
+
+	if (!settable || !scaled_base(vcpus[0], __rdtsc(), &base))
+		return;
+	for (guint i = 0; i < n; i++)
+		if (!vmm_vcpu_set_tsc_offset(vcpus[i], -base))
+			return;
+}
+
 /* Gives each vCPU its counter, `elapsed_ns` after the saved instant, now being `host_tsc`. */
 static void set_tscs(const struct vmm_clock *saved, vmm_vcpu *const *vcpus,
 		     guint64 elapsed_ns, guint64 host_tsc)

@@ -50,6 +50,11 @@ gboolean vmm_clock_restore(const struct vmm_clock *saved, enum vmm_clock_policy 
 			   gboolean settable, struct vmm_hypervisor *hv,
 			   vmm_vcpu *const *vcpus, guint n, guint64 *tsc_shift,
 			   GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* As after power-on: all vCPUs' TSCs start at 0 together, where the host lets them be set.
+ * Also needed because KVM on SVM hosts forgets the offset of a vCPU that shut down (it clears
+ * the VMCB, arch/x86/kvm/svm/svm.c, shutdown_interception()) and goes on reporting it. At
+ * rest. */
+void vmm_clock_start(gboolean settable, vmm_vcpu *const *vcpus, guint n);
 /* Whether this host's KVM lets the guest's TSC be set, found by setting it and reading it
  * back. Before the guest runs. */
 gboolean vmm_clock_probe_tsc(vmm_vcpu *vcpu);

@@ -501,6 +501,7 @@ static gboolean reset(vmm_machine *machine, GError **error)
 	if (!vmm_machine_load_chips(machine, machine->power_on, VMM_LOAD_APPLY, error) ||
 	    !prepare(machine, error))
 		return FALSE;
+	vmm_clock_start(machine->tsc_settable, machine->vcpus, machine->cpus);
 	machine->loaded = FALSE;
 	vmm_crew_revive(machine->crew);
 	return TRUE;
