@@ -40,8 +40,8 @@ PKG_CFLAGS = $(eval PKG_CFLAGS := $$(shell pkg-config --cflags $(PKGS)))$(PKG_CF
 PKG_LIBS = $(eval PKG_LIBS := $$(shell pkg-config --libs $(PKGS)))$(PKG_LIBS)
 
 PROGRAMS = colo-vm
-LIB_SOURCES = $(sort $(wildcard base/*.c checkpoint/*.c) \
-	$(filter-out kvm/main.c,$(wildcard kvm/*.c)))
+LIB_SOURCES = $(sort $(wildcard base/*.c kvm/*.c) \
+	$(filter-out checkpoint/main.c,$(wildcard checkpoint/*.c)))
 LIB_OBJECTS = $(LIB_SOURCES:%.c=$(BUILD)/%.o) $(SANITIZE_OBJECT)
 LIB = $(BUILD)/libcolo.a
 
@@ -101,7 +101,7 @@ $(LIB): $(LIB_OBJECTS)
 	$(call say,AR,$@)
 	$(Q)ar rcs $@ $^
 
-$(BUILD)/colo-vm: $(BUILD)/kvm/main.o $(LIB)
+$(BUILD)/colo-vm: $(BUILD)/checkpoint/main.o $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
 

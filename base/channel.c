@@ -14,6 +14,7 @@
 #include "base/channel.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -349,6 +350,11 @@ gboolean base_channel_receive(base_channel *channel, struct base_message *messag
 	count(&channel->received_messages, 1);
 	count(&channel->received_bytes, sizeof(struct wire_frame) + message->length);
 	return TRUE;
+}
+
+int base_channel_dup_fd(const base_channel *channel)
+{
+	return fcntl(channel->fd, F_DUPFD_CLOEXEC, 0);
 }
 
 void base_channel_abort(base_channel *channel)

@@ -51,6 +51,10 @@ gboolean base_channel_receive(base_channel *channel, struct base_message *messag
  * and those of the peer. Any thread. */
 void base_channel_abort(base_channel *channel);
 
+/* A descriptor of the same connection, for shutdown(2) by whoever cannot tell how long the
+ * channel lives; -1. The caller's to close. */
+int base_channel_dup_fd(const base_channel *channel);
+
 /* The next record goes out with a new key, as happens by itself each 64 GiB. The
  * sending thread. */
 void base_channel_rekey(base_channel *channel);

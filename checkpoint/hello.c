@@ -74,7 +74,7 @@ static gboolean judge(const struct ckpt_hello *ours, const struct ckpt_hello *th
 	return TRUE;
 }
 
-static void say_goodbye(base_channel *channel, const char *why, guint deadline_ms)
+void ckpt_hello_refuse(base_channel *channel, const char *why, guint deadline_ms)
 {
 	struct iovec iov = { (void *)why, MIN(strlen(why), (gsize)CKPT_TEXT_MAX) };
 
@@ -99,7 +99,7 @@ gboolean ckpt_hello_exchange(base_channel *channel, const struct ckpt_hello *our
 		memcpy(theirs, message.payload, sizeof(*theirs));
 		if (judge(ours, theirs, &refused))
 			return TRUE;
-		say_goodbye(channel, refused->message, deadline_ms);
+		ckpt_hello_refuse(channel, refused->message, deadline_ms);
 	} else if (message.type == CKPT_BYE) {
 		g_set_error(&refused, CKPT_ERROR, CKPT_ERROR_UNLIKE, "the peer refused: %.*s",
 			    (int)message.length, (const char *)message.payload);

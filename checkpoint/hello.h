@@ -23,5 +23,7 @@ void ckpt_hello_fill(struct ckpt_hello *hello, vmm_machine *machine, gboolean pr
 gboolean ckpt_hello_exchange(base_channel *channel, const struct ckpt_hello *ours,
 			     struct ckpt_hello *theirs, guint deadline_ms, GError **error)
 	G_GNUC_WARN_UNUSED_RESULT;
+/* Tells a peer why it is not wanted, instead of a hello. Waits at most `deadline_ms`. */
+void ckpt_hello_refuse(base_channel *channel, const char *why, guint deadline_ms);
 
 #endif

@@ -662,6 +662,8 @@ static gboolean take_checkpoint(ckpt_primary *primary, enum ckpt_reason reason)
 	if (!wait_for_apply(primary))
 		return FALSE;
 	log_checkpoint(&primary->now);
+	if (primary->hooks.applied)
+		primary->hooks.applied(primary->data, &primary->now);
 	return TRUE;
 }
 
@@ -850,10 +852,11 @@ void ckpt_primary_request(ckpt_primary *primary, enum ckpt_reason reason)
 	g_mutex_unlock(&primary->lock);
 }
 
-void ckpt_primary_set_mode(ckpt_primary *primary, enum ckpt_mode mode)
+void ckpt_primary_set_mode(ckpt_primary *primary, enum ckpt_mode mode, guint period_ms)
 {
 	g_mutex_lock(&primary->lock);
 	primary->mode = mode;
+	primary->options.period_ms = period_ms;
 	g_cond_broadcast(&primary->changed);
 	g_mutex_unlock(&primary->lock);
 }

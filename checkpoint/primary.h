@@ -45,11 +45,14 @@ enum ckpt_primary_state {
 	CKPT_PRIMARY_LOST, /* for good: free it */
 };
 
+struct ckpt_checkpoint_stats;
+
 struct ckpt_primary_hooks {
 	/* Any of them may be NULL. On the checkpoint thread, or a link's. */
 	void (*state)(void *data, enum ckpt_primary_state state, const char *why);
 	void (*cut)(void *data, guint64 epoch); /* at rest: epoch begins here */
 	void (*committed)(void *data, guint64 epoch); /* what came before may go out */
+	void (*applied)(void *data, const struct ckpt_checkpoint_stats *stats);
 };
 
 struct ckpt_checkpoint_stats {
@@ -78,7 +81,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ckpt_primary, ckpt_primary_free)
 
 /* Asks for a checkpoint; requests within one epoch are one. Any thread. */
 void ckpt_primary_request(ckpt_primary *primary, enum ckpt_reason reason);
-void ckpt_primary_set_mode(ckpt_primary *primary, enum ckpt_mode mode);
+/* From the next checkpoint on. `period_ms`: of buffered mode. */
+void ckpt_primary_set_mode(ckpt_primary *primary, enum ckpt_mode mode, guint period_ms);
 enum ckpt_primary_state ckpt_primary_get_state(ckpt_primary *primary);
 /* Of the last committed checkpoint; FALSE: none yet. */
 gboolean ckpt_primary_last(ckpt_primary *primary, struct ckpt_checkpoint_stats *stats);

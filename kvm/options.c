@@ -425,16 +425,18 @@ const char *vmm_options_name(guint index)
 	return index < G_N_ELEMENTS(rows) ? rows[index].name : NULL;
 }
 
-static gboolean check_source(const struct vmm_options *options, GError **error)
+static gboolean check_source(const struct vmm_options *options,
+			     const struct vmm_extra_options *extra, GError **error)
 {
 	const struct vmm_config *machine = &options->machine;
+	gboolean brought = extra && extra->brings_guest(extra->data);
 
 	if (!machine->kernel && (machine->initrd || machine->append))
 		return bad(error, "--%s needs --kernel",
 			   machine->initrd ? "initrd" : "append");
 	/* Without both, a machine that cannot start by itself can still be sent a
 	 * state. */
-	if (!machine->kernel && !options->load && !options->paused)
+	if (!machine->kernel && !options->load && !options->paused && !brought)
 		return bad(error, "nothing to run: give --kernel or --load");
 	if (options->paused && !options->control)
 		return bad(error,
@@ -531,7 +533,6 @@ static gboolean check_nets(const struct vmm_options *options, GError **error)
 }
 
 static gboolean (*const contradictions[])(const struct vmm_options *, GError **) = {
-	check_source,
 	check_ends,
 	check_disks,
 	check_nets,
@@ -539,7 +540,8 @@ static gboolean (*const contradictions[])(const struct vmm_options *, GError **)
 
 struct parsing {
 	struct vmm_options *options;
-	guint32 seen; /* a bit for each row */
+	const struct vmm_extra_options *extra; /* or NULL */
+	guint32 seen, extra_seen; /* a bit for each row */
 };
 
 static gboolean take_option(const char *name, const char *value, gpointer data,
@@ -559,6 +561,37 @@ static gboolean take_option(const char *name, const char *value, gpointer data,
 	return FALSE;
 }
 
+static gboolean take_extra(const char *name, const char *value, gpointer data, GError **error)
+{
+	struct parsing *parsing = data;
+	const struct vmm_extra_option *options = parsing->extra->rows;
+	guint i = 0;
+
+	while (strcmp(options[i].name, name + strlen("--")))
+		i++;
+	if (parsing->extra_seen & 1u << i)
+		return bad(error, "%s is given twice", name);
+	parsing->extra_seen |= 1u << i;
+	if (options[i].take(parsing->extra->data, value, error))
+		return TRUE;
+	g_prefix_error(error, "%s: ", name);
+	return FALSE;
+}
+
+static void add_extra_rows(GOptionGroup *group, const struct vmm_extra_options *extra)
+{
+	for (guint i = 0; extra && extra->rows[i].name; i++) {
+		const struct vmm_extra_option *row = &extra->rows[i];
+		GOptionEntry entry[] = {
+			{ row->name, 0, G_OPTION_FLAG_FILENAME, G_OPTION_ARG_CALLBACK,
+			  take_extra, row->help, row->value },
+			{ NULL },
+		};
+
+		g_option_group_add_entries(group, entry);
+	}
+}
+
 static void add_rows(GOptionGroup *group)
 {
 	for (guint i = 0; i < G_N_ELEMENTS(rows); i++) {
@@ -574,9 +607,21 @@ static void add_rows(GOptionGroup *group)
 	}
 }
 
-static gboolean parse(struct vmm_options *options, char *const *argv, GError **error)
+static gboolean judge(const struct vmm_options *options,
+		      const struct vmm_extra_options *extra, GError **error)
 {
-	struct parsing parsing = { .options = options };
+	if (!check_source(options, extra, error))
+		return FALSE;
+	for (guint i = 0; i < G_N_ELEMENTS(contradictions); i++)
+		if (!contradictions[i](options, error))
+			return FALSE;
+	return !extra || extra->judge(extra->data, options, error);
+}
+
+static gboolean parse(struct vmm_options *options, const struct vmm_extra_options *extra,
+		      char *const *argv, GError **error)
+{
+	struct parsing parsing = { .options = options, .extra = extra };
 	g_autoptr(GOptionContext) context = g_option_context_new(NULL);
 	g_auto(GStrv) left = g_strdupv((char **)argv);
 	GOptionGroup *group = g_option_group_new(NULL, NULL, NULL, &parsing, NULL);
@@ -584,6 +629,7 @@ static gboolean parse(struct vmm_options *options, char *const *argv, GError **e
 	g_option_context_set_summary(context, "Runs one virtual machine under KVM.");
 	g_option_context_set_description(context, "See " VMM_PROGRAM "(1).");
 	add_rows(group);
+	add_extra_rows(group, extra);
 	g_option_context_set_main_group(context, group);
 	if (!g_option_context_parse_strv(context, &left, error))
 		return FALSE;
@@ -593,18 +639,16 @@ static gboolean parse(struct vmm_options *options, char *const *argv, GError **e
 	for (guint i = 1; left[0] && left[i]; i++)
 		if (i > 1 || strcmp(left[i], "--"))
 			return bad(error, "unexpected argument: %s", left[i]);
-	for (guint i = 0; i < G_N_ELEMENTS(contradictions); i++)
-		if (!contradictions[i](options, error))
-			return FALSE;
-	return TRUE;
+	return judge(options, extra, error);
 }
 
-gboolean vmm_options_parse(struct vmm_options *options, char *const *argv,
+gboolean vmm_options_parse(struct vmm_options *options,
+			   const struct vmm_extra_options *extra, char *const *argv,
 			   GError **error)
 {
 	memset(options, 0, sizeof(*options));
 	vmm_config_init(&options->machine);
-	if (parse(options, argv, error))
+	if (parse(options, extra, argv, error))
 		return TRUE;
 	vmm_options_clear(options);
 	return FALSE;

@@ -288,6 +288,32 @@ static void run_row(vmm_client *client, const struct row *row, JsonObject *argum
 	commands->run(commands->data, row->command, path, answer);
 }
 
+/* The same for a command of another layer. */
+static void run_extra(vmm_client *client, const struct vmm_extra_command *extra,
+		      JsonObject *arguments, vmm_answer *answer)
+{
+	const struct vmm_commands *commands = &client->protocol->commands;
+	const char *unknown = arguments ? stranger(arguments, extra->arguments) : NULL;
+	g_autoptr(JsonObject) none = json_object_new();
+
+	if (unknown)
+		bad_request(answer, "%s has no argument \"%s\"", extra->name, unknown);
+	else
+		commands->run_extra(commands->data, extra->name,
+				    arguments ? arguments : none, answer);
+}
+
+static const struct vmm_extra_command *find_extra(const vmm_client *client,
+						  const char *command)
+{
+	const struct vmm_extra_command *extra = client->protocol->commands.extra;
+
+	for (; extra && extra->name; extra++)
+		if (!strcmp(extra->name, command))
+			return extra;
+	return NULL;
+}
+
 /* Whether `id` can be sent back: the parser takes numbers that JSON has no words for,
  * such as 1e400 (infinite). */
 static gboolean can_send(JsonNode *id)
@@ -308,6 +334,8 @@ static void run_request(vmm_client *client, JsonObject *request)
 	JsonNode *arguments = json_object_get_member(request, "arguments");
 	const char *command = get_text(request, "command");
 	const char *unknown = stranger(request, names);
+	const struct vmm_extra_command *extra;
+	JsonObject *object = NULL;
 	g_autofree char *message = NULL;
 
 	if (!good_id) {
@@ -326,11 +354,17 @@ static void run_request(vmm_client *client, JsonObject *request)
 		bad_request(answer, "\"arguments\" must be an object");
 		return;
 	}
+	if (arguments)
+		object = json_node_get_object(arguments);
 	for (guint i = 0; i < G_N_ELEMENTS(rows); i++) {
 		if (strcmp(rows[i].name, command))
 			continue;
-		run_row(client, &rows[i],
-			arguments ? json_node_get_object(arguments) : NULL, answer);
+		run_row(client, &rows[i], object, answer);
+		return;
+	}
+	extra = find_extra(client, command);
+	if (extra) {
+		run_extra(client, extra, object, answer);
 		return;
 	}
 	message = g_strdup_printf("unknown command \"%s\"", command);

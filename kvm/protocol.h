@@ -31,10 +31,16 @@ enum vmm_command {
 	VMM_COMMAND_QUIT,
 };
 
+/* A command of another layer. */
+struct vmm_extra_command {
+	const char *name;
+	const char *const *arguments; /* the names that it takes, ended by NULL */
+};
+
 typedef struct vmm_answer vmm_answer;
 /* Answers a request, which ends it; the client may have gone. `result` may be NULL. */
 void vmm_answer_ok(vmm_answer *answer_take, JsonObject *result_take);
-/* `code`: "busy", "wrong-state", "refused" or "failed". */
+/* `code`: "busy", "wrong-state", "refused" or "failed"; "bad-request" for arguments. */
 void vmm_answer_error(vmm_answer *answer_take, const char *code, const char *message);
 /* The same with the code that belongs to an error of the machine. Frees `error`. */
 void vmm_answer_gerror(vmm_answer *answer_take, GError *error_take);
@@ -46,6 +52,12 @@ struct vmm_commands {
 	 * during the call. */
 	void (*run)(void *data, enum vmm_command command, const char *path,
 		    vmm_answer *answer_take);
+	/* Those of another layer, ended by a NULL name; or NULL. */
+	const struct vmm_extra_command *extra;
+	/* `arguments` has no others than the row says; it may be empty and is valid during
+	 * the call. What they are is for the command to judge. */
+	void (*run_extra)(void *data, const char *command, JsonObject *arguments,
+			  vmm_answer *answer_take);
 };
 
 typedef struct vmm_protocol vmm_protocol;

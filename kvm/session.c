@@ -30,7 +30,9 @@ struct job {
 
 struct vmm_session {
 	const struct vmm_options *options;
+	const struct vmm_extension *extension; /* or NULL */
 	GMainLoop *loop;
+	struct vmm_config config; /* the options', with the extension's backends */
 	vmm_machine *machine;
 	vmm_control *control; /* NULL without --control */
 	struct job *job; /* NULL: none under way */
@@ -200,10 +202,24 @@ static JsonObject *status(vmm_session *session)
 		json_object_set_object_member(object, "job", job_status(job));
 	else
 		json_object_set_null_member(object, "job");
+	if (session->extension)
+		json_object_set_object_member(object, session->extension->status_name,
+					      session->extension->status(
+						      session->extension->data));
 	return object;
 }
 
 /* Running */
+
+void vmm_session_started(vmm_session *session)
+{
+	session->empty = FALSE;
+	if (session->started_ns)
+		return;
+	session->started_ns = base_clock_monotonic_ns();
+	g_message("guest: started");
+	tell(session, "started", NULL, NULL);
+}
 
 static gboolean resume(vmm_session *session, GError **error)
 {
@@ -213,12 +229,13 @@ static gboolean resume(vmm_session *session, GError **error)
 			"there is nothing to run: load a saved machine first");
 	if (!vmm_machine_resume(session->machine, error))
 		return FALSE;
-	if (!session->started_ns) {
-		session->started_ns = base_clock_monotonic_ns();
-		g_message("guest: started");
-		tell(session, "started", NULL, NULL);
-	}
+	vmm_session_started(session);
 	return TRUE;
+}
+
+static gboolean is_shadow(const vmm_session *session)
+{
+	return session->extension && session->extension->is_shadow(session->extension->data);
 }
 
 /* Ends the run where the machine has ended by itself. */
@@ -252,6 +269,11 @@ static void on_machine_event(void *data, const struct vmm_event *event)
 	}
 	g_return_if_fail(event->type < G_N_ELEMENTS(kinds));
 	name = kinds[event->type].name;
+	if (is_shadow(session)) {
+		g_info("the secondary's guest: %s%s%s", name, event->detail ? " detail=" : "",
+		       event->detail ? event->detail : "");
+		return;
+	}
 	g_log(G_LOG_DOMAIN, kinds[event->type].level, "guest: %s%s%s%s%s", name,
 	      event->device ? " device=" : "", event->device ? event->device : "",
 	      event->detail ? " detail=" : "", event->detail ? event->detail : "");
@@ -444,8 +466,13 @@ static void run_command(void *data, enum vmm_command command, const char *path,
 	vmm_session *session = data;
 	vmm_machine *machine = session->machine;
 	GError *error = NULL;
+	const char *objection = NULL;
 	gboolean ok;
 
+	if (!machine) {
+		vmm_answer_error(answer, "failed", "the run is over");
+		return;
+	}
 	/* What does not call the machine. */
 	switch (command) {
 	case VMM_COMMAND_STATUS:
@@ -463,6 +490,12 @@ static void run_command(void *data, enum vmm_command command, const char *path,
 	}
 	if (session->job) {
 		vmm_answer_error(answer, "busy", "a save or load is under way");
+		return;
+	}
+	if (session->extension)
+		objection = session->extension->objects(session->extension->data, command);
+	if (objection) {
+		vmm_answer_error(answer, "wrong-state", objection);
 		return;
 	}
 	switch (command) {
@@ -493,17 +526,75 @@ static void run_command(void *data, enum vmm_command command, const char *path,
 	}
 }
 
-vmm_session *vmm_session_new(const struct vmm_options *options, GError **error)
+static void run_extra(void *data, const char *command, JsonObject *arguments,
+		      vmm_answer *answer)
+{
+	vmm_session *session = data;
+	const struct vmm_extension *extension = session->extension;
+
+	if (!session->machine)
+		vmm_answer_error(answer, "failed", "the run is over");
+	else if (session->job)
+		vmm_answer_error(answer, "busy", "a save or load is under way");
+	else
+		extension->run(extension->data, command, arguments, answer);
+}
+
+static gboolean make_machine(vmm_session *session, GError **error)
+{
+	const struct vmm_options *options = session->options;
+	const struct vmm_extension *extension = session->extension;
+
+	session->config = options->machine;
+	session->empty = options->load || !options->machine.kernel;
+	session->started_ns = 0;
+	if (extension && extension->prepare(extension->data, &session->config))
+		session->empty = TRUE;
+	session->machine = vmm_machine_new(&session->config, session->empty,
+					   on_machine_event, session, error);
+	if (session->machine && extension)
+		extension->attach(extension->data, session, session->machine);
+	return session->machine != NULL;
+}
+
+static void free_machine(vmm_session *session)
+{
+	if (session->machine && session->extension)
+		session->extension->attach(session->extension->data, session, NULL);
+	g_clear_pointer(&session->machine, vmm_machine_free);
+}
+
+void vmm_session_renew(vmm_session *session)
+{
+	GError *error = NULL;
+
+	g_assert(!session->job);
+	free_machine(session);
+	if (!make_machine(session, &error))
+		end_not_started(session, error);
+}
+
+void vmm_session_event(vmm_session *session, const char *name, const char *detail)
+{
+	g_message("%s%s%s", name, detail ? ": " : "", detail ? detail : "");
+	tell(session, name, NULL, detail);
+}
+
+vmm_session *vmm_session_new(const struct vmm_options *options,
+			     const struct vmm_extension *extension, GError **error)
 {
 	g_autoptr(vmm_session) session = g_new0(vmm_session, 1);
-	const struct vmm_commands commands = { .data = session, .run = run_command };
+	const struct vmm_commands commands = {
+		.data = session,
+		.run = run_command,
+		.extra = extension ? extension->commands : NULL,
+		.run_extra = run_extra,
+	};
 
 	session->options = options;
-	session->empty = options->load || !options->machine.kernel;
+	session->extension = extension;
 	session->loop = g_main_loop_new(NULL, FALSE);
-	session->machine = vmm_machine_new(&options->machine, session->empty,
-					   on_machine_event, session, error);
-	if (!session->machine)
+	if (!make_machine(session, error))
 		return NULL;
 	if (options->control) {
 		session->control = vmm_control_new(options->control, &commands, error);
@@ -519,7 +610,7 @@ void vmm_session_free(vmm_session *session)
 		return;
 	g_assert(!session->job);
 	vmm_control_free(session->control);
-	vmm_machine_free(session->machine);
+	free_machine(session);
 	g_main_loop_unref(session->loop);
 	g_clear_error(&session->error);
 	g_free(session);
@@ -528,9 +619,14 @@ void vmm_session_free(vmm_session *session)
 static void start(vmm_session *session)
 {
 	const struct vmm_options *options = session->options;
+	const struct vmm_extension *extension = session->extension;
 	GError *error = NULL;
 
-	if (options->load)
+	if (extension && !extension->start(extension->data, &error))
+		end_not_started(session, error);
+	else if (is_shadow(session))
+		return;
+	else if (options->load)
 		begin_job(session, VMM_COMMAND_LOAD, options->load, NULL);
 	else if (!options->paused && !resume(session, &error))
 		end_not_started(session, error);

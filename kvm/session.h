@@ -9,6 +9,7 @@
 #define VMM_SESSION_H
 
 #include "kvm/options.h"
+#include "kvm/protocol.h"
 
 /* What the program exits with. */
 enum vmm_exit_status {
@@ -20,9 +21,33 @@ enum vmm_exit_status {
 
 typedef struct vmm_session vmm_session;
 
-/* Prepares the machine and listens for commands; `options` must outlive it. Nothing is
- * left behind on failure. */
+/* Another layer that works on the session's machine. All in the main context. */
+struct vmm_extension {
+	void *data;
+	/* Before each machine is made: sets `config->backends`. TRUE: it is to hold a guest
+	 * that this layer brings and starts. */
+	gboolean (*prepare)(void *data, struct vmm_config *config);
+	/* It was made, or (NULL) is about to be freed. */
+	void (*attach)(void *data, vmm_session *session, vmm_machine *machine);
+	/* All else is ready. */
+	gboolean (*start)(void *data, GError **error);
+	/* Why this command cannot be carried out now; NULL: it can. */
+	const char *(*objects)(void *data, enum vmm_command command);
+	/* The machine holds a guest that is not the one that counts: what befalls it is
+	 * nobody's business. */
+	gboolean (*is_shadow)(void *data);
+	const struct vmm_extra_command *commands;
+	void (*run)(void *data, const char *command, JsonObject *arguments,
+		    vmm_answer *answer_take);
+	/* A member of the status, which is handed over. */
+	const char *status_name;
+	JsonObject *(*status)(void *data);
+};
+
+/* Prepares the machine and listens for commands; `options` and `extension` (or NULL) must
+ * outlive it. Nothing is left behind on failure. */
 vmm_session *vmm_session_new(const struct vmm_options *options,
+			     const struct vmm_extension *extension,
 			     GError **error) G_GNUC_WARN_UNUSED_RESULT;
 void vmm_session_free(vmm_session *session);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(vmm_session, vmm_session_free)
@@ -32,5 +57,14 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(vmm_session, vmm_session_free)
 enum vmm_exit_status vmm_session_run(vmm_session *session, GError **error);
 /* Makes vmm_session_run() return soon; the guest's state is lost. `why` is static. */
 void vmm_session_quit(vmm_session *session, const char *why);
+
+/* For the extension. */
+
+/* Frees the machine, and makes a new one in its place. On failure the run is over. */
+void vmm_session_renew(vmm_session *session);
+/* The machine holds a guest now, and runs. */
+void vmm_session_started(vmm_session *session);
+/* Logged, and told to whoever asked for events. `detail` may be NULL. */
+void vmm_session_event(vmm_session *session, const char *name, const char *detail);
 
 #endif

@@ -123,11 +123,11 @@ static void an_argument_may_have_spaces_be_empty_and_not_be_utf8(void **state)
 	char *empty[] = { "colo-vm", "--kernel", "/k", "--append", "", NULL };
 	struct vmm_options options;
 
-	assert_true(vmm_options_parse(&options, argv, NULL));
+	assert_true(vmm_options_parse(&options, NULL, argv, NULL));
 	assert_string_equal(options.machine.kernel, "/k\xff");
 	assert_string_equal(options.machine.append, "a b  c");
 	vmm_options_clear(&options);
-	assert_true(vmm_options_parse(&options, empty, NULL));
+	assert_true(vmm_options_parse(&options, NULL, empty, NULL));
 	assert_string_equal(options.machine.append, "");
 	vmm_options_clear(&options);
 }

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* colo-vm: runs one virtual machine. */
+/* colo-vm: runs one virtual machine, and replicates it. */
 #include <glib-unix.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "checkpoint/service.h"
 #include "kvm/chardev.h"
-#include "kvm/session.h"
 
 /* Says why it cannot be, in one line. */
 static int complain(const GError *error)
@@ -54,14 +54,14 @@ static void guard_terminal(void)
 	atexit(vmm_chardev_restore_terminal);
 }
 
-static int run(const struct vmm_options *options)
+static int run(const struct vmm_options *options, ckpt_service *service)
 {
 	g_autoptr(GError) error = NULL;
 	g_autoptr(vmm_session) session = NULL;
 	enum vmm_exit_status status;
 
 	guard_terminal();
-	session = vmm_session_new(options, &error);
+	session = vmm_session_new(options, ckpt_service_extension(service), &error);
 	if (!session)
 		return complain(error);
 	watch_signals(session);
@@ -73,17 +73,18 @@ static int run(const struct vmm_options *options)
 int main(int argc, char **argv)
 {
 	struct vmm_options options;
+	g_autoptr(ckpt_service) service = ckpt_service_new();
 	g_autoptr(GError) error = NULL;
 	int status = VMM_EXIT_DONE;
 
 	signal(SIGPIPE, SIG_IGN); /* a reader that leaves is an error to handle */
-	if (!vmm_options_parse(&options, argv, &error))
+	if (!vmm_options_parse(&options, ckpt_service_options(service), argv, &error))
 		return complain(error);
 	base_log_init(VMM_PROGRAM, options.verbosity);
 	if (options.version)
 		puts(VMM_PROGRAM " " VMM_PROGRAM_VERSION);
 	else if (!options.check)
-		status = run(&options);
+		status = run(&options, service);
 	vmm_options_clear(&options);
 	return status;
 }

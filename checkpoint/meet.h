@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * How two nodes' programs find each other: one listens, the other dials. What comes of it
+ * is a channel whose peer has the pair's key; nothing of the peer was read before that but
+ * its handshake. All waiting is done on threads of their own, with deadlines.
+ */
+#ifndef CKPT_MEET_H
+#define CKPT_MEET_H
+
+#include "base/channel.h"
+
+/* In the main context. `channel_take` NULL: `error` says why (borrowed). */
+typedef void (*ckpt_meet_fn)(void *data, base_channel *channel_take, const GError *error);
+
+typedef struct ckpt_listener ckpt_listener;
+
+/* Listens on `address` (base/tcp.h) for peers with the key in the file `key`, which is read
+ * now. Peers that fail are logged, at a limited rate; `fn` is called with channels only. */
+ckpt_listener *ckpt_listener_new(const char *address, const char *key, ckpt_meet_fn fn,
+				 void *data, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* `fn` is not called any more; handshakes under way come to nothing. */
+void ckpt_listener_free(ckpt_listener *listener);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(ckpt_listener, ckpt_listener_free)
+/* The port that it listens on. */
+guint16 ckpt_listener_port(const ckpt_listener *listener);
+
+typedef struct ckpt_dial ckpt_dial;
+
+/* Connects to `address`; `fn` is called once, unless it is freed before. Reads the key file
+ * now. */
+ckpt_dial *ckpt_dial_new(const char *address, const char *key, ckpt_meet_fn fn, void *data,
+			 GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* At any time. */
+void ckpt_dial_free(ckpt_dial *dial);
+
+#endif

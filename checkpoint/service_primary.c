@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The service as a primary: dials a standby, fills it, and keeps it up to date. */
+#include "checkpoint/service_private.h"
+
+#include "base/tcp.h"
+#include "checkpoint/arguments.h"
+
+#define PERIOD_MAX_MS 10000
+#define AGE_MAX_MS 3600000
+#define SILENCE_MIN_MS 100
+#define SILENCE_MAX_MS 600000
+
+/* In the order of enum ckpt_mode. */
+static const char *const mode_words[] = { "colo", "buffered", NULL };
+static const char *const loss_words[] = { "go-on", "hold", NULL };
+
+/* Who asked for a checkpoint, and from which epoch on one will do. */
+struct checkpoint_request {
+	guint64 epoch;
+	vmm_answer *answer;
+};
+
+/* What threads tell. */
+
+static void tell_state(void *data, enum ckpt_primary_state state, const char *why)
+{
+	ckpt_service *service = data;
+
+	service_post(service, service->round, NOTE_PRIMARY_STATE, state, why);
+}
+
+static void tell_cut(void *data, guint64 epoch)
+{
+	ckpt_service *service = data;
+
+	g_atomic_int_set(&service->cut_epoch, (gint)epoch);
+}
+
+static void tell_committed(void *data, guint64 epoch)
+{
+	ckpt_service *service = data;
+
+	service_post(service, service->round, NOTE_COMMITTED, epoch, NULL);
+}
+
+static void tell_applied(void *data, const struct ckpt_checkpoint_stats *stats)
+{
+	ckpt_service *service = data;
+
+	ckpt_statistics_add(service->statistics, stats);
+}
+
+static const struct ckpt_primary_hooks hooks = {
+	.state = tell_state,
+	.cut = tell_cut,
+	.committed = tell_committed,
+	.applied = tell_applied,
+};
+
+/* Protecting. */
+
+static void answer_protect(ckpt_service *service, const GError *error)
+{
+	vmm_answer *answer = g_steal_pointer(&service->protect);
+
+	if (!answer)
+		return;
+	if (error)
+		vmm_answer_error(answer, "failed", error->message);
+	else
+		vmm_answer_ok(answer, NULL);
+}
+
+static void greet_standby(ckpt_service *service, struct greeting *greeting)
+{
+	const struct ckpt_streams streams = ckpt_node_streams(service->node);
+
+	greeting->primary = ckpt_primary_new_take(
+		service->machine, g_steal_pointer(&greeting->channel),
+		&service->primary_options, &streams, &hooks, service, &greeting->error);
+}
+
+static void connected(void *data, base_channel *channel, const GError *error)
+{
+	ckpt_service *service = data;
+
+	g_clear_pointer(&service->dial, ckpt_dial_free);
+	if (channel) {
+		service_greet_take(service, channel, greet_standby);
+		return;
+	}
+	answer_protect(service, error);
+	service_enter(service, SERVICE_UNPROTECTED, NULL, NULL);
+}
+
+void service_greeted_primary(ckpt_service *service, struct greeting *greeting)
+{
+	answer_protect(service, greeting->error);
+	service->primary = g_steal_pointer(&greeting->primary);
+	if (!service->primary)
+		service_enter(service, SERVICE_UNPROTECTED, NULL, NULL);
+	else
+		service_enter(service, SERVICE_SYNCING, "syncing", service->peer);
+}
+
+/* FALSE: answered. */
+static gboolean read_mode(JsonObject *arguments, struct ckpt_primary_options *options,
+			  vmm_answer *answer)
+{
+	guint64 period_ms = options->period_ms;
+	guint mode = options->mode;
+
+	if (!ckpt_argument_word(arguments, "mode", mode_words, &mode, answer) ||
+	    !ckpt_argument_number(arguments, "period_ms", 1, PERIOD_MAX_MS, &period_ms,
+				  answer))
+		return FALSE;
+	options->mode = (enum ckpt_mode)mode;
+	options->period_ms = (guint)period_ms;
+	return TRUE;
+}
+
+/* FALSE: answered. */
+static gboolean read_options(ckpt_service *service, JsonObject *arguments, const char **to,
+			     vmm_answer *answer)
+{
+	struct ckpt_primary_options options;
+	guint64 age_ms, silence_ms = SILENCE_MS;
+	guint hold = 0;
+
+	ckpt_primary_options_init(&options);
+	age_ms = options.age_ms;
+	if (!ckpt_argument_text(arguments, "to", to, answer) ||
+	    !read_mode(arguments, &options, answer) ||
+	    !ckpt_argument_number(arguments, "age_ms", 1, AGE_MAX_MS, &age_ms, answer) ||
+	    !ckpt_argument_number(arguments, "bandwidth", 0, G_MAXINT64,
+				  &options.sync_bytes_per_s, answer) ||
+	    !ckpt_argument_number(arguments, "silence_ms", SILENCE_MIN_MS, SILENCE_MAX_MS,
+				  &silence_ms, answer) ||
+	    !ckpt_argument_word(arguments, "on_loss", loss_words, &hold, answer) ||
+	    !ckpt_argument_switch(arguments, "verify", &options.verify, answer))
+		return FALSE;
+	options.age_ms = (guint)age_ms;
+	options.silence_ms = (guint)silence_ms;
+	service->primary_options = options;
+	service->hold_on_loss = hold;
+	return TRUE;
+}
+
+/* NULL, or why this cannot be protected now. */
+static const char *obstacle(ckpt_service *service)
+{
+	enum vmm_run_state run_state = vmm_machine_run_state(service->machine);
+
+	if (!service->key)
+		return "protect: the program was started without --key";
+	if (run_state != VMM_RUNNING && run_state != VMM_PAUSED)
+		return "protect: there is no guest that runs";
+	return NULL;
+}
+
+void service_protect(ckpt_service *service, JsonObject *arguments, vmm_answer *answer)
+{
+	const char *why = obstacle(service), *to = NULL;
+	g_autoptr(GError) error = NULL;
+
+	if (why) {
+		vmm_answer_error(answer, "wrong-state", why);
+		return;
+	}
+	if (!read_options(service, arguments, &to, answer))
+		return;
+	if (!to || !base_tcp_parse(to, NULL, NULL, &error)) {
+		vmm_answer_error(answer, "bad-request",
+				 error ? error->message :
+					 "protect needs the argument \"to\", text");
+		return;
+	}
+	service->dial = ckpt_dial_new(to, service->key, connected, service, &error);
+	if (!service->dial) {
+		vmm_answer_error(answer, "failed", error->message);
+		return;
+	}
+	g_free(service->peer);
+	service->peer = g_strdup(to);
+	g_clear_pointer(&service->why, g_free);
+	ckpt_statistics_free(service->statistics);
+	service->statistics = ckpt_statistics_new();
+	g_atomic_int_set(&service->cut_epoch, 0);
+	service->protect = answer;
+	service_enter(service, SERVICE_CONNECTING, NULL, NULL);
+}
+
+/* Its end. */
+
+static void answer_checkpoints(ckpt_service *service, guint64 committed, const char *why)
+{
+	GList *next;
+
+	for (GList *at = service->checkpoints; at; at = next) {
+		struct checkpoint_request *request = at->data;
+		JsonObject *result;
+
+		next = at->next;
+		if (!why && request->epoch > committed)
+			continue;
+		if (why) {
+			vmm_answer_error(request->answer, "failed", why);
+		} else {
+			result = json_object_new();
+			json_object_set_int_member(result, "epoch", (gint64)committed);
+			vmm_answer_ok(request->answer, result);
+		}
+		service->checkpoints = g_list_delete_link(service->checkpoints, at);
+		g_free(request);
+	}
+}
+
+void service_end_primary(ckpt_service *service, const char *why)
+{
+	const GError ended = { .message = (char *)why };
+	gboolean was = service->state != SERVICE_CONNECTING;
+
+	g_clear_pointer(&service->dial, ckpt_dial_free);
+	service_end_greeting(service);
+	g_clear_pointer(&service->primary, ckpt_primary_free);
+	service->round++;
+	answer_protect(service, &ended);
+	answer_checkpoints(service, 0, why);
+	g_free(service->why);
+	service->why = g_strdup(why);
+	service_enter(service, SERVICE_UNPROTECTED, was ? "unprotected" : NULL, why);
+}
+
+void service_unprotect(ckpt_service *service, JsonObject *arguments, vmm_answer *answer)
+{
+	service_end_primary(service, "command");
+	vmm_answer_ok(answer, NULL);
+}
+
+/* The standby is lost. Whether the guest may go on alone is its supervisor's word. */
+static void lost(ckpt_service *service, const char *why)
+{
+	gboolean hold = service->hold_on_loss && service->state == SERVICE_PROTECTED;
+	g_autofree char *reason = g_strdup(why);
+	g_autoptr(GError) error = NULL;
+
+	if (hold && !vmm_machine_pause(service->machine, &error))
+		g_warning("cannot hold the guest: %s", error->message);
+	service_end_primary(service, reason);
+}
+
+void service_primary_note(ckpt_service *service, const struct ckpt_note *note)
+{
+	if (note->kind == NOTE_COMMITTED)
+		answer_checkpoints(service, note->number, NULL);
+	else if (note->kind == NOTE_PRIMARY_STATE && note->number == CKPT_PRIMARY_PROTECTED)
+		service_enter(service, SERVICE_PROTECTED, "protected", service->peer);
+	else if (note->kind == NOTE_PRIMARY_STATE && note->number == CKPT_PRIMARY_LOST)
+		lost(service, note->text);
+}
+
+/* Commands while it lasts. */
+
+void service_checkpoint(ckpt_service *service, JsonObject *arguments, vmm_answer *answer)
+{
+	struct checkpoint_request *request = g_new0(struct checkpoint_request, 1);
+
+	/* What was cut before this instant does not have what the asker has in mind. */
+	request->epoch = (guint64)g_atomic_int_get(&service->cut_epoch) + 1;
+	request->answer = answer;
+	service->checkpoints = g_list_append(service->checkpoints, request);
+	ckpt_primary_request(service->primary, CKPT_REASON_REQUEST);
+}
+
+void service_mode(ckpt_service *service, JsonObject *arguments, vmm_answer *answer)
+{
+	struct ckpt_primary_options *options = &service->primary_options;
+
+	if (!json_object_has_member(arguments, "mode")) {
+		vmm_answer_error(answer, "bad-request",
+				 "mode needs the argument \"mode\", text");
+		return;
+	}
+	if (!read_mode(arguments, options, answer))
+		return;
+	ckpt_primary_set_mode(service->primary, options->mode, options->period_ms);
+	vmm_session_event(service->session, "mode", mode_words[options->mode]);
+	vmm_answer_ok(answer, NULL);
+}
+
+static void set(JsonObject *object, const char *name, guint64 value)
+{
+	json_object_set_int_member(object, name, (gint64)MIN(value, G_MAXINT64));
+}
+
+static void set_progress(ckpt_service *service, JsonObject *object)
+{
+	guint64 pages_left, ms_left;
+	JsonObject *sync = json_object_new();
+
+	ckpt_primary_progress(service->primary, &pages_left, &ms_left);
+	set(sync, "memory_left", pages_left * CKPT_PAGE);
+	set(sync, "ms_left", ms_left);
+	json_object_set_object_member(object, "sync", sync);
+}
+
+static void set_link(ckpt_service *service, JsonObject *object)
+{
+	struct base_channel_counters counters;
+	JsonObject *link = json_object_new();
+
+	ckpt_primary_link_counters(service->primary, &counters);
+	set(link, "sent_bytes", counters.sent_bytes);
+	set(link, "received_bytes", counters.received_bytes);
+	set(link, "sent_messages", counters.sent_messages);
+	set(link, "received_messages", counters.received_messages);
+	json_object_set_object_member(object, "link", link);
+}
+
+void service_primary_status(ckpt_service *service, JsonObject *object)
+{
+	const struct ckpt_primary_options *options = &service->primary_options;
+
+	json_object_set_string_member(object, "mode", mode_words[options->mode]);
+	json_object_set_string_member(object, "on_loss",
+				      loss_words[service->hold_on_loss ? 1 : 0]);
+	json_object_set_boolean_member(object, "verify", options->verify);
+	if (service->state == SERVICE_SYNCING)
+		set_progress(service, object);
+	if (service->primary)
+		set_link(service, object);
+	if (service->statistics)
+		json_object_set_object_member(object, "checkpoints",
+					      ckpt_statistics_json(service->statistics));
+}

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the files of the service share: service.c is its outside, service_primary.c and
+ * service_standby.c are the two sides of a pair.
+ */
+#ifndef CKPT_SERVICE_PRIVATE_H
+#define CKPT_SERVICE_PRIVATE_H
+
+#include "checkpoint/inbox.h"
+#include "checkpoint/meet.h"
+#include "checkpoint/node.h"
+#include "checkpoint/service.h"
+#include "checkpoint/statistics.h"
+
+#define SILENCE_MS 2000
+
+/* unprotected -> connecting -> syncing -> protected -> unprotected
+ * waiting -> joining -> standby -> holding; standby and holding -> unprotected (promoted);
+ * joining -> waiting (lost), holding -> waiting (given up) */
+enum service_state {
+	SERVICE_UNPROTECTED,
+	SERVICE_CONNECTING, /* to a standby */
+	SERVICE_SYNCING, /* the standby is being filled */
+	SERVICE_PROTECTED,
+	SERVICE_WAITING, /* for a primary */
+	SERVICE_JOINING, /* being filled: nothing to promote */
+	SERVICE_STANDBY, /* can be promoted */
+	SERVICE_HOLDING, /* the primary is lost; can be promoted */
+};
+
+/* What threads tell: kinds of notes. Their round is that in which the thread was started:
+ * it is changed only while there is none. */
+enum service_note {
+	NOTE_GREETED, /* the greeter is done */
+	NOTE_PRIMARY_STATE, /* number: enum ckpt_primary_state; text: why */
+	NOTE_COMMITTED, /* number: epoch */
+	NOTE_LOST, /* the primary; text: why */
+	NOTE_DURABLE, /* number: errno, 0: all is */
+	NOTE_DISK_FAILED, /* text */
+};
+
+/* A machine's first words with another, on a thread of its own. */
+struct greeting {
+	ckpt_service *service;
+	base_channel *channel; /* until the thread takes it */
+	ckpt_primary *primary; /* what came of it: one of these, */
+	ckpt_secondary *secondary;
+	GError *error; /* or this */
+};
+
+struct ckpt_service {
+	struct vmm_extra_options options;
+	struct vmm_extension extension;
+	char *key; /* path; or NULL */
+	char *standby; /* the address to wait on; NULL: not started as a standby */
+
+	vmm_session *session;
+	vmm_machine *machine; /* NULL between two */
+	ckpt_node *node;
+	ckpt_inbox *inbox;
+	enum service_state state;
+	guint round; /* of attempts: notes of earlier ones say nothing any more */
+	char *peer; /* address; or NULL */
+	char *why; /* the last loss; or NULL */
+	GThread *greeter; /* with a greeting under way; else NULL */
+	int greeter_fd; /* to cut it short */
+
+	/* As a primary. */
+	ckpt_dial *dial;
+	struct ckpt_primary_options primary_options;
+	gboolean hold_on_loss;
+	vmm_answer *protect; /* not answered yet; or NULL */
+	ckpt_primary *primary;
+	ckpt_statistics *statistics; /* of the present or last one */
+	GList *checkpoints; /* struct checkpoint_request */
+	gint cut_epoch; /* atomic: the last epoch that was cut */
+
+	/* As a standby. */
+	ckpt_listener *listener;
+	ckpt_secondary *secondary;
+	guint64 epoch; /* the last commit that was told */
+};
+
+/* service.c */
+void service_enter(ckpt_service *service, enum service_state state, const char *event,
+		   const char *detail);
+/* A note from any thread. */
+void service_post(ckpt_service *service, guint round, enum service_note kind,
+		  guint64 number, const char *text);
+/* Runs `fn` on a thread of its own, which takes the channel out of the greeting and fills
+ * in what comes of it; then service_greeted_...() has it. A new round begins. */
+void service_greet_take(ckpt_service *service, base_channel *channel,
+			void (*fn)(ckpt_service *service, struct greeting *greeting));
+/* Waits for a greeting under way, cut short, and drops what comes of it. */
+void service_end_greeting(ckpt_service *service);
+
+/* service_primary.c */
+void service_protect(ckpt_service *service, JsonObject *arguments, vmm_answer *answer);
+void service_unprotect(ckpt_service *service, JsonObject *arguments, vmm_answer *answer);
+void service_checkpoint(ckpt_service *service, JsonObject *arguments, vmm_answer *answer);
+void service_mode(ckpt_service *service, JsonObject *arguments, vmm_answer *answer);
+void service_greeted_primary(ckpt_service *service, struct greeting *greeting);
+void service_primary_note(ckpt_service *service, const struct ckpt_note *note);
+/* Replication ends; the guest is unharmed. */
+void service_end_primary(ckpt_service *service, const char *why);
+void service_primary_status(ckpt_service *service, JsonObject *object);
+
+/* service_standby.c */
+gboolean service_listen(ckpt_service *service, GError **error);
+void service_promote(ckpt_service *service, JsonObject *arguments, vmm_answer *answer);
+void service_stand_by(ckpt_service *service, JsonObject *arguments, vmm_answer *answer);
+void service_greeted_standby(ckpt_service *service, struct greeting *greeting);
+void service_standby_note(ckpt_service *service, const struct ckpt_note *note);
+void service_standby_status(ckpt_service *service, JsonObject *object);
+
+#endif

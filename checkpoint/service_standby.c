@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The service as a standby: waits for a primary, is filled, and can be promoted once it
+ * holds a whole checkpoint.
+ *
+ * A primary that is lost before that leaves nothing: the machine is made anew and waits. One
+ * that is lost afterwards leaves a state that may be the only one there is: it is kept, and
+ * other primaries are turned away, until it is promoted or given up by command.
+ */
+#include "checkpoint/service_private.h"
+
+#define FAREWELL_MS 200
+
+static void tell_committed(void *data, guint64 epoch)
+{
+	ckpt_service *service = data;
+
+	/* One note for the first: what comes after changes nothing here. */
+	if (epoch == 1)
+		service_post(service, service->round, NOTE_COMMITTED, epoch, NULL);
+}
+
+static void tell_lost(void *data, const char *why)
+{
+	ckpt_service *service = data;
+
+	service_post(service, service->round, NOTE_LOST, 0, why);
+}
+
+static void greet_primary(ckpt_service *service, struct greeting *greeting)
+{
+	static const struct ckpt_secondary_hooks hooks = { .committed = tell_committed,
+							   .lost = tell_lost };
+	const struct ckpt_secondary_options options = { .silence_ms = SILENCE_MS };
+	const struct ckpt_twin_streams streams = ckpt_node_twin_streams(service->node);
+
+	greeting->secondary = ckpt_secondary_new_take(
+		service->machine, g_steal_pointer(&greeting->channel), &options, &streams,
+		&hooks, service, &greeting->error);
+}
+
+static void called(void *data, base_channel *channel, const GError *error)
+{
+	ckpt_service *service = data;
+
+	if (service->state != SERVICE_WAITING || service->greeter) {
+		const char *why = service->state == SERVICE_HOLDING ?
+					  "this standby lost its primary and holds its guest: "
+					  "it is promoted, or told \"standby\", first" :
+					  "this standby has a primary";
+
+		g_warning("replication: %s is turned away: %s", base_channel_peer(channel),
+			  why);
+		ckpt_hello_refuse(channel, why, FAREWELL_MS);
+		base_channel_free(channel);
+		return;
+	}
+	g_free(service->peer);
+	service->peer = g_strdup(base_channel_peer(channel));
+	service_greet_take(service, channel, greet_primary);
+}
+
+gboolean service_listen(ckpt_service *service, GError **error)
+{
+	g_autofree char *where = NULL;
+
+	service->listener =
+		ckpt_listener_new(service->standby, service->key, called, service, error);
+	if (!service->listener)
+		return FALSE;
+	service->state = SERVICE_WAITING;
+	where = g_strdup_printf("port %u", ckpt_listener_port(service->listener));
+	service_enter(service, SERVICE_WAITING, "waiting", where);
+	return TRUE;
+}
+
+void service_greeted_standby(ckpt_service *service, struct greeting *greeting)
+{
+	service->secondary = g_steal_pointer(&greeting->secondary);
+	if (service->secondary) {
+		service_enter(service, SERVICE_JOINING, "joining", service->peer);
+		return;
+	}
+	g_warning("replication: %s: %s", service->peer, greeting->error->message);
+	g_free(service->why);
+	service->why = g_strdup(greeting->error->message);
+}
+
+static void wait_again(ckpt_service *service, const char *why)
+{
+	g_autofree char *reason = g_strdup(why);
+
+	/* Whatever is here now is no part of what comes. */
+	vmm_session_renew(service->session);
+	service_enter(service, SERVICE_WAITING, "waiting", reason);
+}
+
+static void lost(ckpt_service *service, const char *why)
+{
+	g_free(service->why);
+	service->why = g_strdup(why);
+	if (ckpt_secondary_epoch(service->secondary))
+		service_enter(service, SERVICE_HOLDING, "primary-lost", why);
+	else
+		wait_again(service, why);
+}
+
+void service_standby_note(ckpt_service *service, const struct ckpt_note *note)
+{
+	if (note->kind == NOTE_COMMITTED && service->state == SERVICE_JOINING)
+		service_enter(service, SERVICE_STANDBY, "standby", service->peer);
+	else if (note->kind == NOTE_LOST)
+		lost(service, note->text);
+}
+
+void service_promote(ckpt_service *service, JsonObject *arguments, vmm_answer *answer)
+{
+	guint64 epoch = ckpt_secondary_epoch(service->secondary);
+	GError *error = NULL;
+	g_autofree char *detail = g_strdup_printf("epoch %" G_GUINT64_FORMAT, epoch);
+
+	if (!ckpt_secondary_promote(service->secondary, &error)) {
+		vmm_answer_error(answer, "failed", error->message);
+		g_error_free(error);
+		return;
+	}
+	g_clear_pointer(&service->secondary, ckpt_secondary_free);
+	g_clear_pointer(&service->listener, ckpt_listener_free);
+	service->round++;
+	service_enter(service, SERVICE_UNPROTECTED, "promoted", detail);
+	vmm_session_started(service->session);
+	vmm_answer_ok(answer, NULL);
+}
+
+void service_stand_by(ckpt_service *service, JsonObject *arguments, vmm_answer *answer)
+{
+	wait_again(service, "command");
+	vmm_answer_ok(answer, NULL);
+}
+
+void service_standby_status(ckpt_service *service, JsonObject *object)
+{
+	guint64 epoch = service->secondary ? ckpt_secondary_epoch(service->secondary) : 0;
+
+	json_object_set_int_member(object, "epoch", (gint64)epoch);
+	json_object_set_boolean_member(object, "promotable",
+				       service->state == SERVICE_STANDBY ||
+					       service->state == SERVICE_HOLDING);
+}
