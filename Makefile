@@ -40,8 +40,10 @@ PKG_CFLAGS = $(eval PKG_CFLAGS := $$(shell pkg-config --cflags $(PKGS)))$(PKG_CF
 PKG_LIBS = $(eval PKG_LIBS := $$(shell pkg-config --libs $(PKGS)))$(PKG_LIBS)
 
 PROGRAMS = colo-vm
+# The same with labelled steps at which tests let it die; not installed.
+TEST_PROGRAMS = colo-vm-faults
 LIB_SOURCES = $(sort $(wildcard base/*.c kvm/*.c) \
-	$(filter-out checkpoint/main.c,$(wildcard checkpoint/*.c)))
+	$(filter-out checkpoint/main.c checkpoint/fault.c,$(wildcard checkpoint/*.c)))
 LIB_OBJECTS = $(LIB_SOURCES:%.c=$(BUILD)/%.o) $(SANITIZE_OBJECT)
 LIB = $(BUILD)/libcolo.a
 
@@ -105,6 +107,11 @@ $(BUILD)/colo-vm: $(BUILD)/checkpoint/main.o $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
+# Its own steps come before the library's, which then are not taken.
+$(BUILD)/colo-vm-faults: $(BUILD)/checkpoint/main.o $(BUILD)/checkpoint/fault.o $(LIB)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
+
 $(UNIT_TESTS): $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(UNIT_HELPERS) $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) -lcmocka
@@ -150,7 +157,7 @@ PACKAGES = gcc libc6-dev make pkg-config binutils libglib2.0-dev libjson-glib-de
 deps:
 	@packaging/install-missing $(sort $(PACKAGES))
 
-TESTS_BUILT = all $(UNIT_TESTS) $(MICRO_TESTS) $(FUZZ_REPLAYS)
+TESTS_BUILT = all $(TEST_PROGRAMS:%=$(BUILD)/%) $(UNIT_TESTS) $(MICRO_TESTS) $(FUZZ_REPLAYS)
 .PHONY: tests
 tests: $(TESTS_BUILT)
 

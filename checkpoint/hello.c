@@ -2,6 +2,8 @@
 /* The first message each way: whether two machines can be a pair. */
 #include "checkpoint/hello.h"
 
+#include "checkpoint/fault.h"
+
 #include <string.h>
 
 G_DEFINE_QUARK(ckpt-error-quark, ckpt_error)
@@ -92,9 +94,12 @@ gboolean ckpt_hello_exchange(base_channel *channel, const struct ckpt_hello *our
 	g_autoptr(GError) refused = NULL;
 
 	if (!base_channel_send(channel, CKPT_HELLO, 0, &iov, 1, deadline_ms, error) ||
-	    !base_channel_flush(channel, deadline_ms, error) ||
-	    !base_channel_receive(channel, &message, deadline_ms, error))
+	    !base_channel_flush(channel, deadline_ms, error))
 		return FALSE;
+	ckpt_fault_sent(CKPT_HELLO);
+	if (!base_channel_receive(channel, &message, deadline_ms, error))
+		return FALSE;
+	ckpt_fault_received(message.type);
 	if (message.type == CKPT_HELLO) {
 		memcpy(theirs, message.payload, sizeof(*theirs));
 		if (judge(ours, theirs, &refused))

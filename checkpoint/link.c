@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "checkpoint/fault.h"
 #include "checkpoint/protocol.h"
 
 #define URGENT_MAX (64u << 20)
@@ -109,10 +110,13 @@ static gboolean send_one(ckpt_link *link, guint16 type, guint64 epoch, void *byt
 {
 	struct iovec iov = { bytes, length };
 
-	return base_channel_send(link->channel, type, epoch, &iov, length ? 1 : 0,
-				 link->silence_ms, error) &&
-	       (!nothing_queued(link) ||
-		base_channel_flush(link->channel, link->silence_ms, error));
+	if (!base_channel_send(link->channel, type, epoch, &iov, length ? 1 : 0,
+			       link->silence_ms, error) ||
+	    (nothing_queued(link) &&
+	     !base_channel_flush(link->channel, link->silence_ms, error)))
+		return FALSE;
+	ckpt_fault_sent(type);
+	return TRUE;
 }
 
 static void *send_all(void *data)
@@ -138,6 +142,7 @@ static void *send_all(void *data)
 
 static gboolean handle(ckpt_link *link, const struct base_message *message, GError **error)
 {
+	ckpt_fault_received(message->type);
 	if (message->type == CKPT_PING)
 		return TRUE;
 	if (message->type != CKPT_BYE)

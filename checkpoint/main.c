@@ -4,8 +4,10 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/log.h"
+#include "checkpoint/fault.h"
 #include "checkpoint/service.h"
 #include "kvm/chardev.h"
 
@@ -70,6 +72,18 @@ static int run(const struct vmm_options *options, ckpt_service *service)
 	return error ? complain(error) : (int)status;
 }
 
+/* For tests, which want to have reached them all. */
+static int list_fault_points(void)
+{
+	char *name;
+
+	for (guint i = 0; (name = ckpt_fault_name(i)); i++) {
+		puts(name);
+		g_free(name);
+	}
+	return VMM_EXIT_DONE;
+}
+
 int main(int argc, char **argv)
 {
 	struct vmm_options options;
@@ -77,6 +91,8 @@ int main(int argc, char **argv)
 	g_autoptr(GError) error = NULL;
 	int status = VMM_EXIT_DONE;
 
+	if (argc == 2 && !strcmp(argv[1], "--list-fault-points"))
+		return list_fault_points();
 	signal(SIGPIPE, SIG_IGN); /* a reader that leaves is an error to handle */
 	if (!vmm_options_parse(&options, ckpt_service_options(service), argv, &error))
 		return complain(error);

@@ -16,6 +16,7 @@
 #include <xxhash.h>
 
 #include "base/clock.h"
+#include "checkpoint/fault.h"
 #include "checkpoint/verify.h"
 #include "kvm/stage.h"
 
@@ -371,6 +372,7 @@ static void cut_here(void *data)
 		ckpt_verify_pages(primary->memory, primary->verify);
 	if (primary->hooks.cut)
 		primary->hooks.cut(primary->data, primary->epoch);
+	ckpt_fault(CKPT_FAULT_STAGED);
 }
 
 static gboolean take_cut(ckpt_primary *primary, enum ckpt_reason reason, gboolean run)
@@ -381,8 +383,10 @@ static gboolean take_cut(ckpt_primary *primary, enum ckpt_reason reason, gboolea
 	primary->now = (struct ckpt_checkpoint_stats){ .epoch = primary->epoch,
 						       .reason = reason };
 	memset(&primary->cut, 0, sizeof(primary->cut));
+	ckpt_fault(CKPT_FAULT_CUT);
 	if (!at_rest(primary, cut_here))
 		return FALSE;
+	ckpt_fault(CKPT_FAULT_RESUMED);
 	primary->now.pause_ns = base_clock_monotonic_ns() - start;
 	primary->cut_before_ns = primary->cut_ns;
 	primary->cut_ns = start;
@@ -652,15 +656,20 @@ static gboolean take_checkpoint(ckpt_primary *primary, enum ckpt_reason reason)
 	g_mutex_unlock(&primary->lock);
 	if (!take_cut(primary, reason, run) ||
 	    !ckpt_link_send(primary->link, CKPT_CUT, primary->epoch, &iov, 1) ||
-	    !send_pages(primary, run) || !send_state_and_end(primary) ||
-	    !wait_for_commit(primary))
+	    !send_pages(primary, run) || !send_state_and_end(primary))
 		return FALSE;
+	ckpt_fault(CKPT_FAULT_ALL_SENT);
+	if (!wait_for_commit(primary))
+		return FALSE;
+	ckpt_fault(CKPT_FAULT_COMMITTED);
 	primary->now.commit_ns = base_clock_monotonic_ns() - primary->cut_ns;
 	if (primary->hooks.committed)
 		primary->hooks.committed(primary->data, primary->epoch);
+	ckpt_fault(CKPT_FAULT_RELEASED);
 	turn_stages(primary);
 	if (!wait_for_apply(primary))
 		return FALSE;
+	ckpt_fault(CKPT_FAULT_KNOWS_APPLIED);
 	log_checkpoint(&primary->now);
 	if (primary->hooks.applied)
 		primary->hooks.applied(primary->data, &primary->now);

@@ -6,6 +6,7 @@
 #include <xxhash.h>
 
 #include "base/clock.h"
+#include "checkpoint/fault.h"
 #include "checkpoint/replica.h"
 #include "checkpoint/verify.h"
 
@@ -237,14 +238,18 @@ static gboolean apply(ckpt_secondary *secondary, GError **error)
 {
 	vmm_loop *loop = vmm_machine_loop(secondary->machine);
 
-	if (!vmm_machine_pause(secondary->machine, error) ||
-	    !apply_memory(secondary, error) || !verify(secondary, error))
+	if (!vmm_machine_pause(secondary->machine, error))
 		return FALSE;
+	ckpt_fault(CKPT_FAULT_AT_REST);
+	if (!apply_memory(secondary, error) || !verify(secondary, error))
+		return FALSE;
+	ckpt_fault(CKPT_FAULT_MEMORY_APPLIED);
 	/* Before the load, which may make KVM write guest memory. */
 	if (!secondary->epoch && !vmm_machine_track(secondary->machine, TRUE, error))
 		return FALSE;
 	if (!vmm_machine_load(secondary->machine, secondary->state, error))
 		return FALSE;
+	ckpt_fault(CKPT_FAULT_STATE_LOADED);
 	if (secondary->streams.applied) {
 		vmm_loop_lock(loop);
 		secondary->streams.applied(secondary->streams.data, secondary->arriving,
@@ -252,7 +257,11 @@ static gboolean apply(ckpt_secondary *secondary, GError **error)
 					   wire_get64(secondary->cut.disk));
 		vmm_loop_unlock(loop);
 	}
-	return !secondary->cut.run || vmm_machine_resume(secondary->machine, error);
+	ckpt_fault(CKPT_FAULT_STREAMS_APPLIED);
+	if (secondary->cut.run && !vmm_machine_resume(secondary->machine, error))
+		return FALSE;
+	ckpt_fault(CKPT_FAULT_RUNS);
+	return TRUE;
 }
 
 /* A disk that cannot keep up delays the primary's next cut, which waits for APPLIED. What it
@@ -277,12 +286,14 @@ static gboolean commit(ckpt_secondary *secondary, GError **error)
 	struct iovec iov = { &applied, sizeof(applied) };
 	guint64 start = base_clock_monotonic_ns(), took;
 
+	ckpt_fault(CKPT_FAULT_JUDGED);
 	g_mutex_lock(&secondary->lock);
 	secondary->committed = secondary->arriving;
 	g_mutex_unlock(&secondary->lock);
 	/* The commit point: from here on a promotion yields this checkpoint, and the link's
 	 * end cannot come between, for it is this thread that would notice. */
 	ckpt_link_post(secondary->link, CKPT_COMMITTED, secondary->arriving, NULL, 0);
+	ckpt_fault(CKPT_FAULT_SAID_COMMITTED);
 	if (secondary->hooks.committed)
 		secondary->hooks.committed(secondary->data, secondary->arriving);
 	if (!apply(secondary, error)) {
@@ -472,17 +483,22 @@ gboolean ckpt_secondary_promote(ckpt_secondary *secondary, GError **error)
 			    "nothing to promote: a checkpoint could not be applied");
 		return FALSE;
 	}
+	ckpt_fault(CKPT_FAULT_PROMOTING);
 	ckpt_replica_forget(secondary->replica);
 	if (secondary->streams.promote) {
 		vmm_loop_lock(loop);
 		secondary->streams.promote(secondary->streams.data);
 		vmm_loop_unlock(loop);
 	}
+	ckpt_fault(CKPT_FAULT_DISKS_PROMOTED);
 	if (!vmm_machine_track(secondary->machine, FALSE, error))
 		return FALSE;
 	vmm_machine_keep_loadable(secondary->machine, FALSE);
-	return vmm_machine_run_state(secondary->machine) == VMM_RUNNING ||
-	       vmm_machine_resume(secondary->machine, error);
+	if (vmm_machine_run_state(secondary->machine) != VMM_RUNNING &&
+	    !vmm_machine_resume(secondary->machine, error))
+		return FALSE;
+	ckpt_fault(CKPT_FAULT_PROMOTED);
+	return TRUE;
 }
 
 guint64 ckpt_secondary_epoch(ckpt_secondary *secondary)
