@@ -2,9 +2,9 @@
 /* The first message each way: whether two machines can be a pair. */
 #include "checkpoint/hello.h"
 
-#include "checkpoint/fault.h"
-
 #include <string.h>
+
+#include "checkpoint/fault.h"
 
 G_DEFINE_QUARK(ckpt-error-quark, ckpt_error)
 
@@ -65,8 +65,6 @@ static gboolean judge(const struct ckpt_hello *ours, const struct ckpt_hello *th
 		if (wire_get64(theirs->disk_bytes[i]) != wire_get64(ours->disk_bytes[i]))
 			return unlike(error, "disk bytes:", wire_get64(theirs->disk_bytes[i]),
 				      wire_get64(ours->disk_bytes[i]));
-	if (theirs->verify != ours->verify)
-		return unlike(error, "--verify", theirs->verify, ours->verify);
 	for (gsize i = 0; i < sizeof(secondary->secret); i++)
 		if (secondary->secret[i]) {
 			g_set_error(error, CKPT_ERROR, CKPT_ERROR_PROTOCOL,

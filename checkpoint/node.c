@@ -19,7 +19,7 @@ struct ckpt_node {
 	struct ckpt_node_hooks hooks;
 	vmm_machine *machine;
 	ckpt_link *link; /* as a primary; NULL: nobody is replicated to */
-	gboolean mirroring;
+	gboolean mirroring; /* a first cut was taken */
 
 	ckpt_addresses *addresses;
 	ckpt_mirror *mirror;
@@ -45,7 +45,10 @@ static void send_disk_write(void *data, const struct ckpt_disk_head *head, const
 	const struct iovec iov[] = { { (void *)head, sizeof(*head) },
 				     { (void *)bytes, wire_get64(head->length) } };
 
-	ckpt_link_post(node->link, CKPT_DISK_WRITE, 0, iov, bytes ? 2 : 1);
+	/* What is written after the first cut must not be taken for a part of the first
+	 * sync, although it overtakes the cut on its way. */
+	ckpt_link_post(node->link, CKPT_DISK_WRITE, node->mirroring ? 1 : 0, iov,
+		       bytes ? 2 : 1);
 }
 
 static void start(void *data, ckpt_link *link)

@@ -11,7 +11,8 @@
  *	STATE, VERIFY ..., END
  *						COMMITTED n	the commit point
  *						APPLIED n	with how long it took
- *	INPUT, DISK_WRITE	whenever they happen, numbered
+ *	INPUT, DISK_WRITE	whenever they happen, numbered; a write's epoch is 0 before
+ *				the first cut, then 1
  *						NEED		asks for a checkpoint, with why
  *	PING					PING		so that silence means loss
  *	BYE					BYE		in good order, with why
@@ -56,7 +57,7 @@ extern const struct base_message_rule ckpt_rules[];
 struct ckpt_hello {
 	wire_u32 version;
 	guint8 primary; /* who says it */
-	guint8 verify; /* --verify */
+	guint8 verify; /* the primary's wish: digests come with each checkpoint */
 	guint8 pad[2];
 	wire_u64 memory; /* bytes */
 	wire_u32 cpus, nets, disks, pad2;

@@ -338,13 +338,15 @@ static gboolean take_disk_write(ckpt_secondary *secondary,
 	struct ckpt_disk_head head;
 	const char *why = "disk writes that nobody here takes";
 
+	if (!message->epoch && secondary->phase != FILLING)
+		return foul(error, "a disk write of the first sync after it");
 	memcpy(&head, message->payload, sizeof(head));
 	vmm_loop_lock(loop);
 	if (secondary->streams.disk_write)
 		why = secondary->streams.disk_write(secondary->streams.data, &head,
 						    message->payload + sizeof(head),
 						    message->length - sizeof(head),
-						    secondary->phase == FILLING);
+						    !message->epoch);
 	vmm_loop_unlock(loop);
 	return !why || foul(error, why);
 }
@@ -433,11 +435,11 @@ ckpt_secondary *ckpt_secondary_new_take(vmm_machine *machine, base_channel *chan
 	secondary->hooks = *hooks;
 	secondary->data = data;
 	secondary->own_dirty = g_array_new(FALSE, FALSE, sizeof(guint32));
-	ckpt_hello_fill(&ours, machine, FALSE, options->verify, NULL);
+	ckpt_hello_fill(&ours, machine, FALSE, FALSE, NULL);
 	if (!ckpt_hello_exchange(channel, &ours, &theirs, HELLO_MS, error))
 		return NULL;
 	secondary->digester = ckpt_digester_new(theirs.secret);
-	if (options->verify)
+	if (theirs.verify)
 		secondary->verify = g_new0(guint64, vmm_memory_pages(secondary->memory));
 	/* Its guest may crash or switch off in an epoch: the next checkpoint heals it. */
 	vmm_machine_keep_loadable(machine, TRUE);

@@ -19,7 +19,7 @@ struct ckpt_twin_streams {
 	void *data;
 	/* A CKPT_INPUT message's payload; NULL or why not. */
 	const char *(*input)(void *data, const void *payload, gsize len);
-	/* A CKPT_DISK_WRITE; `first_sync`: before the first checkpoint began. */
+	/* A CKPT_DISK_WRITE; `first_sync`: before the first cut was taken. */
 	const char *(*disk_write)(void *data, const struct ckpt_disk_head *head,
 				  const void *bytes, gsize len, gboolean first_sync);
 	/* Whether all up to these numbers is here. */
@@ -43,7 +43,6 @@ struct ckpt_secondary_hooks {
 struct ckpt_secondary_options {
 	guint silence_ms;
 	guint64 private_max; /* pages of its own that are kept; 0: a tenth of memory */
-	gboolean verify;
 };
 
 typedef struct ckpt_secondary ckpt_secondary;

@@ -98,7 +98,7 @@ struct pair *pair_new(const struct micro_options *options, enum ckpt_mode mode,
 	struct ckpt_primary_options primary;
 	struct pair *pair = g_new0(struct pair, 1);
 	struct side side = { .pair = pair,
-			     .options = { .silence_ms = 5000, .verify = verify } };
+			     .options = { .silence_ms = 5000 } };
 	base_channel *channel;
 	GThread *thread;
 	int ends[2];

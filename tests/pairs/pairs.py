@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Pairs of colo-vm processes with the micro-guest, on this machine.
+
+Both run in a network namespace of this test's own, on a bridge with a client's address. The
+guest is talked to over UDP, as a client would: whoever is plugged in answers.
+"""
+import ctypes
+import os
+import re
+import secrets
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))),
+                                "system"))
+import bed  # noqa: E402
+
+FAULTS = os.path.join(bed.BUILD, "colo-vm-faults")
+GUEST, CLIENT = "10.99.0.2", "10.99.0.1"
+COMMANDS, ECHO = 9000, 7
+MAC = "52:54:00:c0:10:02"
+
+
+def need():
+    """Ends the test where this machine cannot run it."""
+    if os.geteuid() != 0 or not os.path.exists("/dev/kvm"):
+        print("SKIPPED: needs root and /dev/kvm")
+        sys.exit(bed.SKIP_STATUS)
+
+
+def make_network():
+    clone_newnet = 0x40000000
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(clone_newnet) != 0:
+        print("SKIPPED: cannot make a network namespace")
+        sys.exit(bed.SKIP_STATUS)
+    subprocess.run(["sh", "-ec", f"""
+        ip link set lo up
+        ip link add br0 type bridge forward_delay 0 stp_state 0
+        ip addr add {CLIENT}/24 dev br0
+        ip link set br0 up
+        for tap in tap0 tap1; do
+            ip tuntap add $tap mode tap vnet_hdr
+            ip link set $tap master br0 up
+        done"""], check=True)
+
+
+def forget_stations():
+    """The bridge no longer knows behind which tap the guest was."""
+    subprocess.run(["ip", "link", "set", "br0", "type", "bridge", "fdb_flush"], check=True)
+
+
+class Place(bed.Here):
+    """A directory of a pair's own, with its key and two disks."""
+
+    def __init__(self, disk_mib=4):
+        super().__init__(tempfile.mkdtemp(prefix="colo-pair-"))
+        with open(os.open(self.path("key"), os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+            file.write(secrets.token_hex(32) + "\n")
+        for name in ("a.img", "b.img"):
+            with open(self.path(name), "wb") as file:
+                file.truncate(disk_mib << 20)
+
+    def remove(self):
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+class Node(bed.Machine):
+    """One colo-vm of a pair; `fault`: where it dies (COLO_FAULT)."""
+
+    def __init__(self, place, number, *options, fault=None, cpus=1):
+        self.number = number
+        self.fault = fault
+        self.colo_vm = FAULTS if fault else place.colo_vm
+        environment = dict(os.environ, **({"COLO_FAULT": fault} if fault else {}))
+        place = PlaceWith(place, self.colo_vm, environment)
+        super().__init__(place, "--memory", "64M", "--cpus", str(cpus), "--verbose",
+                         "--key", place.path("key"), "--console", "none",
+                         "--disk", f"path={place.path('ab'[number] + '.img')}",
+                         "--net", f"tap=tap{number},mac={MAC}", *options,
+                         control=f"vm{number}.sock")
+        self.watch()
+
+    def replication(self):
+        return self.control.must("status")["replication"]
+
+    def killed(self):
+        """Pulls the plug."""
+        self.process.kill()
+        self.process.wait()
+
+
+class PlaceWith(bed.Here):
+    """The same place with another program and environment."""
+
+    def __init__(self, place, program, environment):
+        super().__init__(place.dir)
+        self.colo_vm = program
+        self.environment = environment
+
+    def popen(self, *words, **options):
+        return super().popen(*words, env=self.environment, **options)
+
+
+def kernel(append=""):
+    return ["--kernel", bed.MICROGUEST, "--append", f"ip={GUEST}/24 {append}".strip()]
+
+
+class Guest:
+    """Commands to whichever guest answers at the guest's address."""
+
+    def __init__(self):
+        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.sock.connect((GUEST, COMMANDS))
+
+    def ask(self, line, seconds=10):
+        """The answer, or None. Asks again while none comes: commands must bear that."""
+        deadline = time.monotonic() + seconds
+        while self.drain():
+            pass
+        while time.monotonic() < deadline:
+            try:
+                self.sock.settimeout(0.25)
+                self.sock.send(line.encode())
+                answer = self.sock.recv(2048).decode(errors="replace").strip()
+                if answer != "error busy":
+                    return answer
+            except ConnectionRefusedError:
+                pass
+            except (TimeoutError, OSError):
+                continue
+            time.sleep(0.02)
+        return None
+
+    def drain(self):
+        try:
+            self.sock.settimeout(0)
+            return self.sock.recv(2048)
+        except OSError:
+            return None
+
+    def do(self, line):
+        answer = self.ask(line)
+        if not answer or not answer.startswith("ok"):
+            raise RuntimeError(f"the guest says to \"{line}\": {answer}")
+        return answer
+
+
+def number(answer, key):
+    return int(re.search(rf"\b{key}=(\d+)", answer).group(1))
+
+
+def echo(count=3):
+    """Whether a new TCP connection to the guest works."""
+    with socket.create_connection((GUEST, ECHO), timeout=10) as sock:
+        for i in range(count):
+            message = struct.pack("<Q", i + 1)
+            sock.sendall(message)
+            got = b""
+            while len(got) < len(message):
+                piece = sock.recv(len(message) - len(got))
+                if not piece:
+                    return False
+                got += piece
+            if got != message:
+                return False
+    return True
+
+
+def keep_busy(guest):
+    for line in ("blkbg 300", "dirty 500 10000 3", "clockwatch start", "timer 100"):
+        guest.do(line)
+
+
+def faults_of_guest(guest):
+    """What is wrong with a guest that was kept busy; nothing: an empty list."""
+    wrong = []
+    verified, clocks, disk = (guest.ask(line) or "" for line in
+                              ("verify", "clockwatch report", "blkbg"))
+    for answer, key in ((verified, "bad"), (clocks, "tsc_decreases"),
+                        (clocks, "kvm_decreases"), (disk, "bad"), (disk, "errors")):
+        found = re.search(rf"\b{key}=(\d+)", answer)
+        if not found or int(found.group(1)):
+            wrong.append(f"{key}: {answer}")
+    if not wrong and not number(disk, "writes"):
+        wrong.append(f"no writes: {disk}")
+    return wrong
+
+
+def run(tests):
+    began = time.monotonic()
+    need()
+    make_network()
+    bed.stop_on_signals()
+    for test in bed.chosen(tests):
+        at = time.monotonic()
+        try:
+            test()
+        except Exception as error:
+            bed.check(f"{test.__name__.replace('_', ' ')}: the test runs to its end", False,
+                      repr(error))
+            for machine in list(bed.Machine.all):
+                bed.note(machine.last_words()[-2000:])
+        finally:
+            bed.end_machines()
+        bed.note(f"{test.__name__}: {time.monotonic() - at:.1f} s")
+    bed.note(f"all: {time.monotonic() - began:.1f} s")
+    sys.exit(bed.verdict())
