@@ -51,6 +51,7 @@ struct ckpt_primary {
 	GArray *pending; /* pages that sync still owes */
 	GArray *collected; /* of this cut */
 	vmm_state *state_bytes;
+	GByteArray *state_before; /* of the last checkpoint that was committed */
 	guint64 epoch;
 	double twin_share; /* of digests that matched lately */
 	guint64 cut_ns, cut_before_ns; /* when the last cut was, and the one before */
@@ -575,19 +576,24 @@ static gboolean send_verify(ckpt_primary *primary)
 
 static gboolean send_state_and_end(ckpt_primary *primary)
 {
+	g_autoptr(GByteArray) packed = g_byte_array_new();
 	struct ckpt_end end = { 0 };
 	gsize length;
 	const guint8 *bytes = vmm_state_bytes(primary->state_bytes, &length);
-	struct iovec state = { (void *)bytes, length };
 	struct iovec iov = { &end, sizeof(end) };
+	gboolean ok;
 
 	end.pages = wire_put64(primary->now.sent + primary->now.twin);
 	end.state_checksum = wire_put64(XXH3_64bits(bytes, length));
 	end.verify = wire_put64(primary->verify ? primary->pages : 0);
-	primary->now.bytes += length + sizeof(end) + 2 * sizeof(struct wire_frame);
-	return ckpt_link_send(primary->link, CKPT_STATE, primary->epoch, &state, 1) &&
-	       send_verify(primary) &&
-	       ckpt_link_send(primary->link, CKPT_END, primary->epoch, &iov, 1);
+	ckpt_state_pack(bytes, length, primary->state_before, packed);
+	primary->now.bytes += sizeof(end) + sizeof(struct wire_frame);
+	ok = send_batch(primary, CKPT_STATE, packed) && send_verify(primary) &&
+	     ckpt_link_send(primary->link, CKPT_END, primary->epoch, &iov, 1);
+	/* Without a commit nobody will ask for it any more. */
+	g_byte_array_set_size(primary->state_before, 0);
+	g_byte_array_append(primary->state_before, bytes, (guint)length);
+	return ok;
 }
 
 static gboolean wait_for_commit(ckpt_primary *primary)
@@ -800,6 +806,7 @@ ckpt_primary *ckpt_primary_new_take(vmm_machine *machine, base_channel *channel_
 	primary->collected = g_array_new(FALSE, FALSE, sizeof(guint32));
 	primary->wanted = g_array_new(FALSE, FALSE, sizeof(guint32));
 	primary->state_bytes = vmm_state_new();
+	primary->state_before = g_byte_array_new();
 	primary->twin_share = 1;
 	if (options->verify)
 		primary->verify = g_new0(guint64, primary->pages);
@@ -847,6 +854,7 @@ void ckpt_primary_free(ckpt_primary *primary)
 	g_array_unref(primary->collected);
 	g_array_unref(primary->wanted);
 	vmm_state_free(primary->state_bytes);
+	g_byte_array_unref(primary->state_before);
 	g_clear_error(&primary->cut_error);
 	g_mutex_clear(&primary->lock);
 	g_cond_clear(&primary->changed);

@@ -9,7 +9,7 @@ const struct base_message_rule ckpt_rules[] = {
 	{ CKPT_PAGES, "pages", sizeof(struct wire_page), CKPT_BATCH_MAX },
 	{ CKPT_DIGESTS, "digests", sizeof(struct ckpt_page_digest), CKPT_BATCH_MAX },
 	{ CKPT_WANTED, "wanted", 0, CKPT_BATCH_MAX },
-	{ CKPT_STATE, "state", sizeof(struct wire_state_header), WIRE_PAYLOAD_MAX },
+	{ CKPT_STATE, "state", sizeof(struct ckpt_state_head) + 1, WIRE_PAYLOAD_MAX },
 	{ CKPT_END, "end", sizeof(struct ckpt_end), sizeof(struct ckpt_end) },
 	{ CKPT_COMMITTED, "committed", 0, 0 },
 	{ CKPT_APPLIED, "applied", sizeof(struct ckpt_applied), sizeof(struct ckpt_applied) },

@@ -24,6 +24,7 @@
 
 #include "base/channel.h"
 #include "checkpoint/pages.h"
+#include "checkpoint/state_wire.h"
 
 #define CKPT_PROTOCOL_VERSION 1
 #define CKPT_BATCH_MAX (1u << 20) /* bytes of a batch of pages or digests */

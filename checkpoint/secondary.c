@@ -39,6 +39,7 @@ struct ckpt_secondary {
 	struct ckpt_cut cut;
 	guint64 pages_in; /* pages and matched digests of this checkpoint */
 	vmm_state *state; /* of the arriving checkpoint */
+	GByteArray *state_bytes, *state_before; /* its bytes, and the last commit's */
 	guint64 state_checksum;
 	guint64 *verify; /* the primary's digests of its pages; NULL: not asked for */
 	guint64 verify_in; /* how many came */
@@ -143,12 +144,18 @@ static gboolean take_cut(ckpt_secondary *secondary, const struct base_message *m
 static gboolean take_state(ckpt_secondary *secondary, const struct base_message *message,
 			   GError **error)
 {
+	GByteArray *bytes = secondary->state_bytes;
+	const char *why;
+
 	if (secondary->state)
 		return foul(error, "two states");
-	secondary->state = vmm_state_parse(message->payload, message->length, error);
+	if (!ckpt_state_unpack(message->payload, message->length, secondary->state_before,
+			       bytes, &why))
+		return foul(error, why);
+	secondary->state = vmm_state_parse(bytes->data, bytes->len, error);
 	if (!secondary->state)
 		return FALSE;
-	secondary->state_checksum = XXH3_64bits(message->payload, message->length);
+	secondary->state_checksum = XXH3_64bits(bytes->data, bytes->len);
 	return TRUE;
 }
 
@@ -290,6 +297,9 @@ static gboolean commit(ckpt_secondary *secondary, GError **error)
 	g_mutex_lock(&secondary->lock);
 	secondary->committed = secondary->arriving;
 	g_mutex_unlock(&secondary->lock);
+	g_byte_array_set_size(secondary->state_before, 0);
+	g_byte_array_append(secondary->state_before, secondary->state_bytes->data,
+			    secondary->state_bytes->len);
 	/* The commit point: from here on a promotion yields this checkpoint, and the link's
 	 * end cannot come between, for it is this thread that would notice. */
 	ckpt_link_post(secondary->link, CKPT_COMMITTED, secondary->arriving, NULL, 0);
@@ -435,6 +445,8 @@ ckpt_secondary *ckpt_secondary_new_take(vmm_machine *machine, base_channel *chan
 	secondary->hooks = *hooks;
 	secondary->data = data;
 	secondary->own_dirty = g_array_new(FALSE, FALSE, sizeof(guint32));
+	secondary->state_bytes = g_byte_array_new();
+	secondary->state_before = g_byte_array_new();
 	ckpt_hello_fill(&ours, machine, FALSE, FALSE, NULL);
 	if (!ckpt_hello_exchange(channel, &ours, &theirs, HELLO_MS, error))
 		return NULL;
@@ -463,6 +475,8 @@ void ckpt_secondary_free(ckpt_secondary *secondary)
 	ckpt_replica_free(secondary->replica);
 	ckpt_digester_free(secondary->digester);
 	g_clear_pointer(&secondary->state, vmm_state_free);
+	g_byte_array_unref(secondary->state_bytes);
+	g_byte_array_unref(secondary->state_before);
 	g_free(secondary->verify);
 	g_array_unref(secondary->own_dirty);
 	g_mutex_clear(&secondary->lock);

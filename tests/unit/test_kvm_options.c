@@ -19,7 +19,7 @@ static gboolean parse(struct vmm_options *options, const char *line, char **mess
 	g_auto(GStrv) argv = g_strsplit(whole, " ", -1);
 	g_autoptr(GError) error = NULL;
 
-	if (vmm_options_parse(options, argv, &error))
+	if (vmm_options_parse(options, NULL, argv, &error))
 		return TRUE;
 	assert_non_null(error);
 	*message = g_strdup(error->message);
