@@ -68,6 +68,9 @@ struct vmm_chardev {
 	void *escape_data;
 	const struct vmm_chardev_ops *ops;
 	void *device;
+	struct vmm_chardev_hooks hooks;
+	guint console; /* for the hooks */
+	vmm_source *feeder; /* without a descriptor; NULL: no hooks */
 	guint8 ring[RING_SIZE];
 	gsize head, kept; /* the oldest byte, and how many there are */
 	guint64 dropped;
@@ -257,6 +260,59 @@ static void end_of_input(vmm_chardev *chardev)
 		close_in(chardev);
 }
 
+static void give(vmm_chardev *chardev, const guint8 *bytes, gsize len)
+{
+	if (chardev->hooks.given)
+		chardev->hooks.given(chardev->hooks.data, chardev->console, bytes, len);
+	chardev->ops->input(chardev->device, bytes, len);
+}
+
+static gboolean is_deaf(const vmm_chardev *chardev)
+{
+	return chardev->hooks.is_live && !chardev->hooks.is_live(chardev->hooks.data);
+}
+
+/* What comes before the host's end's; FALSE: there is more of it, or no room. */
+static gboolean feed(vmm_chardev *chardev)
+{
+	guint8 bytes[INPUT_MAX];
+	gsize len;
+
+	while (chardev->hooks.next) {
+		len = MIN(room(chardev), sizeof(bytes));
+		if (!len)
+			return FALSE;
+		if (vmm_loop_wanted(chardev->loop)) {
+			vmm_loop_again(chardev->feeder);
+			return FALSE;
+		}
+		len = chardev->hooks.next(chardev->hooks.data, chardev->console, bytes,
+					  len);
+		if (!len)
+			break;
+		give(chardev, bytes, len);
+	}
+	return TRUE;
+}
+
+static void on_feed(void *data, guint32 events)
+{
+	vmm_chardev *chardev = data;
+
+	/* What the host's end says may have waited for this. */
+	if (feed(chardev) && chardev->in) {
+		vmm_source_set_events(chardev->in, EPOLLIN);
+		if (chardev->n_typed)
+			vmm_loop_again(chardev->in);
+	}
+}
+
+/* For what the host's end says. */
+static gsize room_left(vmm_chardev *chardev)
+{
+	return feed(chardev) ? room(chardev) : 0;
+}
+
 /* At a terminal, input is read even when the device has no room: else Ctrl-A x could
  * not end a guest that hangs. What exceeds `typed` is lost, as with a real keyboard. */
 static void read_terminal(vmm_chardev *chardev, guint32 events)
@@ -273,24 +329,27 @@ static void read_terminal(vmm_chardev *chardev, guint32 events)
 	}
 	if (n > 0) {
 		len = filter_escapes(chardev, bytes, (gsize)n);
+		if (is_deaf(chardev))
+			return;
 		len = MIN(len, TYPED_MAX - chardev->n_typed);
 		memcpy(chardev->typed + chardev->n_typed, bytes, len);
 		chardev->n_typed += len;
 	}
-	len = MIN(room(chardev), chardev->n_typed);
+	len = MIN(room_left(chardev), chardev->n_typed);
 	if (!len)
 		return;
 	/* A copy: input() may ask for more. */
 	memcpy(bytes, chardev->typed, len);
 	chardev->n_typed -= len;
 	memmove(chardev->typed, chardev->typed + len, chardev->n_typed);
-	chardev->ops->input(chardev->device, bytes, len);
+	give(chardev, bytes, len);
 }
 
 static void readable(void *data, guint32 events)
 {
 	vmm_chardev *chardev = data;
 	guint8 bytes[INPUT_MAX];
+	gboolean deaf;
 	gsize len;
 	gssize n;
 
@@ -298,21 +357,24 @@ static void readable(void *data, guint32 events)
 		read_terminal(chardev, events);
 		return;
 	}
-	len = MIN(room(chardev), sizeof(bytes));
+	deaf = is_deaf(chardev);
+	len = deaf ? sizeof(bytes) : MIN(room_left(chardev), sizeof(bytes));
 	if (!len) {
 		/* vmm_chardev_poll() comes when there is room. */
 		vmm_source_set_events(chardev->in, 0);
 		return;
 	}
 	n = read(chardev->in_fd, bytes, len);
-	if (n > 0)
-		chardev->ops->input(chardev->device, bytes, (gsize)n);
-	else if (n == 0 || (errno != EAGAIN && errno != EINTR))
+	if (n > 0 && !deaf)
+		give(chardev, bytes, (gsize)n);
+	else if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
 		end_of_input(chardev);
 }
 
 void vmm_chardev_poll(vmm_chardev *chardev)
 {
+	if (chardev->feeder)
+		vmm_loop_again(chardev->feeder);
 	if (!chardev->in)
 		return;
 	/* Whether there is room is asked when there is input. */
@@ -605,6 +667,7 @@ void vmm_chardev_free(vmm_chardev *chardev)
 	base_fd_clear(&chardev->rest_fd);
 	g_clear_pointer(&chardev->listening, vmm_source_remove);
 	vmm_listener_free(chardev->listener);
+	g_clear_pointer(&chardev->feeder, vmm_source_remove);
 	base_fd_clear(&chardev->slave_fd);
 	if (chardev->raw)
 		vmm_chardev_restore_terminal();
@@ -618,6 +681,15 @@ void vmm_chardev_connect(vmm_chardev *chardev, const struct vmm_chardev_ops *ops
 	chardev->ops = ops;
 	chardev->device = device;
 	vmm_chardev_poll(chardev);
+}
+
+void vmm_chardev_set_hooks(vmm_chardev *chardev, const struct vmm_chardev_hooks *hooks,
+			   guint console)
+{
+	chardev->hooks = *hooks;
+	chardev->console = console;
+	if (hooks->next && !chardev->feeder)
+		chardev->feeder = vmm_loop_add(chardev->loop, -1, 0, on_feed, chardev);
 }
 
 void vmm_chardev_set_escape(vmm_chardev *chardev, void (*escape)(void *data),

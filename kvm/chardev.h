@@ -9,6 +9,10 @@
  * has room for it. Where nobody is at the host's end (a socket without client, a
  * terminal that nobody opened), whoever comes finds the output kept so far.
  *
+ * Output is always the host end's own. Where a machine is replicated, each node's has a
+ * host end, and what a secondary's guest says goes to the secondary's, whatever becomes of
+ * that run of it: a log there may show what a checkpoint has taken back since.
+ *
  * The program must ignore SIGPIPE. Constructor and destructor: holding the device lock,
  * or while the machine is put together.
  */
@@ -25,6 +29,20 @@ struct vmm_chardev_ops {
 	void (*input)(void *device, const guint8 *bytes, gsize len);
 };
 
+/* Between the host's end and the device: hooks of whoever replicates the machine. Any may
+ * be NULL. Holding the device lock; they must not call back. */
+struct vmm_chardev_hooks {
+	void *data; /* handed to each */
+	/* The device is given these bytes, now: they are in its saved state from here on
+	 * (in the UART's FIFO, or in memory and the used ring). */
+	void (*given)(void *data, guint console, const guint8 *bytes, gsize len);
+	/* Up to `len` bytes that come before anything from the host's end; how many. 0: none
+	 * now; vmm_chardev_poll() when there are. */
+	gsize (*next)(void *data, guint console, guint8 *bytes, gsize len);
+	/* FALSE: what comes from the host's end is read and thrown away (Ctrl-A x counts). */
+	gboolean (*is_live)(void *data);
+};
+
 /* `spec`: "stdio" | "pty" | "unix:PATH" | "file:PATH" | "fd:N" (a connected socket or
  * terminal, taken over; not one with FD_CLOEXEC: it was not passed) | "none". VMM_ERROR_CONFIG for anything else, VMM_ERROR_HOST
  * where it cannot be opened. With "stdio" a terminal is put into raw mode, put back by
@@ -38,6 +56,9 @@ void vmm_chardev_free(vmm_chardev *chardev);
  * Holding the device lock, or while the machine is put together. */
 void vmm_chardev_connect(vmm_chardev *chardev, const struct vmm_chardev_ops *ops,
 			 void *device);
+/* Before the device is connected. `console`: handed to the hooks. */
+void vmm_chardev_set_hooks(vmm_chardev *chardev, const struct vmm_chardev_hooks *hooks,
+			   guint console);
 /* Called on the I/O thread when the user types Ctrl-A x; NULL: ignored. */
 void vmm_chardev_set_escape(vmm_chardev *chardev, void (*escape)(void *data),
 			    void *data);
@@ -46,7 +67,7 @@ const char *vmm_chardev_name(const vmm_chardev *chardev);
 
 /* Holding the device lock. */
 void vmm_chardev_output(vmm_chardev *chardev, const void *bytes, gsize len);
-/* The device has room again. */
+/* The device has room again, or hooks->next has bytes. */
 void vmm_chardev_poll(vmm_chardev *chardev);
 guint64 vmm_chardev_dropped(const vmm_chardev *chardev);
 

@@ -225,19 +225,31 @@ static gboolean make_net(vmm_machine *machine, const struct vmm_net_config *conf
 	return TRUE;
 }
 
+/* Host end of console `console`. */
+static vmm_chardev *make_console_end(vmm_machine *machine, const char *spec, guint console,
+				     GError **error)
+{
+	const struct vmm_chardev_hooks *hooks = &machine->config.backends.console;
+	vmm_chardev *end = vmm_chardev_new(spec, machine->loop, error);
+
+	if (!end)
+		return NULL;
+	vmm_chardev_set_hooks(end, hooks, console);
+	vmm_chardev_set_escape(end, on_escape, machine);
+	return end;
+}
+
 static gboolean make_consoles(vmm_machine *machine, GError **error)
 {
-	machine->console_end = vmm_chardev_new(machine->config.console, machine->loop, error);
+	machine->console_end = make_console_end(machine, machine->config.console, 0, error);
 	if (!machine->console_end)
 		return FALSE;
-	vmm_chardev_set_escape(machine->console_end, on_escape, machine);
 	machine->serial = vmm_serial_new(&machine->platform, machine->console_end);
 	if (!machine->config.hvc)
 		return TRUE;
-	machine->hvc_end = vmm_chardev_new(machine->config.hvc, machine->loop, error);
+	machine->hvc_end = make_console_end(machine, machine->config.hvc, 1, error);
 	if (!machine->hvc_end)
 		return FALSE;
-	vmm_chardev_set_escape(machine->hvc_end, on_escape, machine);
 	machine->console = vmm_console_new(machine->pci, &machine->platform, 0,
 					   machine->hvc_end, error);
 	return machine->console != NULL;
@@ -768,6 +780,13 @@ void vmm_machine_poll_rng(vmm_machine *machine)
 {
 	if (machine->rng)
 		vmm_rng_poll(machine->rng);
+}
+
+void vmm_machine_poll_consoles(vmm_machine *machine)
+{
+	vmm_chardev_poll(machine->console_end);
+	if (machine->hvc_end)
+		vmm_chardev_poll(machine->hvc_end);
 }
 
 const char *vmm_machine_console_name(vmm_machine *machine)

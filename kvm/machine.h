@@ -13,6 +13,7 @@
 #define VMM_MACHINE_H
 
 #include "kvm/block.h"
+#include "kvm/chardev.h"
 #include "kvm/error.h"
 #include "kvm/net.h"
 #include "kvm/platform.h"
@@ -52,6 +53,8 @@ struct vmm_backends {
 				      const struct vmm_disk_config *config, vmm_loop *loop,
 				      GError **error);
 	vmm_rng_source rng;
+	/* Console 0 is the serial line, 1 virtio-console. */
+	struct vmm_chardev_hooks console;
 	/* The devices are gone, and the loop goes next. Holding the device lock. */
 	void (*closed)(void *data);
 	gboolean private_memory; /* see vmm_memory_new_private() */
@@ -105,6 +108,8 @@ vmm_memory *vmm_machine_memory(vmm_machine *machine);
 vmm_loop *vmm_machine_loop(vmm_machine *machine);
 /* `backends.rng` has bytes again. Holding the device lock. */
 void vmm_machine_poll_rng(vmm_machine *machine);
+/* `backends.console.next` has bytes again. Holding the device lock. */
+void vmm_machine_poll_consoles(vmm_machine *machine);
 const char *vmm_machine_console_name(vmm_machine *machine); /* "pty:/dev/pts/3", ... */
 const char *vmm_machine_hvc_name(vmm_machine *machine); /* NULL without one */
 guint vmm_machine_nets(vmm_machine *machine);

@@ -29,6 +29,10 @@ struct rig {
 	/* The device. */
 	gsize room;
 	GString *got;
+	/* Whoever replicates. */
+	GString *given;
+	GQueue first; /* GString: what comes before the host's end's */
+	gboolean live;
 };
 
 static gsize device_room(void *device)
@@ -55,6 +59,7 @@ static int set_up(void **state)
 	rig->dir = g_dir_make_tmp("chardev-XXXXXX", NULL);
 	rig->room = 1000;
 	rig->got = g_string_new(NULL);
+	rig->given = g_string_new(NULL);
 	*state = rig;
 	return 0;
 }
@@ -68,6 +73,7 @@ static int tear_down(void **state)
 	assert_int_equal(g_rmdir(rig->dir), 0);
 	g_free(rig->dir);
 	g_string_free(rig->got, TRUE);
+	g_string_free(rig->given, TRUE);
 	g_free(rig);
 	return 0;
 }
@@ -180,6 +186,107 @@ static void input_is_left_where_it_is_until_there_is_room(void **state)
 	fake_run(rig->fake);
 	assert_string_equal(rig->got->str, "abcde");
 	close(far);
+}
+
+static void on_given(void *data, guint console, const guint8 *bytes, gsize len)
+{
+	struct rig *rig = data;
+
+	assert_int_equal(console, 1);
+	g_string_append_len(rig->given, (const char *)bytes, (gssize)len);
+}
+
+static gsize give_next(void *data, guint console, guint8 *bytes, gsize len)
+{
+	struct rig *rig = data;
+	GString *first = g_queue_peek_head(&rig->first);
+	gsize n = first ? MIN(first->len, len) : 0;
+
+	assert_int_equal(console, 1);
+	if (!first)
+		return 0;
+	memcpy(bytes, first->str, n);
+	g_string_erase(first, 0, (gssize)n);
+	if (!first->len)
+		g_string_free(g_queue_pop_head(&rig->first), TRUE);
+	return n;
+}
+
+static gboolean is_live(void *data)
+{
+	return ((struct rig *)data)->live;
+}
+
+static int make_replicated_pair(struct rig *rig)
+{
+	const struct vmm_chardev_hooks hooks = { rig, on_given, give_next, is_live };
+	int far = make_pair(rig);
+
+	vmm_chardev_set_hooks(rig->chardev, &hooks, 1);
+	return far;
+}
+
+static void whoever_replicates_is_told_what_the_device_is_given(void **state)
+{
+	struct rig *rig = *state;
+	int far = make_replicated_pair(rig);
+
+	rig->live = TRUE;
+	rig->room = 4;
+	send_text(far, "abcdef");
+	fake_run(rig->fake);
+	assert_string_equal(rig->got->str, "abcd");
+	assert_string_equal(rig->given->str, "abcd");
+	rig->room = 10;
+	vmm_chardev_poll(rig->chardev);
+	fake_run(rig->fake);
+	assert_string_equal(rig->given->str, "abcdef");
+	close(far);
+}
+
+static void input_of_another_comes_and_the_host_end_is_deaf_until_it_is_live(void **state)
+{
+	struct rig *rig = *state;
+	int far = make_replicated_pair(rig);
+
+	send_text(far, "typed here");
+	rig->room = 3;
+	g_queue_push_tail(&rig->first, g_string_new("there"));
+	vmm_chardev_poll(rig->chardev);
+	fake_run(rig->fake);
+	assert_string_equal(rig->got->str, "the");
+	vmm_chardev_output(rig->chardev, "out", 3);
+	fake_run(rig->fake);
+	assert_reads(far, "out");
+	/* Live: what is left of the other's comes first. */
+	rig->live = TRUE;
+	send_text(far, "now");
+	fake_run(rig->fake);
+	assert_string_equal(rig->got->str, "the");
+	rig->room = 3;
+	vmm_chardev_poll(rig->chardev);
+	fake_run(rig->fake);
+	assert_string_equal(rig->got->str, "theren");
+	rig->room = 100;
+	vmm_chardev_poll(rig->chardev);
+	fake_run(rig->fake);
+	assert_string_equal(rig->got->str, "therenow");
+	assert_string_equal(rig->given->str, "therenow");
+	close(far);
+}
+
+static void without_a_host_end_input_of_another_comes_all_the_same(void **state)
+{
+	const struct vmm_chardev_hooks hooks = { *state, on_given, give_next, is_live };
+	struct rig *rig = *state;
+
+	make(rig, "none");
+	vmm_chardev_set_hooks(rig->chardev, &hooks, 1);
+	g_queue_push_tail(&rig->first, g_string_new("from"));
+	g_queue_push_tail(&rig->first, g_string_new(" afar"));
+	vmm_chardev_poll(rig->chardev);
+	fake_run(rig->fake);
+	assert_string_equal(rig->got->str, "from afar");
 }
 
 static void output_nobody_takes_pushes_out_the_oldest(void **state)
@@ -579,6 +686,9 @@ int main(void)
 		TEST(what_cannot_be_opened_says_so),
 		TEST(a_descriptor_carries_both_ways),
 		TEST(input_is_left_where_it_is_until_there_is_room),
+		TEST(whoever_replicates_is_told_what_the_device_is_given),
+		TEST(input_of_another_comes_and_the_host_end_is_deaf_until_it_is_live),
+		TEST(without_a_host_end_input_of_another_comes_all_the_same),
 		TEST(output_nobody_takes_pushes_out_the_oldest),
 		TEST(a_slow_reader_gets_everything_in_order),
 		TEST(a_socket_serves_one_client_after_the_other),
