@@ -46,7 +46,8 @@ struct vmm_net_port *ckpt_mirror_port_new_take(struct vmm_net_port *real_take,
 
 /* A vmm_rng_source, with the mirror as its data. */
 gsize ckpt_mirror_rng(void *mirror, void *bytes, gsize len);
-/* Console `console` of the guest is given these bytes. */
+/* Console `console` of the guest is given these bytes: they enter its device's saved state
+ * before the device lock is released. */
 void ckpt_mirror_console(ckpt_mirror *mirror, guint console, const void *bytes,
 			 gsize len);
 

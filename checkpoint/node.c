@@ -102,6 +102,14 @@ struct ckpt_streams ckpt_node_streams(ckpt_node *node)
 
 /* The secondary's incoming streams. */
 
+/* There is input that its devices have not had. */
+static void wake_guest(ckpt_node *node)
+{
+	ckpt_twin_wake(node->twin);
+	vmm_machine_poll_rng(node->machine);
+	vmm_machine_poll_consoles(node->machine);
+}
+
 static const char *take_input(void *data, const void *payload, gsize len)
 {
 	ckpt_node *node = data;
@@ -109,8 +117,7 @@ static const char *take_input(void *data, const void *payload, gsize len)
 
 	if (why)
 		return why;
-	ckpt_twin_wake(node->twin);
-	vmm_machine_poll_rng(node->machine);
+	wake_guest(node);
 	return NULL;
 }
 
@@ -146,6 +153,7 @@ static void applied(void *data, guint64 epoch, guint64 input, guint64 disk)
 		ckpt_disk_twins_commit(node->disk_twins, disk);
 	ckpt_twin_set_epoch(node->twin, epoch);
 	ckpt_twin_wake(node->twin);
+	vmm_machine_poll_consoles(node->machine);
 }
 
 static gboolean is_behind(void *data)
@@ -176,7 +184,7 @@ static void promote(void *data)
 		ckpt_disk_twins_promote(node->disk_twins, durable, node);
 	}
 	ckpt_twin_promote(node->twin);
-	vmm_machine_poll_rng(node->machine);
+	wake_guest(node);
 }
 
 struct ckpt_twin_streams ckpt_node_twin_streams(ckpt_node *node)
@@ -263,6 +271,27 @@ static gsize entropy(void *data, void *bytes, gsize len)
 	return ckpt_mirror_rng(node->mirror, bytes, len);
 }
 
+static void console_given(void *data, guint console, const guint8 *bytes, gsize len)
+{
+	ckpt_node *node = data;
+
+	ckpt_mirror_console(node->mirror, console, bytes, len);
+}
+
+static gsize console_next(void *data, guint console, guint8 *bytes, gsize len)
+{
+	ckpt_node *node = data;
+
+	return ckpt_twin_console(node->twin, console, bytes, len);
+}
+
+static gboolean console_is_live(void *data)
+{
+	ckpt_node *node = data;
+
+	return ckpt_twin_is_promoted(node->twin);
+}
+
 /* What has a place in the loop. */
 static void closed(void *data)
 {
@@ -279,6 +308,12 @@ struct vmm_backends ckpt_node_backends(ckpt_node *node)
 		.open_net = open_net,
 		.open_disk = open_disk,
 		.rng = entropy,
+		.console = {
+			.data = node,
+			.given = console_given,
+			.next = node->is_twin ? console_next : NULL,
+			.is_live = node->is_twin ? console_is_live : NULL,
+		},
 		.closed = closed,
 		.private_memory = node->is_twin,
 	};

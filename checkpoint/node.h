@@ -4,7 +4,11 @@
  * disks and entropy in layers, of which those that are not needed only pass.
  *
  *	card:	mirror (numbers input)	    over twin (kept input)   over the tap
+ *	console: mirror (numbers input)	    over twin (kept input)   over its host end
  *	disk:	out (numbers writes)	    over twin (own, committed) over the file
+ *
+ * A console's output is never mirrored: each node's guest writes to that node's own host
+ * end (see kvm/chardev.h).
  *
  * Made before the machine, freed after it. A machine that starts as the primary has no twin
  * layers; one that starts as a secondary keeps its own after a promotion.

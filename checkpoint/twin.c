@@ -263,6 +263,11 @@ void ckpt_twin_promote(ckpt_twin *twin)
 	ckpt_twin_wake(twin);
 }
 
+gboolean ckpt_twin_is_promoted(const ckpt_twin *twin)
+{
+	return twin->promoted;
+}
+
 struct vmm_net_port *ckpt_twin_port_real(struct vmm_net_port *port)
 {
 	return live(port->data);

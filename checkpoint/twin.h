@@ -51,8 +51,8 @@ void ckpt_twin_wake(ckpt_twin *twin);
 /* A vmm_rng_source, with the twin as its data: the primary's bytes; 0 where the guest
  * has had all that came, until the promotion. */
 gsize ckpt_twin_rng(void *twin, void *bytes, gsize len);
-/* What console `console` of the guest gets; 0: nothing now. After the promotion 0 says
- * that from here on its host end feeds it. */
+/* What console `console` of the guest gets; 0: nothing now, and after the promotion
+ * nothing ever again: its host end comes next. */
 gsize ckpt_twin_console(ckpt_twin *twin, guint console, void *bytes, gsize len);
 
 /* With the arbiter's grant and, where there was a commit, after its checkpoint was
@@ -60,6 +60,7 @@ gsize ckpt_twin_console(ckpt_twin *twin, guint console, void *bytes, gsize len);
  * before is thrown away: it belonged to the primary, or came here as its input. Wakes
  * the cards. The log is finished (ckpt_input_finish()). */
 void ckpt_twin_promote(ckpt_twin *twin);
+gboolean ckpt_twin_is_promoted(const ckpt_twin *twin);
 /* The port below `port`, for announcements; NULL: none, or not promoted. */
 struct vmm_net_port *ckpt_twin_port_real(struct vmm_net_port *port);
 

@@ -193,6 +193,25 @@ void micro_tell(micro *guest, const char *line)
 		g_error("tell the guest: %s", g_strerror(errno));
 }
 
+gboolean micro_hear(micro *guest, const char *start)
+{
+	guint64 until = base_clock_monotonic_ns() + PATIENCE_NS;
+
+	while (base_clock_monotonic_ns() < until) {
+		char *line;
+
+		while ((line = take_line(guest))) {
+			gboolean heard = g_str_has_prefix(line, start);
+
+			g_free(line);
+			if (heard)
+				return TRUE;
+		}
+		listen_a_little(guest);
+	}
+	return FALSE;
+}
+
 static char *ask(micro *guest, const char *format, va_list args)
 {
 	g_autofree char *question = g_strdup_vprintf(format, args);

@@ -40,6 +40,9 @@ vmm_machine *micro_machine(micro *guest);
 /* The guest is told `line`; its answer, without the newline. NULL after ten seconds of
  * silence. Lines that are not an answer are passed over. */
 char *micro_ask(micro *guest, const char *format, ...) G_GNUC_PRINTF(2, 3);
+/* Waits for a line that begins with `start`; others are passed over. FALSE after ten
+ * seconds. */
+gboolean micro_hear(micro *guest, const char *start);
 /* Says it and does not wait. */
 void micro_tell(micro *guest, const char *line);
 /* Asks and wants "ok ..."; aborts with what the guest said otherwise. */

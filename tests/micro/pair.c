@@ -70,6 +70,28 @@ static void on_durable(void *data, int error)
 	g_atomic_int_set(&pair->durable, error ? -1 : 1);
 }
 
+static void console_given(void *data, guint console, const guint8 *bytes, gsize len)
+{
+	struct pair *pair = data;
+
+	pair->console.given(pair->console.data, console, bytes, len);
+}
+
+static gsize console_next(void *data, guint console, guint8 *bytes, gsize len)
+{
+	struct pair *pair = data;
+
+	return pair->console.next(pair->console.data, console, bytes, len);
+}
+
+static gboolean console_is_live(void *data)
+{
+	struct pair *pair = data;
+
+	return g_atomic_int_get(&pair->second_hears) ||
+	       pair->console.is_live(pair->console.data);
+}
+
 /* Machine `which` of the pair, with devices that can be replicated. */
 static micro *make_machine(struct pair *pair, guint which, const struct micro_options *options)
 {
@@ -81,6 +103,12 @@ static micro *make_machine(struct pair *pair, guint which, const struct micro_op
 	pair->nodes[which] = ckpt_node_new(which == 1, options->tap ? 1 : 0, &hooks);
 	own.backends = ckpt_node_backends(pair->nodes[which]);
 	own.for_load = which == 1;
+	if (which == 1) {
+		pair->console = own.backends.console;
+		own.backends.console = (struct vmm_chardev_hooks){
+			pair, console_given, console_next, console_is_live
+		};
+	}
 	if (options->tap)
 		own.tap = taps[which];
 	own.disk = pair->disks[which] = options->disk ? micro_file(16 << 20) : NULL;

@@ -22,6 +22,10 @@ struct pair {
 	char *key_path;
 	gint committed; /* atomic: the last epoch */
 	gint primary_lost, secondary_lost; /* atomic */
+	/* Atomic: the secondary's guest hears what is said at its own console, although it is
+	 * not promoted. For making it another than the primary's. */
+	gint second_hears;
+	struct vmm_chardev_hooks console; /* the secondary's real ones */
 };
 
 /* A network namespace of this process's own, with 10.99.0.1/24 on a bridge that both

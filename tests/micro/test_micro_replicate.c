@@ -193,6 +193,7 @@ static void a_secondary_whose_guest_dies_is_healed_by_the_next_checkpoint(void *
 
 	assert_true(pair_wait_for_epoch(pair, 1));
 	keep_busy(pair);
+	g_atomic_int_set(&pair->second_hears, 1);
 	for (guint i = 0; i < G_N_ELEMENTS(deaths); i++) {
 		micro_tell(pair->second, deaths[i]);
 		micro_sleep_ms(pair->second, 30);
@@ -202,6 +203,61 @@ static void a_secondary_whose_guest_dies_is_healed_by_the_next_checkpoint(void *
 	assert_true(ckpt_secondary_promote(pair->secondary, &error));
 	micro_forget(pair->second, 200);
 	check_guest(pair->second);
+	pair_free(pair);
+}
+
+/* Told once, at the primary's console, and heard by both; answered to each node's own. */
+static void what_is_typed_at_the_primary_both_guests_are_told(void **state)
+{
+	struct micro_options options = { .cpus = 1 };
+	struct pair *pair = pair_new(&options, CKPT_MODE_COLO, 3600000, TRUE);
+	g_autoptr(GError) error = NULL;
+	guint epoch;
+
+	assert_true(pair_wait_for_epoch(pair, 1));
+	/* Nobody hears this: it is not the primary's console. */
+	micro_tell(pair->second, "mark at the wrong end");
+	for (guint i = 0; i < 50; i++) {
+		g_autofree char *line = g_strdup_printf("mark line %u", i);
+		g_autofree char *answer = g_strdup_printf("ok mark=line %u", i);
+
+		micro_tell(pair->first, line);
+		assert_true(micro_hear(pair->first, answer));
+		assert_true(micro_hear(pair->second, answer));
+		if (i % 10 != 9)
+			continue;
+		/* A checkpoint takes nothing back and repeats nothing. */
+		epoch = pair_committed(pair);
+		ckpt_primary_request(pair->primary, CKPT_REASON_REQUEST);
+		assert_true(pair_wait_for_epoch(pair, epoch + 1));
+	}
+	assert_true(vmm_machine_pause(micro_machine(pair->first), &error));
+	assert_true(ckpt_secondary_promote(pair->secondary, &error));
+	micro_tell(pair->second, "mark promoted");
+	assert_true(micro_hear(pair->second, "ok mark=promoted"));
+	pair_free(pair);
+}
+
+/* What was typed after the cut is typed again after the apply, and only that. */
+static void a_checkpoint_in_the_midst_of_typing_loses_and_doubles_nothing(void **state)
+{
+	struct micro_options options = { .cpus = 1 };
+	struct pair *pair = pair_new(&options, CKPT_MODE_COLO, 5, TRUE);
+	g_autoptr(GError) error = NULL;
+	g_autofree char *typed = NULL;
+
+	assert_true(pair_wait_for_epoch(pair, 1));
+	for (guint i = 0; i < 200; i++) {
+		g_autofree char *report = micro_do(pair->first, "ping %u", i);
+		g_autofree char *wanted = g_strdup_printf("ok pong=%u", i);
+
+		assert_string_equal(report, wanted);
+	}
+	assert_true(vmm_machine_pause(micro_machine(pair->first), &error));
+	assert_true(ckpt_secondary_promote(pair->secondary, &error));
+	micro_forget(pair->second, 100);
+	typed = micro_do(pair->second, "ping after");
+	assert_string_equal(typed, "ok pong=after");
 	pair_free(pair);
 }
 
@@ -228,6 +284,9 @@ int main(void)
 		cmocka_unit_test(a_promoted_secondary_goes_on_from_what_it_has),
 		cmocka_unit_test(
 			a_secondary_whose_guest_dies_is_healed_by_the_next_checkpoint),
+		cmocka_unit_test(what_is_typed_at_the_primary_both_guests_are_told),
+		cmocka_unit_test(
+			a_checkpoint_in_the_midst_of_typing_loses_and_doubles_nothing),
 		cmocka_unit_test(nothing_is_promoted_before_the_first_commit),
 	};
 
