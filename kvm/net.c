@@ -15,15 +15,17 @@
  * enough of them the frame waits in `held`, and the port is not asked again until the
  * driver has added some: a tap's readiness is level-triggered and would spin.
  *
- * Nothing but the queues is saved. A frame in `held` is lost with the machine, as it
- * would be on a wire; it is also dropped when the driver resets the device.
+ * A frame in `held` is saved with the queues: whoever replicates has counted it as given.
+ * It is dropped when the driver resets the device.
  */
 #include "kvm/net.h"
 
 #include <linux/if_ether.h>
 #include <linux/virtio_ids.h>
 #include <linux/virtio_net.h>
+#include <string.h>
 
+#include "kvm/error.h"
 #include "kvm/iov.h"
 
 #define RX 0
@@ -47,6 +49,7 @@ struct filled {
 };
 
 struct vmm_net {
+	guint instance;
 	vmm_virtio *virtio;
 	const struct vmm_platform *platform;
 	struct vmm_net_port *port;
@@ -342,10 +345,17 @@ static void count_received(vmm_net *net, enum delivery delivery, gsize payload)
 static enum delivery deliver_held(vmm_net *net)
 {
 	struct virtio_net_hdr_v1 header = net->held_header;
-	enum delivery delivery = first_buffer(net);
 	gsize payload = net->held;
+	enum delivery delivery;
 	gsize part;
 
+	/* Only one that was loaded can ask for what this driver does not take. */
+	if (!judge_received(net, &header, payload)) {
+		net->held = 0;
+		net->counters.rx_dropped++;
+		return DROPPED;
+	}
+	delivery = first_buffer(net);
 	if (delivery != DELIVERED)
 		return delivery;
 	part = vmm_iov_write(VMM_CHAIN_IN(&net->chain), net->chain.n_in, HEADER,
@@ -462,19 +472,13 @@ static void config_read(void *data, guint offset, void *buf, guint len)
 	memcpy(buf, (guint8 *)&config + offset, len);
 }
 
-/* As before the first frame. */
-static void forget(vmm_net *net)
-{
-	net->held = 0;
-	net->tx_full = FALSE;
-	hear(net, FALSE);
-}
-
+/* As before the first frame, but for one that was loaded. */
 static void start(void *data)
 {
 	vmm_net *net = data;
 
-	forget(net);
+	net->tx_full = FALSE;
+	hear(net, FALSE);
 	net->port->set_offloads(net->port->data,
 				vmm_virtio_features(net->virtio) &
 					(BIT(GUEST_CSUM) | BIT(GUEST_TSO4) |
@@ -486,7 +490,11 @@ static void start(void *data)
 
 static void stop(void *data)
 {
-	forget(data);
+	vmm_net *net = data;
+
+	net->held = 0;
+	net->tx_full = FALSE;
+	hear(net, FALSE);
 }
 
 static void kick(void *data, guint index)
@@ -495,6 +503,88 @@ static void kick(void *data, guint index)
 		run_rx(data);
 	else if (index == TX)
 		run_tx(data);
+}
+
+/* Saved state. */
+
+#define SAVED_VERSION 1
+
+/* The frame that waits, `length` bytes of it behind this; all zero where there is none. */
+struct net_saved {
+	wire_u32 length;
+	guint8 header[HEADER];
+};
+G_STATIC_ASSERT(sizeof(struct net_saved) == 16);
+
+static const struct vmm_state_field net_fields[] = {
+	VMM_STATE_FIELD(struct net_saved, length),
+	VMM_STATE_FIELD(struct net_saved, header),
+	{ "frame", sizeof(struct net_saved), PAYLOAD_MAX },
+	{ 0 },
+};
+
+static void save(void *data, vmm_state *state)
+{
+	const vmm_net *net = data;
+	g_autofree guint8 *bytes = g_malloc(sizeof(struct net_saved) + net->held);
+	struct net_saved saved = { .length = wire_put32((guint32)net->held) };
+
+	if (net->held)
+		memcpy(saved.header, &net->held_header, HEADER);
+	memcpy(bytes, &saved, sizeof(saved));
+	memcpy(bytes + sizeof(saved), net->spill, net->held);
+	vmm_state_put(state, "net", net->instance, SAVED_VERSION, bytes,
+		      sizeof(saved) + net->held, net_fields);
+}
+
+/* NULL, or what cannot be loaded. `len`: of the frame. Whether the driver takes what the
+ * header asks for is judged when it is delivered. */
+static const char *check_saved(const struct net_saved *saved, gsize len)
+{
+	static const guint8 zero[HEADER];
+	struct virtio_net_hdr_v1 header;
+
+	if (wire_get32(saved->length) != len)
+		return "the frame that waits has not its length";
+	if (!len)
+		return memcmp(saved->header, zero, HEADER) ?
+			       "a frame waits that has no bytes" :
+			       NULL;
+	memcpy(&header, saved->header, HEADER);
+	if (len < ETH_HLEN)
+		return "the frame that waits is too short";
+	if (header.num_buffers != GUINT16_TO_LE(1) ||
+	    (header.flags & ~(VIRTIO_NET_HDR_F_NEEDS_CSUM | VIRTIO_NET_HDR_F_DATA_VALID)))
+		return "the frame that waits has an impossible header";
+	return NULL;
+}
+
+static gboolean load(void *data, const vmm_state *state, enum vmm_load pass,
+		     GError **error)
+{
+	vmm_net *net = data;
+	gsize len = 0;
+	const struct net_saved *saved =
+		vmm_state_get(state, "net", net->instance, SAVED_VERSION,
+			      sizeof(*saved), sizeof(*saved) + PAYLOAD_MAX, &len, error);
+	const char *why;
+
+	if (!saved)
+		return FALSE;
+	len -= sizeof(*saved);
+	why = check_saved(saved, len);
+	if (why)
+		return vmm_error_set(error, VMM_ERROR_STATE, "saved net.%u: %s",
+				     net->instance, why);
+	/* A device that does not run has no frame, whatever the state says, nor one whose
+	 * driver takes each in one buffer. */
+	if (pass == VMM_LOAD_CHECK || !vmm_virtio_running(net->virtio) ||
+	    !has(net, BIT(MRG_RXBUF)))
+		return TRUE;
+	memcpy(&net->held_header, saved->header, HEADER);
+	memcpy(net->spill, saved + 1, len);
+	net->held = len;
+	return TRUE;
 }
 
 static const struct vmm_virtio_class net_class = {
@@ -507,6 +597,8 @@ static const struct vmm_virtio_class net_class = {
 	.start = start,
 	.stop = stop,
 	.kick = kick,
+	.save = save,
+	.load = load,
 };
 
 vmm_net *vmm_net_new_take(vmm_pci *pci, const struct vmm_platform *platform,
@@ -515,6 +607,7 @@ vmm_net *vmm_net_new_take(vmm_pci *pci, const struct vmm_platform *platform,
 {
 	vmm_net *net = g_new0(vmm_net, 1);
 
+	net->instance = instance;
 	net->platform = platform;
 	net->port = port;
 	memcpy(net->mac, mac, sizeof(net->mac));

@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "kvm/error.h"
 #include "kvm/iov.h"
 #include "kvm/net.h"
 #include "tests/unit/fake_driver.h"
@@ -691,12 +692,154 @@ static void a_loaded_card_goes_on_where_it_was(void **unused)
 	m->wire.room = 10;
 	vmm_virtio_loaded(virtio);
 	fake_run(m->fake);
-	/* The frame that the port had no room for is sent now; the one that waited for
-	 * buffers was on its way, and is lost. */
+	/* The frame that the port had no room for is sent now; the one that waits for
+	 * buffers goes on to. */
 	assert_int_equal(m->wire.sent->len, 1);
+	assert_false(m->wire.hearing);
+	assert_int_equal(counters(m).rx_frames, 1);
+	offer_buffers(m, 8, 1000);
+	assert_int_equal(counters(m).rx_frames, 2);
 	assert_true(m->wire.hearing);
 	come(m, &plain, 200);
-	assert_int_equal(counters(m).rx_frames, 2);
+	assert_int_equal(counters(m).rx_frames, 3);
+	machine_free(m);
+}
+
+/* As after a checkpoint: another card gets it, and the one that had it gets it once. */
+static void a_frame_that_waits_is_saved_and_loaded(void **unused)
+{
+	struct machine *first = machine_new(ALL), *second = machine_new(ALL);
+	g_autoptr(vmm_state) saved = vmm_state_new();
+	g_autoptr(vmm_state) parsed = NULL;
+	gsize len;
+	const guint8 *bytes;
+
+	offer_buffers(first, 2, 1000);
+	come(first, &plain, 5000);
+	vmm_virtio_save(vmm_net_virtio(first->net), saved);
+	bytes = vmm_state_bytes(saved, &len);
+	parsed = vmm_state_parse(bytes, len, NULL);
+	/* Memory, with the rings in it, comes along. */
+	memcpy(vmm_memory_page(second->fake->platform.memory, 0),
+	       vmm_memory_page(first->fake->platform.memory, 0),
+	       vmm_memory_bytes(first->fake->platform.memory));
+	second->rx->avail_idx = first->rx->avail_idx;
+	second->rx->n_free = first->rx->n_free;
+	assert_true(vmm_virtio_load(vmm_net_virtio(second->net), parsed, VMM_LOAD_CHECK,
+				    NULL));
+	assert_true(vmm_virtio_load(vmm_net_virtio(second->net), parsed, VMM_LOAD_APPLY,
+				    NULL));
+	vmm_virtio_loaded(vmm_net_virtio(second->net));
+	fake_run(second->fake);
+	for (guint i = 0; i < 6; i++) {
+		struct fake_buffer buffer = { second->data + 4096 * (i + 1), 1000, TRUE };
+
+		fake_queue_add(second->rx, &buffer, 1);
+	}
+	fake_queue_kick(second->rx);
+	assert_int_equal(counters(second).rx_frames, 1);
+	assert_int_equal(counters(second).rx_bytes, 5000);
+	check_payload(fake_at(second->fake, second->data + HEADER, 100), 0, 100);
+	assert_true(second->wire.hearing);
+	/* Loaded over itself it is not there twice. */
+	assert_true(vmm_virtio_load(vmm_net_virtio(first->net), parsed, VMM_LOAD_APPLY,
+				    NULL));
+	vmm_virtio_loaded(vmm_net_virtio(first->net));
+	fake_run(first->fake);
+	offer_buffers(first, 8, 1000);
+	assert_int_equal(counters(first).rx_frames, 1);
+	machine_free(first);
+	machine_free(second);
+}
+
+static void refuse_waiting_frame(struct machine *m, const vmm_state *good,
+				 const void *frame, gsize len)
+{
+	static const char *const kept[] = { "pci-net", "virtio-net" };
+	g_autoptr(vmm_state) bad = vmm_state_new();
+	g_autoptr(GError) error = NULL;
+
+	for (guint i = 0; i < G_N_ELEMENTS(kept); i++) {
+		gsize size;
+		const void *bytes =
+			vmm_state_get(good, kept[i], 0, 1, 0, 65536, &size, NULL);
+
+		vmm_state_put(bad, kept[i], 0, 1, bytes, size, NULL);
+	}
+	vmm_state_put(bad, "net", 0, 1, frame, len, NULL);
+	assert_false(vmm_virtio_load(vmm_net_virtio(m->net), bad, VMM_LOAD_CHECK,
+				     &error));
+	assert_true(g_error_matches(error, VMM_ERROR, VMM_ERROR_STATE));
+}
+
+static void a_waiting_frame_that_cannot_be_is_refused(void **unused)
+{
+	struct machine *m = machine_new(ALL);
+	g_autoptr(vmm_state) good = vmm_state_new();
+	g_autofree guint8 *frame = g_malloc0(70000);
+	guint32 length = GUINT32_TO_LE(60);
+
+	offer_buffers(m, 2, 1000);
+	vmm_virtio_save(vmm_net_virtio(m->net), good);
+	/* A header without a frame, and the other way about. */
+	frame[4] = 1;
+	refuse_waiting_frame(m, good, frame, 16);
+	frame[4] = 0;
+	refuse_waiting_frame(m, good, frame, 16 + 60);
+	memcpy(frame, &length, sizeof(length));
+	refuse_waiting_frame(m, good, frame, 16);
+	refuse_waiting_frame(m, good, frame, 16 + 59);
+	/* No number of buffers, unknown flags, too short, too long. */
+	refuse_waiting_frame(m, good, frame, 16 + 60);
+	frame[4 + 10] = 1;
+	frame[4] = 0x80;
+	refuse_waiting_frame(m, good, frame, 16 + 60);
+	frame[4] = 0;
+	length = GUINT32_TO_LE(13);
+	memcpy(frame, &length, sizeof(length));
+	refuse_waiting_frame(m, good, frame, 16 + 13);
+	length = GUINT32_TO_LE(65551);
+	memcpy(frame, &length, sizeof(length));
+	refuse_waiting_frame(m, good, frame, 16 + 65551);
+	refuse_waiting_frame(m, good, frame, 15);
+	machine_free(m);
+}
+
+/* A state may say what its own driver never agreed to. */
+static void a_loaded_frame_that_the_driver_does_not_take_is_dropped(void **unused)
+{
+	struct machine *m = machine_new(ALL & ~BIT(GUEST_TSO4));
+	g_autoptr(vmm_state) good = vmm_state_new(), other = vmm_state_new();
+	static const char *const kept[] = { "pci-net", "virtio-net" };
+	struct virtio_net_hdr_v1 header = { .flags = 1,
+					    .gso_type = 1,
+					    .gso_size = 500,
+					    .hdr_len = 54,
+					    .csum_start = 34,
+					    .csum_offset = 16,
+					    .num_buffers = 1 };
+	guint32 length = GUINT32_TO_LE(1000);
+	guint8 frame[16 + 1000] = { 0 };
+
+	memcpy(frame, &length, sizeof(length));
+	memcpy(frame + 4, &header, HEADER);
+	vmm_virtio_save(vmm_net_virtio(m->net), good);
+	for (guint i = 0; i < G_N_ELEMENTS(kept); i++) {
+		gsize size;
+		const void *bytes =
+			vmm_state_get(good, kept[i], 0, 1, 0, 65536, &size, NULL);
+
+		vmm_state_put(other, kept[i], 0, 1, bytes, size, NULL);
+	}
+	vmm_state_put(other, "net", 0, 1, frame, sizeof(frame), NULL);
+	assert_true(vmm_virtio_load(vmm_net_virtio(m->net), other, VMM_LOAD_CHECK, NULL));
+	assert_true(vmm_virtio_load(vmm_net_virtio(m->net), other, VMM_LOAD_APPLY, NULL));
+	vmm_virtio_loaded(vmm_net_virtio(m->net));
+	offer_buffers(m, 4, 2048);
+	assert_int_equal(counters(m).rx_frames, 0);
+	assert_int_equal(counters(m).rx_dropped, 1);
+	come(m, &plain, 100);
+	assert_int_equal(counters(m).rx_frames, 1);
 	machine_free(m);
 }
 
@@ -738,6 +881,10 @@ int main(void)
 			a_checksum_that_the_guest_does_not_take_is_not_called_valid),
 		cmocka_unit_test(a_frame_that_waits_is_gone_after_a_reset),
 		cmocka_unit_test(a_loaded_card_goes_on_where_it_was),
+		cmocka_unit_test(a_frame_that_waits_is_saved_and_loaded),
+		cmocka_unit_test(a_waiting_frame_that_cannot_be_is_refused),
+		cmocka_unit_test(
+			a_loaded_frame_that_the_driver_does_not_take_is_dropped),
 		cmocka_unit_test(the_configuration_tells_address_and_link),
 	};
 
