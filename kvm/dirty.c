@@ -360,3 +360,64 @@ gboolean vmm_dirty_collect(vmm_dirty *dirty, GArray *pages, GError **error)
 	make_unique(dirty, pages, first);
 	return ok;
 }
+
+/* As harvest(), but leaves the entries to whoever takes them. */
+static void peek_ring(const vmm_dirty *dirty, const struct ring *ring, GArray *pages)
+{
+	guint count;
+	const struct vmm_bank *banks = vmm_memory_banks(dirty->memory, &count);
+
+	for (guint i = 0; i < dirty->ring_entries; i++) {
+		const struct kvm_dirty_gfn *entry =
+			&ring->entries[(ring->next + i) % dirty->ring_entries];
+		guint slot;
+		guint32 page;
+
+		if (__atomic_load_n(&entry->flags, __ATOMIC_ACQUIRE) != KVM_DIRTY_GFN_F_DIRTY)
+			break;
+		slot = entry->slot & 0xffff;
+		g_assert(slot < count && entry->offset < banks[slot].size / VMM_PAGE);
+		page = (guint32)(banks[slot].offset / VMM_PAGE + entry->offset);
+		g_array_append_val(pages, page);
+	}
+}
+
+static void peek_log(vmm_dirty *dirty, GArray *pages)
+{
+	guint count;
+	const struct vmm_bank *banks = vmm_memory_banks(dirty->memory, &count);
+
+	for (guint i = 0; i < count; i++) {
+		struct kvm_dirty_log get = { .slot = i, .dirty_bitmap = dirty->log };
+		guint64 words = (banks[i].size / VMM_PAGE + 63) / 64;
+
+		/* With manual protection this resets nothing. */
+		if (ioctl(dirty->hv->vm_fd, KVM_GET_DIRTY_LOG, &get) < 0)
+			continue;
+		for (guint64 w = 0; w < words; w++)
+			append_word(pages, dirty->log[w],
+				    banks[i].offset / VMM_PAGE + w * 64);
+	}
+}
+
+void vmm_dirty_peek(vmm_dirty *dirty, GArray *pages)
+{
+	guint first = pages->len, marked;
+	const guint32 *numbers = vmm_memory_marked(dirty->memory, &marked);
+
+	if (!dirty->started)
+		return;
+	g_array_append_vals(pages, numbers, marked);
+	g_mutex_lock(&dirty->early_lock);
+	if (dirty->ring_entries) {
+		g_array_append_vals(pages, dirty->early->data, dirty->early->len);
+		for (guint i = 0; i < VMM_CPUS_MAX; i++)
+			if (dirty->rings[i].entries)
+				peek_ring(dirty, &dirty->rings[i], pages);
+	} else {
+		peek_log(dirty, pages);
+	}
+	/* A vCPU whose ring is full makes its list unique, too. */
+	make_unique(dirty, pages, first);
+	g_mutex_unlock(&dirty->early_lock);
+}

@@ -724,6 +724,12 @@ gboolean vmm_machine_collect(vmm_machine *machine, GArray *pages, GError **error
 	return ok;
 }
 
+void vmm_machine_peek(vmm_machine *machine, GArray *pages)
+{
+	g_array_set_size(pages, 0);
+	vmm_dirty_peek(machine->dirty, pages);
+}
+
 gboolean vmm_machine_powerdown(vmm_machine *machine, GError **error)
 {
 	if (vmm_machine_run_state(machine) != VMM_RUNNING)

@@ -163,6 +163,11 @@ gboolean vmm_machine_track(vmm_machine *machine, gboolean on, GError **error);
  * counts as clean: read its content before the machine resumes. */
 gboolean vmm_machine_collect(vmm_machine *machine, GArray *pages, GError **error);
 
+/* The same pages, perhaps while the machine runs, and they go on counting as changed; none
+ * where nothing is tracked. For an estimate: see vmm_dirty_peek() for the cost. Any thread,
+ * holding the device lock. */
+void vmm_machine_peek(vmm_machine *machine, GArray *pages);
+
 /* Presses the power button (orderly power-off by the guest). */
 gboolean vmm_machine_powerdown(vmm_machine *machine, GError **error);
 /* Resets as the button would. RUNNING or PAUSED. */

@@ -238,6 +238,12 @@ void vmm_memory_take_marked(vmm_memory *memory, GArray *pages)
 	g_array_set_size(memory->marked, 0);
 }
 
+const guint32 *vmm_memory_marked(const vmm_memory *memory, guint *count)
+{
+	*count = memory->marked->len;
+	return (const guint32 *)(void *)memory->marked->data;
+}
+
 void vmm_memory_clear(vmm_memory *memory)
 {
 	vmm_memory_drop_private(memory, 0, vmm_memory_pages(memory));

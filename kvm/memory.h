@@ -71,6 +71,9 @@ void vmm_memory_track(vmm_memory *memory, gboolean on);
  * `pages` (guint32 elements). Holding the device lock, or paused. */
 void vmm_memory_take_marked(vmm_memory *memory, GArray *pages);
 
+/* The same, left as they are; good until the next mark. Holding the device lock. */
+const guint32 *vmm_memory_marked(const vmm_memory *memory, guint *count);
+
 /* Every page reads as zero again, and its storage is given back. */
 void vmm_memory_clear(vmm_memory *memory);
 

@@ -25,6 +25,9 @@ struct model {
 	guint missed; /* pages that changed and were not collected */
 	gboolean twice; /* a page was collected twice at once */
 	GError *error;
+	GArray *peeked; /* guint32: seen as changed while the guest ran */
+	guint64 peeks;
+	guint unkept; /* pages that were peeked at and not collected */
 };
 
 static void look(void *data)
@@ -45,6 +48,9 @@ static void look(void *data)
 			model->spurious++;
 		memcpy(copy, vmm_memory_page(memory, page), VMM_PAGE);
 	}
+	for (guint i = 0; i < model->peeked->len; i++)
+		model->unkept += !seen[g_array_index(model->peeked, guint32, i)];
+	model->peeks += model->peeked->len;
 	model->collected += model->pages->len;
 	for (guint64 page = 0; page < vmm_memory_pages(memory); page++)
 		model->missed += memcmp(model->shadow + page * VMM_PAGE,
@@ -70,7 +76,11 @@ static void follow(enum vmm_dirty_method method, guint cpus)
 	g_autoptr(micro) guest = micro_new(&options);
 	g_autoptr(GArray) pages = g_array_new(FALSE, FALSE, sizeof(guint32));
 	g_autofree guint8 *shadow = g_malloc(MEMORY);
-	struct model model = { micro_machine(guest), shadow, pages, 0, 0, 0, FALSE, NULL };
+	g_autoptr(GArray) peeked = g_array_new(FALSE, FALSE, sizeof(guint32));
+	struct model model = { .machine = micro_machine(guest),
+			       .shadow = shadow,
+			       .pages = pages,
+			       .peeked = peeked };
 	g_autofree char *verified = NULL;
 
 	assert_true(vmm_machine_track(model.machine, TRUE, &model.error));
@@ -81,9 +91,13 @@ static void follow(enum vmm_dirty_method method, guint cpus)
 	g_free(micro_do(guest, "blkbg 2000"));
 	g_free(micro_do(guest, "dirty 2000 20000 7"));
 	for (guint i = 0; i < ROUNDS; i++) {
+		vmm_loop_lock(vmm_machine_loop(model.machine));
+		vmm_machine_peek(model.machine, peeked);
+		vmm_loop_unlock(vmm_machine_loop(model.machine));
 		assert_true(vmm_machine_quiesce(model.machine, look, &model, &model.error));
 		assert_null(model.error);
 		assert_int_equal(model.missed, 0);
+		assert_int_equal(model.unkept, 0);
 		assert_false(model.twice);
 		if (i % 10 == 0)
 			g_free(micro_do(guest, "rng 4096"));
@@ -94,6 +108,7 @@ static void follow(enum vmm_dirty_method method, guint cpus)
 	verified = micro_do(guest, "verify");
 	assert_int_equal(micro_number(verified, "bad"), 0);
 	assert_true(model.collected > ROUNDS);
+	assert_true(model.peeks > ROUNDS);
 	printf("# %s, %u vCPU: %" G_GUINT64_FORMAT " pages collected, %" G_GUINT64_FORMAT
 	       " without a change, none missed\n",
 	       vmm_machine_dirty_method(model.machine), cpus, model.collected,
