@@ -6,11 +6,11 @@
 #include "checkpoint/disk_twin.h"
 #include "checkpoint/mirror.h"
 
+#define INPUT_NEED (16u << 20)
 #define INPUT_MAX (64u << 20)
 /* Bytes of disk writes kept in memory on the secondary. */
-#define OWN_NEED (32u << 20)
+#define DISK_NEED (32u << 20)
 #define OWN_MAX (128u << 20)
-#define HELD_NEED (32u << 20)
 #define HELD_MAX (256u << 20)
 #define BACKLOG_MAX (128u << 20)
 
@@ -28,6 +28,9 @@ struct ckpt_node {
 	ckpt_input *input;
 	ckpt_twin *twin;
 	ckpt_disk_twins *disk_twins; /* NULL until the first disk is opened */
+	guint64 input_need, disk_need;
+	void (*need)(void *data, enum ckpt_reason reason); /* NULL: nobody to ask */
+	void *need_data;
 };
 
 /* The primary's outgoing streams. */
@@ -102,6 +105,21 @@ struct ckpt_streams ckpt_node_streams(ckpt_node *node)
 
 /* The secondary's incoming streams. */
 
+static void start_twin(void *data, void (*need)(void *need_data, enum ckpt_reason reason),
+		       void *need_data)
+{
+	ckpt_node *node = data;
+
+	node->need = need;
+	node->need_data = need_data;
+}
+
+static void need(ckpt_node *node, enum ckpt_reason reason)
+{
+	if (node->need)
+		node->need(node->need_data, reason);
+}
+
 /* There is input that its devices have not had. */
 static void wake_guest(ckpt_node *node)
 {
@@ -118,6 +136,8 @@ static const char *take_input(void *data, const void *payload, gsize len)
 	if (why)
 		return why;
 	wake_guest(node);
+	if (ckpt_input_kept_bytes(node->input) >= node->input_need)
+		need(node, CKPT_REASON_INPUT);
 	return NULL;
 }
 
@@ -191,6 +211,7 @@ struct ckpt_twin_streams ckpt_node_twin_streams(ckpt_node *node)
 {
 	return (struct ckpt_twin_streams){
 		.data = node,
+		.start = start_twin,
 		.input = take_input,
 		.disk_write = take_disk_write,
 		.may_commit = may_commit,
@@ -226,12 +247,9 @@ static struct vmm_net_port *open_net(void *data, guint index,
 		      NULL;
 }
 
-static void need(void *data)
+static void disk_needs(void *data)
 {
-	ckpt_node *node = data;
-
-	if (node->hooks.need)
-		node->hooks.need(node->hooks.data);
+	need(data, CKPT_REASON_DISK);
 }
 
 static void disk_failed(void *data, guint index, int error)
@@ -249,9 +267,9 @@ static struct vmm_disk *open_disk(void *data, guint index,
 				  GError **error)
 {
 	ckpt_node *node = data;
-	const struct ckpt_disk_twin_hooks hooks = { node, need, disk_failed };
-	const struct ckpt_disk_twin_limits limits = { OWN_NEED, OWN_MAX, HELD_NEED,
-						      HELD_MAX };
+	const struct ckpt_disk_twin_hooks hooks = { node, disk_needs, disk_failed };
+	const struct ckpt_disk_twin_limits limits = { node->disk_need, OWN_MAX,
+						      node->disk_need, HELD_MAX };
 	struct vmm_disk *disk = vmm_disk_open(config->path, config->readonly, config->direct,
 					      loop, error);
 
@@ -325,6 +343,8 @@ ckpt_node *ckpt_node_new(gboolean twin, guint nets, const struct ckpt_node_hooks
 
 	node->is_twin = twin;
 	node->hooks = *hooks;
+	node->input_need = INPUT_NEED;
+	node->disk_need = DISK_NEED;
 	node->addresses = ckpt_addresses_new();
 	node->disk_out = ckpt_disk_out_new(send_disk_write, node);
 	if (twin) {
@@ -347,6 +367,12 @@ void ckpt_node_free(ckpt_node *node)
 	ckpt_input_free(node->input);
 	ckpt_addresses_free(node->addresses);
 	g_free(node);
+}
+
+void ckpt_node_set_needs(ckpt_node *node, guint64 input, guint64 disk)
+{
+	node->input_need = input;
+	node->disk_need = disk;
 }
 
 void ckpt_node_attach(ckpt_node *node, vmm_machine *machine)

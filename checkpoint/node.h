@@ -27,8 +27,6 @@ struct ckpt_node_hooks {
 	void *data;
 	/* A frame that the secondary's guest sent; NULL: dropped. */
 	ckpt_twin_output output;
-	/* The secondary's disks: too much in memory, a checkpoint is due. */
-	void (*need)(void *data);
 	/* A secondary's disk cannot be written. */
 	void (*disk_failed)(void *data, guint disk, int error);
 	/* After a promotion: all is on the disks and flushed (0), or -errno. */
@@ -40,6 +38,9 @@ ckpt_node *ckpt_node_new(gboolean twin, guint nets, const struct ckpt_node_hooks
 void ckpt_node_free(ckpt_node *node);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ckpt_node, ckpt_node_free)
 
+/* Of a twin, before its machine is made: bytes kept in memory from which a checkpoint is
+ * asked for; input, and disk writes of either guest. Without this, 16 and 32 MiB. */
+void ckpt_node_set_needs(ckpt_node *node, guint64 input, guint64 disk);
 /* For the machine's configuration. */
 struct vmm_backends ckpt_node_backends(ckpt_node *node);
 /* Once the machine is made. */

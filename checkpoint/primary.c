@@ -26,6 +26,8 @@
 #define SYNC_REST_PAGES 2048u /* what may be left for the first checkpoint */
 #define NO_SLOT G_MAXUINT32
 #define SPAN_MIN_NS 2000000u
+/* From one look at how much the guest has written to the next. */
+#define LOOK_MS 20u
 /* Digests are asked about while this share of them matches, or on a sample. */
 #define TWIN_PAYS 0.15
 #define TWIN_SAMPLE 16
@@ -703,22 +705,51 @@ static guint64 span_ns(const ckpt_primary *primary, enum ckpt_reason *reason)
 	return MAX(fill, SPAN_MIN_NS);
 }
 
+/* TRUE where the guest has written a checkpoint's worth already: the last epoch's rate says
+ * nothing of bursts. */
+static gboolean is_burst(ckpt_primary *primary)
+{
+	vmm_loop *loop = vmm_machine_loop(primary->machine);
+
+	if (!primary->options.dirty_max)
+		return FALSE;
+	vmm_loop_lock(loop);
+	vmm_machine_peek(primary->machine, primary->collected);
+	vmm_loop_unlock(loop);
+	return primary->collected->len >= primary->options.dirty_max;
+}
+
+/* As g_cond_wait_until(), but with a look at the guest now and then; TRUE: it bursts. */
+static gboolean wait_and_look(ckpt_primary *primary, guint64 ns)
+{
+	gint64 until = g_get_monotonic_time() + (gint64)MIN(ns / 1000 + 1, LOOK_MS * 1000);
+	gboolean burst;
+
+	if (g_cond_wait_until(&primary->changed, &primary->lock, until))
+		return FALSE;
+	g_mutex_unlock(&primary->lock);
+	burst = is_burst(primary);
+	g_mutex_lock(&primary->lock);
+	return burst;
+}
+
 /* Waits for the next checkpoint's reason; FALSE: over. */
 static gboolean wait_for_reason(ckpt_primary *primary, enum ckpt_reason *reason)
 {
-	gboolean go_on;
+	gboolean burst = FALSE, go_on;
 
 	g_mutex_lock(&primary->lock);
 	while (!over(primary)) {
 		guint64 due = primary->cut_ns + span_ns(primary, reason);
 		guint64 now = base_clock_monotonic_ns();
 
+		if (burst)
+			*reason = CKPT_REASON_DIRTY;
 		if (primary->requested)
 			*reason = (enum ckpt_reason)__builtin_ctz(primary->requested);
-		if (primary->requested || now >= due)
+		if (primary->requested || burst || now >= due)
 			break;
-		g_cond_wait_until(&primary->changed, &primary->lock,
-				  g_get_monotonic_time() + (gint64)((due - now) / 1000) + 1);
+		burst = wait_and_look(primary, due - now);
 	}
 	go_on = !over(primary);
 	g_mutex_unlock(&primary->lock);

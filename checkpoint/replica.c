@@ -172,6 +172,16 @@ guint64 ckpt_replica_private_pages(const ckpt_replica *replica)
 	return replica->copies;
 }
 
+guint64 ckpt_replica_private_with(const ckpt_replica *replica, const guint32 *dirty,
+				  guint count)
+{
+	guint64 copies = replica->copies;
+
+	for (guint i = 0; i < count; i++)
+		copies += replica->written[dirty[i]] == NO_COPY;
+	return copies;
+}
+
 /* How many copies were last written in a turn up to and including `turn`. */
 static guint64 older_than(const ckpt_replica *replica, guint32 turn)
 {

@@ -9,7 +9,9 @@
  * touches only what differs: the pages that arrived, and those that the guest wrote since
  * the last time, which get the base's content back. Nothing is unmapped for it.
  *
- * One thread; the guest at rest during ckpt_replica_apply() and ckpt_replica_trim().
+ * One thread; the guest at rest during ckpt_replica_apply() and ckpt_replica_trim(). Those two
+ * and the counting of private pages exclude each other: by the device lock, where another
+ * thread counts.
  */
 #ifndef CKPT_REPLICA_H
 #define CKPT_REPLICA_H
@@ -45,6 +47,9 @@ void ckpt_replica_apply(ckpt_replica *replica, const guint32 *dirty, guint count
 
 /* Pages of which the guest has its own copy: the memory that this costs. */
 guint64 ckpt_replica_private_pages(const ckpt_replica *replica);
+/* How many there will be when these pages, each once, are found to be written. */
+guint64 ckpt_replica_private_with(const ckpt_replica *replica, const guint32 *dirty,
+				  guint count);
 /* Gives copies back to the host until at most `keep` are left, those first that were not
  * written for longest. Only directly after ckpt_replica_apply(), when copies equal the base. */
 void ckpt_replica_trim(ckpt_replica *replica, guint64 keep);

@@ -9,10 +9,13 @@
 #include "checkpoint/fault.h"
 #include "checkpoint/replica.h"
 #include "checkpoint/verify.h"
+#include "kvm/timer.h"
 
 #define HELLO_MS 10000
 /* A trim costs a walk over the pages' ages: not at every apply. */
 #define TRIM_EVERY 64
+/* From one look at how much the guest has written to the next. */
+#define LOOK_MS 20
 
 /* Where in the protocol we are: decides what may come. */
 enum phase {
@@ -32,6 +35,11 @@ struct ckpt_secondary {
 	ckpt_digester *digester;
 	ckpt_replica *replica;
 	GArray *own_dirty; /* guint32 */
+
+	/* Under the device lock. */
+	guint asked; /* in this epoch: a bit per enum ckpt_reason */
+	vmm_timer *look;
+	GArray *looked; /* guint32 */
 
 	/* Of the receiving thread. */
 	enum phase phase;
@@ -54,6 +62,51 @@ static gboolean foul(GError **error, const char *what)
 {
 	g_set_error(error, CKPT_ERROR, CKPT_ERROR_PROTOCOL, "the primary sent %s", what);
 	return FALSE;
+}
+
+/* Asking for checkpoints. */
+
+/* Holding the device lock. */
+static void need(void *data, enum ckpt_reason reason)
+{
+	ckpt_secondary *secondary = data;
+	wire_u32 wire = wire_put32(reason);
+	struct iovec iov = { &wire, sizeof(wire) };
+
+	if (secondary->asked & 1u << reason)
+		return;
+	secondary->asked |= 1u << reason;
+	ckpt_link_post(secondary->link, CKPT_NEED, 0, &iov, 1);
+}
+
+/* What the running guest has written so far is in KVM's log, which can be looked at without
+ * stopping it, or starting anew. */
+static void look(void *data)
+{
+	ckpt_secondary *secondary = data;
+
+	vmm_machine_peek(secondary->machine, secondary->looked);
+	if (ckpt_replica_private_with(secondary->replica,
+				      (const guint32 *)(void *)secondary->looked->data,
+				      secondary->looked->len) >=
+	    secondary->options.private_max)
+		need(secondary, CKPT_REASON_PRIVATE);
+}
+
+static void start_streams(ckpt_secondary *secondary, gboolean on)
+{
+	vmm_loop *loop = vmm_machine_loop(secondary->machine);
+
+	vmm_loop_lock(loop);
+	g_clear_pointer(&secondary->look, vmm_timer_free);
+	if (on) {
+		secondary->look = vmm_timer_new(loop, look, secondary);
+		vmm_timer_set(secondary->look, LOOK_MS, LOOK_MS);
+	}
+	if (secondary->streams.start)
+		secondary->streams.start(secondary->streams.data, on ? need : NULL,
+					 on ? secondary : NULL);
+	vmm_loop_unlock(loop);
 }
 
 /* Pages. */
@@ -227,16 +280,22 @@ static gboolean verify(ckpt_secondary *secondary, GError **error)
 
 static gboolean apply_memory(ckpt_secondary *secondary, GError **error)
 {
+	vmm_loop *loop = vmm_machine_loop(secondary->machine);
+
 	/* Before the first one nothing has run, and nothing is tracked. */
 	g_array_set_size(secondary->own_dirty, 0);
 	if (secondary->epoch &&
 	    !vmm_machine_collect(secondary->machine, secondary->own_dirty, error))
 		return FALSE;
+	vmm_loop_lock(loop);
 	ckpt_replica_apply(secondary->replica,
 			   (const guint32 *)(void *)secondary->own_dirty->data,
 			   secondary->own_dirty->len);
-	if (secondary->arriving % TRIM_EVERY == 0)
+	if (secondary->arriving % TRIM_EVERY == 0 ||
+	    ckpt_replica_private_pages(secondary->replica) >= secondary->options.private_max)
 		ckpt_replica_trim(secondary->replica, secondary->options.private_max / 2);
+	secondary->asked = 0;
+	vmm_loop_unlock(loop);
 	return TRUE;
 }
 
@@ -461,6 +520,8 @@ ckpt_secondary *ckpt_secondary_new_take(vmm_machine *machine, base_channel *chan
 		secondary->memory, (guint)vmm_memory_pages(secondary->memory));
 	secondary->link = ckpt_link_new_take(g_steal_pointer(&channel), &link_ops, secondary,
 					     options->silence_ms);
+	secondary->looked = g_array_new(FALSE, FALSE, sizeof(guint32));
+	start_streams(secondary, TRUE);
 	ckpt_link_start(secondary->link);
 	return g_steal_pointer(&secondary);
 }
@@ -469,6 +530,8 @@ void ckpt_secondary_free(ckpt_secondary *secondary)
 {
 	if (!secondary)
 		return;
+	if (secondary->looked)
+		start_streams(secondary, FALSE);
 	if (secondary->link)
 		ckpt_link_stop(secondary->link, "the secondary ends replication");
 	ckpt_link_free(secondary->link);
@@ -479,6 +542,7 @@ void ckpt_secondary_free(ckpt_secondary *secondary)
 	g_byte_array_unref(secondary->state_before);
 	g_free(secondary->verify);
 	g_array_unref(secondary->own_dirty);
+	g_clear_pointer(&secondary->looked, g_array_unref);
 	g_mutex_clear(&secondary->lock);
 	g_free(secondary);
 }
@@ -501,6 +565,7 @@ gboolean ckpt_secondary_promote(ckpt_secondary *secondary, GError **error)
 	}
 	ckpt_fault(CKPT_FAULT_PROMOTING);
 	ckpt_replica_forget(secondary->replica);
+	start_streams(secondary, FALSE);
 	if (secondary->streams.promote) {
 		vmm_loop_lock(loop);
 		secondary->streams.promote(secondary->streams.data);

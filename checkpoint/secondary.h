@@ -17,6 +17,10 @@
  * messages are refused. */
 struct ckpt_twin_streams {
 	void *data;
+	/* From now on `need` is to be called where a checkpoint is due, with why, holding the
+	 * device lock; the primary is asked once for each reason and epoch. NULL: no longer. */
+	void (*start)(void *data, void (*need)(void *need_data, enum ckpt_reason reason),
+		      void *need_data);
 	/* A CKPT_INPUT message's payload; NULL or why not. */
 	const char *(*input)(void *data, const void *payload, gsize len);
 	/* A CKPT_DISK_WRITE; `first_sync`: before the first cut was taken. */
@@ -42,7 +46,10 @@ struct ckpt_secondary_hooks {
 
 struct ckpt_secondary_options {
 	guint silence_ms;
-	guint64 private_max; /* pages of its own that are kept; 0: a tenth of memory */
+	/* Pages of its guest's own, beside the base, from which a checkpoint is asked for and
+	 * some are given up; 0: a tenth of memory. The guest is looked at every 20 ms while it
+	 * runs, so what it writes in that time comes on top. */
+	guint64 private_max;
 };
 
 typedef struct ckpt_secondary ckpt_secondary;

@@ -101,6 +101,9 @@ static micro *make_machine(struct pair *pair, guint which, const struct micro_op
 	micro *guest;
 
 	pair->nodes[which] = ckpt_node_new(which == 1, options->tap ? 1 : 0, &hooks);
+	if (which == 1 && pair->options.input_need)
+		ckpt_node_set_needs(pair->nodes[which], pair->options.input_need,
+				    pair->options.disk_need);
 	own.backends = ckpt_node_backends(pair->nodes[which]);
 	own.for_load = which == 1;
 	if (which == 1) {
@@ -120,17 +123,29 @@ static micro *make_machine(struct pair *pair, guint which, const struct micro_op
 struct pair *pair_new(const struct micro_options *options, enum ckpt_mode mode,
 		      guint period_ms, gboolean verify)
 {
+	const struct pair_options pair_options = { .mode = mode,
+						   .period_ms = period_ms,
+						   .verify = verify };
+
+	return pair_new_with(options, &pair_options);
+}
+
+struct pair *pair_new_with(const struct micro_options *options,
+			   const struct pair_options *pair_options)
+{
 	static const struct ckpt_primary_hooks hooks = { .state = on_primary_state,
 							 .committed = on_committed };
 	struct ckpt_streams streams;
 	struct ckpt_primary_options primary;
 	struct pair *pair = g_new0(struct pair, 1);
 	struct side side = { .pair = pair,
-			     .options = { .silence_ms = 5000 } };
+			     .options = { .silence_ms = 5000,
+					  .private_max = pair_options->private_max } };
 	base_channel *channel;
 	GThread *thread;
 	int ends[2];
 
+	pair->options = *pair_options;
 	pair->key_path = g_strdup_printf("%s/colo-key-%d", g_get_tmp_dir(), getpid());
 	unlink(pair->key_path);
 	if (!base_key_generate(pair->key_path, &side.error))
@@ -146,10 +161,12 @@ struct pair *pair_new(const struct micro_options *options, enum ckpt_mode mode,
 	side.fd = ends[1];
 	thread = g_thread_new("secondary", make_secondary, &side);
 	ckpt_primary_options_init(&primary);
-	primary.mode = mode;
-	primary.period_ms = primary.age_ms = period_ms;
+	primary.mode = pair_options->mode;
+	primary.period_ms = primary.age_ms = pair_options->period_ms;
 	primary.silence_ms = 5000;
-	primary.verify = verify;
+	primary.verify = pair_options->verify;
+	if (pair_options->dirty_max)
+		primary.dirty_max = pair_options->dirty_max;
 	channel = base_channel_new_take(ends[0], FALSE, pair->key, ckpt_rules, 10000,
 					&side.error);
 	if (!channel)
@@ -184,6 +201,19 @@ void pair_free(struct pair *pair)
 guint pair_committed(struct pair *pair)
 {
 	return (guint)g_atomic_int_get(&pair->committed);
+}
+
+enum ckpt_reason pair_reason(struct pair *pair)
+{
+	struct ckpt_checkpoint_stats stats = { .reason = CKPT_REASONS };
+	guint64 until = base_clock_monotonic_ns() + PATIENCE_NS;
+
+	/* It is known when it was applied. */
+	while (base_clock_monotonic_ns() < until &&
+	       (!ckpt_primary_last(pair->primary, &stats) ||
+		stats.epoch < pair_committed(pair)))
+		micro_sleep_ms(pair->first, 1);
+	return stats.reason;
 }
 
 gboolean pair_wait_for_epoch(struct pair *pair, guint epoch)

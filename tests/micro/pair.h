@@ -11,7 +11,16 @@
 
 #define PAIR_GUEST_ADDRESS "10.99.0.2"
 
+struct pair_options {
+	enum ckpt_mode mode;
+	guint period_ms; /* or the longest epoch */
+	gboolean verify;
+	guint64 dirty_max, private_max; /* pages; 0: as ever */
+	guint64 input_need, disk_need; /* bytes; 0: as ever */
+};
+
 struct pair {
+	struct pair_options options;
 	char *disks[2];
 	ckpt_node *nodes[2];
 	micro *first, *second;
@@ -36,10 +45,14 @@ gboolean pair_make_network(void);
  * has started. Aborts where that cannot be. */
 struct pair *pair_new(const struct micro_options *options, enum ckpt_mode mode,
 		      guint period_ms, gboolean verify);
+struct pair *pair_new_with(const struct micro_options *options,
+			   const struct pair_options *pair_options);
 void pair_free(struct pair *pair);
 
 /* The last committed epoch. */
 guint pair_committed(struct pair *pair);
+/* Why it was taken. */
+enum ckpt_reason pair_reason(struct pair *pair);
 /* Waits for it; FALSE if either side was lost, or after thirty seconds. */
 gboolean pair_wait_for_epoch(struct pair *pair, guint epoch);
 

@@ -261,6 +261,84 @@ static void a_checkpoint_in_the_midst_of_typing_loses_and_doubles_nothing(void *
 	pair_free(pair);
 }
 
+/* Nobody asks by the clock: an epoch lasts an hour. */
+#define HOUR_MS 3600000u
+
+static void a_secondary_whose_guest_goes_astray_asks_for_a_checkpoint(void **state)
+{
+	struct micro_options options = { .cpus = 2 };
+	struct pair_options pair_options = { .mode = CKPT_MODE_COLO,
+					     .period_ms = HOUR_MS,
+					     .private_max = 3000,
+					     .verify = TRUE };
+	struct pair *pair = pair_new_with(&options, &pair_options);
+	struct ckpt_checkpoint_stats stats;
+
+	assert_true(pair_wait_for_epoch(pair, 1));
+	g_atomic_int_set(&pair->second_hears, 1);
+	micro_tell(pair->second, "dirty 1000 0 1");
+	micro_sleep_ms(pair->second, 200);
+	assert_int_equal(pair_committed(pair), 1);
+	/* The same pages again are no more of them. */
+	micro_tell(pair->second, "dirty 1000 0 2");
+	micro_sleep_ms(pair->second, 200);
+	assert_int_equal(pair_committed(pair), 1);
+	micro_tell(pair->second, "dirty 4000 0 3");
+	assert_true(pair_wait_for_epoch(pair, 2));
+	assert_int_equal(pair_reason(pair), CKPT_REASON_PRIVATE);
+	/* Which it is for: what is over the budget was given up. */
+	assert_true(ckpt_primary_last(pair->primary, &stats));
+	assert_true(stats.private_pages <= 1500);
+	micro_sleep_ms(pair->second, 200);
+	assert_int_equal(pair_committed(pair), 2);
+	pair_free(pair);
+}
+
+static void a_secondary_that_holds_much_asks_for_a_checkpoint(void **state)
+{
+	struct micro_options options = { .cpus = 1, .disk = "yes" };
+	struct pair_options pair_options = { .mode = CKPT_MODE_COLO,
+					     .period_ms = HOUR_MS,
+					     .input_need = 20000,
+					     .disk_need = 1 << 20,
+					     .verify = TRUE };
+	struct pair *pair = pair_new_with(&options, &pair_options);
+
+	assert_true(pair_wait_for_epoch(pair, 1));
+	g_free(micro_do(pair->first, "blkwrite 0 0 512 7"));
+	micro_sleep_ms(pair->first, 100);
+	assert_int_equal(pair_committed(pair), 1);
+	g_free(micro_do(pair->first, "blkwrite 0 512 2048 7"));
+	assert_true(pair_wait_for_epoch(pair, 2));
+	assert_int_equal(pair_reason(pair), CKPT_REASON_DISK);
+	for (guint i = 0; i < 1000 && pair_committed(pair) < 3; i++)
+		g_free(micro_do(pair->first, "ping %u", i));
+	assert_true(pair_wait_for_epoch(pair, 3));
+	assert_int_equal(pair_reason(pair), CKPT_REASON_INPUT);
+	pair_free(pair);
+}
+
+static void a_burst_of_writes_is_cut_before_the_rate_of_them_is_known(void **state)
+{
+	static const enum vmm_dirty_method methods[] = { VMM_DIRTY_AUTO, VMM_DIRTY_BITMAP };
+
+	for (guint i = 0; i < G_N_ELEMENTS(methods); i++) {
+		struct micro_options options = { .cpus = 1, .dirty = methods[i] };
+		struct pair_options pair_options = { .mode = CKPT_MODE_COLO,
+						     .period_ms = HOUR_MS,
+						     .dirty_max = 2000,
+						     .private_max = 16384,
+						     .verify = TRUE };
+		struct pair *pair = pair_new_with(&options, &pair_options);
+
+		assert_true(pair_wait_for_epoch(pair, 1));
+		g_free(micro_do(pair->first, "dirty 3000 0 1"));
+		assert_true(pair_wait_for_epoch(pair, 2));
+		assert_int_equal(pair_reason(pair), CKPT_REASON_DIRTY);
+		pair_free(pair);
+	}
+}
+
 static void nothing_is_promoted_before_the_first_commit(void **state)
 {
 	struct micro_options options = { .memory = 512ull << 20 };
@@ -287,6 +365,10 @@ int main(void)
 		cmocka_unit_test(what_is_typed_at_the_primary_both_guests_are_told),
 		cmocka_unit_test(
 			a_checkpoint_in_the_midst_of_typing_loses_and_doubles_nothing),
+		cmocka_unit_test(
+			a_secondary_whose_guest_goes_astray_asks_for_a_checkpoint),
+		cmocka_unit_test(a_secondary_that_holds_much_asks_for_a_checkpoint),
+		cmocka_unit_test(a_burst_of_writes_is_cut_before_the_rate_of_them_is_known),
 		cmocka_unit_test(nothing_is_promoted_before_the_first_commit),
 	};
 

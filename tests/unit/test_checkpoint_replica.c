@@ -216,6 +216,20 @@ static void a_copy_that_nobody_logged_does_not_hide_what_arrives(void **state)
 	assert_int_equal(ckpt_replica_private_pages(rig->replica), 1);
 }
 
+static void what_the_running_guest_wrote_counts_once_with_what_it_has(void **state)
+{
+	static const guint32 found[] = { 2, 5, 6 };
+	struct rig *rig = *state;
+
+	assert_int_equal(ckpt_replica_private_with(rig->replica, found, 3), 3);
+	guest_writes(rig, 1, 1);
+	guest_writes(rig, 2, 1);
+	apply(rig);
+	assert_int_equal(ckpt_replica_private_with(rig->replica, found, 3), 4);
+	assert_int_equal(ckpt_replica_private_with(rig->replica, found, 0), 2);
+	assert_int_equal(ckpt_replica_private_pages(rig->replica), 2);
+}
+
 static void trimming_lets_go_first_what_was_written_longest_ago(void **state)
 {
 	struct rig *rig = *state;
@@ -251,6 +265,7 @@ int main(void)
 		TEST(a_present_page_is_staged_only_where_its_digest_is_the_wanted_one),
 		TEST(any_mixture_of_writes_and_checkpoints_keeps_to_the_model),
 		TEST(a_copy_that_nobody_logged_does_not_hide_what_arrives),
+		TEST(what_the_running_guest_wrote_counts_once_with_what_it_has),
 		TEST(trimming_lets_go_first_what_was_written_longest_ago),
 	};
 
