@@ -105,8 +105,8 @@ struct ckpt_streams ckpt_node_streams(ckpt_node *node)
 
 /* The secondary's incoming streams. */
 
-static void start_twin(void *data, void (*need)(void *need_data, enum ckpt_reason reason),
-		       void *need_data)
+static void set_need(void *data, void (*need)(void *need_data, enum ckpt_reason reason),
+		     void *need_data)
 {
 	ckpt_node *node = data;
 
@@ -211,7 +211,7 @@ struct ckpt_twin_streams ckpt_node_twin_streams(ckpt_node *node)
 {
 	return (struct ckpt_twin_streams){
 		.data = node,
-		.start = start_twin,
+		.set_need = set_need,
 		.input = take_input,
 		.disk_write = take_disk_write,
 		.may_commit = may_commit,

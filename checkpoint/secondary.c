@@ -93,7 +93,7 @@ static void look(void *data)
 		need(secondary, CKPT_REASON_PRIVATE);
 }
 
-static void start_streams(ckpt_secondary *secondary, gboolean on)
+static void set_asking(ckpt_secondary *secondary, gboolean on)
 {
 	vmm_loop *loop = vmm_machine_loop(secondary->machine);
 
@@ -103,9 +103,9 @@ static void start_streams(ckpt_secondary *secondary, gboolean on)
 		secondary->look = vmm_timer_new(loop, look, secondary);
 		vmm_timer_set(secondary->look, LOOK_MS, LOOK_MS);
 	}
-	if (secondary->streams.start)
-		secondary->streams.start(secondary->streams.data, on ? need : NULL,
-					 on ? secondary : NULL);
+	if (secondary->streams.set_need)
+		secondary->streams.set_need(secondary->streams.data, on ? need : NULL,
+					    on ? secondary : NULL);
 	vmm_loop_unlock(loop);
 }
 
@@ -521,7 +521,7 @@ ckpt_secondary *ckpt_secondary_new_take(vmm_machine *machine, base_channel *chan
 	secondary->link = ckpt_link_new_take(g_steal_pointer(&channel), &link_ops, secondary,
 					     options->silence_ms);
 	secondary->looked = g_array_new(FALSE, FALSE, sizeof(guint32));
-	start_streams(secondary, TRUE);
+	set_asking(secondary, TRUE);
 	ckpt_link_start(secondary->link);
 	return g_steal_pointer(&secondary);
 }
@@ -531,7 +531,7 @@ void ckpt_secondary_free(ckpt_secondary *secondary)
 	if (!secondary)
 		return;
 	if (secondary->looked)
-		start_streams(secondary, FALSE);
+		set_asking(secondary, FALSE);
 	if (secondary->link)
 		ckpt_link_stop(secondary->link, "the secondary ends replication");
 	ckpt_link_free(secondary->link);
@@ -565,7 +565,7 @@ gboolean ckpt_secondary_promote(ckpt_secondary *secondary, GError **error)
 	}
 	ckpt_fault(CKPT_FAULT_PROMOTING);
 	ckpt_replica_forget(secondary->replica);
-	start_streams(secondary, FALSE);
+	set_asking(secondary, FALSE);
 	if (secondary->streams.promote) {
 		vmm_loop_lock(loop);
 		secondary->streams.promote(secondary->streams.data);

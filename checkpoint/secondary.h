@@ -19,8 +19,9 @@ struct ckpt_twin_streams {
 	void *data;
 	/* From now on `need` is to be called where a checkpoint is due, with why, holding the
 	 * device lock; the primary is asked once for each reason and epoch. NULL: no longer. */
-	void (*start)(void *data, void (*need)(void *need_data, enum ckpt_reason reason),
-		      void *need_data);
+	void (*set_need)(void *data,
+			 void (*need)(void *need_data, enum ckpt_reason reason),
+			 void *need_data);
 	/* A CKPT_INPUT message's payload; NULL or why not. */
 	const char *(*input)(void *data, const void *payload, gsize len);
 	/* A CKPT_DISK_WRITE; `first_sync`: before the first cut was taken. */
