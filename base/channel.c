@@ -45,6 +45,7 @@ struct base_channel {
 
 	/* The receiving thread's. */
 	base_frame_decoder *decoder;
+	GError *refused; /* the message that ended receiving, and only that */
 
 	guint64 sent_bytes, received_bytes, sent_messages, received_messages;
 };
@@ -327,6 +328,16 @@ static gboolean open_some(base_channel *channel, gsize *got, struct deadline *de
 	}
 }
 
+/* Whether another message may be received. */
+static gboolean is_open(const base_channel *channel, GError **error)
+{
+	if (!channel->refused)
+		return TRUE;
+	if (error)
+		*error = g_error_copy(channel->refused);
+	return FALSE;
+}
+
 gboolean base_channel_receive(base_channel *channel, struct base_message *message,
 			      guint deadline_ms, GError **error)
 {
@@ -334,6 +345,8 @@ gboolean base_channel_receive(base_channel *channel, struct base_message *messag
 	enum base_frame_verdict verdict;
 	GError *reason = NULL;
 
+	if (!is_open(channel, error))
+		return FALSE;
 	if (deadline_ms)
 		deadline = deadline_in(deadline_ms);
 	do {
@@ -345,8 +358,11 @@ gboolean base_channel_receive(base_channel *channel, struct base_message *messag
 		verdict = base_frame_decoder_arrived(channel->decoder, got, message,
 						     &reason);
 	} while (verdict == BASE_FRAME_MORE);
-	if (verdict == BASE_FRAME_REFUSED)
-		return die_take(channel, reason, error);
+	if (verdict == BASE_FRAME_REFUSED) {
+		g_prefix_error(&reason, "connection with %s: ", channel->peer);
+		channel->refused = reason;
+		return is_open(channel, error);
+	}
 	count(&channel->received_messages, 1);
 	count(&channel->received_bytes, sizeof(struct wire_frame) + message->length);
 	return TRUE;
@@ -355,6 +371,30 @@ gboolean base_channel_receive(base_channel *channel, struct base_message *messag
 int base_channel_dup_fd(const base_channel *channel)
 {
 	return fcntl(channel->fd, F_DUPFD_CLOEXEC, 0);
+}
+
+void base_channel_drain(base_channel *channel, guint deadline_ms)
+{
+	struct deadline deadline = deadline_in(deadline_ms);
+	g_autofree guint8 *nowhere = g_malloc(BASE_TLS_RECORD_MAX);
+	gsize got;
+
+	while (is_alive(channel, NULL)) {
+		switch (base_tls_open(channel->tls, nowhere, BASE_TLS_RECORD_MAX, &got, NULL)) {
+		case BASE_TLS_DONE:
+			/* However much it sends. */
+			if (base_clock_monotonic_ns() >= deadline.at_ns)
+				base_channel_abort(channel);
+			break;
+		case BASE_TLS_HUNGRY:
+			if (!fill(channel, &deadline, NULL))
+				return;
+			break;
+		case BASE_TLS_FAILED:
+			base_channel_abort(channel);
+			break;
+		}
+	}
 }
 
 void base_channel_abort(base_channel *channel)
@@ -414,5 +454,6 @@ void base_channel_free(base_channel *channel)
 	g_free(channel->peer);
 	g_mutex_clear(&channel->death);
 	g_clear_error(&channel->cause);
+	g_clear_error(&channel->refused);
 	g_free(channel);
 }

@@ -7,7 +7,8 @@
  * One thread may send while another receives. Nothing waits longer than its deadline,
  * however slowly the peer gives or takes. After an error, goodbyes included, the
  * channel is dead: calls under way on other threads fail soon, and every call fails
- * with the same error.
+ * with the same error. But where a message was refused for what it is, only receiving
+ * is over: the peer can still be told why.
  */
 #ifndef BASE_CHANNEL_H
 #define BASE_CHANNEL_H
@@ -46,6 +47,12 @@ gboolean base_channel_flush(base_channel *channel, guint deadline_ms,
 gboolean base_channel_receive(base_channel *channel, struct base_message *message,
 			      guint deadline_ms,
 			      GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/* Throws away what still comes until the peer ends the connection, for `deadline_ms` at
+ * most: whoever has said why it ends gives the peer time to read it, for closing over
+ * what was not read would cut that off. The channel is dead then. The receiving thread.
+ */
+void base_channel_drain(base_channel *channel, guint deadline_ms);
 
 /* Makes every call under way on other threads, and all later ones, fail soon (LOST),
  * and those of the peer. Any thread. */

@@ -330,6 +330,16 @@ static void two_ends_of_the_same_side_do_not_meet(void **state)
 	}
 }
 
+static void expect_refusal(base_channel *channel, const char *why)
+{
+	g_autoptr(GError) error = NULL;
+	struct base_message message;
+
+	assert_false(base_channel_receive(channel, &message, LONG_MS, &error));
+	assert_true(g_error_matches(error, BASE_CHANNEL_ERROR, BASE_CHANNEL_PROTOCOL));
+	assert_non_null(strstr(error->message, why));
+}
+
 static void refused_message(guint16 type, gsize length, const char *why)
 {
 	g_autofree guint8 *bytes = g_malloc0(length + 1);
@@ -340,8 +350,13 @@ static void refused_message(guint16 type, gsize length, const char *why)
 	assert_true(send_bytes(pair.a, type, 0, bytes, length, NULL));
 	assert_true(base_channel_flush(pair.a, LONG_MS, NULL));
 	expect_note(pair.b, "fine");
-	expect_dead(pair.b, BASE_CHANNEL_PROTOCOL, why);
-	/* The sender learns that it is over. */
+	expect_refusal(pair.b, why);
+	expect_refusal(pair.b, why);
+	/* The sender can be told why, before it learns that it is over. */
+	send_note(pair.b, "because");
+	assert_true(base_channel_flush(pair.b, LONG_MS, NULL));
+	expect_note(pair.a, "because");
+	base_channel_abort(pair.b);
 	expect_dead(pair.a, BASE_CHANNEL_LOST, "without goodbye");
 	tear_down(&pair);
 }
@@ -385,10 +400,35 @@ static void noise_inside_tls_ends_the_channel(void **state)
 
 	assert_true(base_tls_seal(tls, noise, 16384, NULL));
 	assert_int_equal(base_tls_drain(tls, fd), 0);
-	expect_dead(end.channel, BASE_CHANNEL_PROTOCOL, "not a message");
+	expect_refusal(end.channel, "not a message");
 	base_channel_free(end.channel);
 	base_tls_free(tls);
 	close(fd);
+}
+
+/* A peer that sends on and on does not hold up whoever drains it, nor one that is silent. */
+static void draining_ends_at_its_deadline_or_with_the_peer(void **state)
+{
+	g_autofree guint8 *bytes = g_malloc0(1 << 20);
+	struct pair pair;
+	gint64 start;
+
+	set_up(&pair);
+	assert_true(send_bytes(pair.a, UNRULED, 0, bytes, 10, NULL));
+	assert_true(base_channel_flush(pair.a, LONG_MS, NULL));
+	expect_refusal(pair.b, "type 9");
+	for (guint i = 0; i < 8; i++)
+		assert_true(send_bytes(pair.a, UNRULED, 0, bytes, 1000, NULL));
+	assert_true(base_channel_flush(pair.a, LONG_MS, NULL));
+	base_channel_abort(pair.a);
+	start = g_get_monotonic_time();
+	base_channel_drain(pair.b, 10 * LONG_MS);
+	assert_true(g_get_monotonic_time() - start < LONG_MS * 5000);
+	tear_down(&pair);
+	set_up(&pair);
+	base_channel_drain(pair.b, 50);
+	expect_dead(pair.a, BASE_CHANNEL_LOST, "without goodbye");
+	tear_down(&pair);
 }
 
 static void a_goodbye_within_a_message_is_a_fault(void **state)
@@ -1046,6 +1086,7 @@ int main(void)
 		cmocka_unit_test(a_message_against_the_rules_ends_the_channel),
 		cmocka_unit_test(noise_inside_tls_ends_the_channel),
 		cmocka_unit_test(a_goodbye_within_a_message_is_a_fault),
+		cmocka_unit_test(draining_ends_at_its_deadline_or_with_the_peer),
 		cmocka_unit_test(a_record_altered_on_its_way_is_refused),
 		cmocka_unit_test(a_record_sent_twice_is_refused),
 		cmocka_unit_test(a_plaintext_peer_is_refused),
