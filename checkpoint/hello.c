@@ -6,6 +6,8 @@
 
 #include "checkpoint/fault.h"
 
+#define BYE_MS 500u
+
 G_DEFINE_QUARK(ckpt-error-quark, ckpt_error)
 
 void ckpt_hello_fill(struct ckpt_hello *hello, vmm_machine *machine, gboolean primary,
@@ -44,6 +46,11 @@ static gboolean judge(const struct ckpt_hello *ours, const struct ckpt_hello *th
 	if (wire_get32(theirs->version) != CKPT_PROTOCOL_VERSION)
 		return unlike(error, "checkpoint protocol", wire_get32(theirs->version),
 			      CKPT_PROTOCOL_VERSION);
+	if (theirs->pad[0] || theirs->pad[1] || wire_get32(theirs->pad2)) {
+		g_set_error(error, CKPT_ERROR, CKPT_ERROR_PROTOCOL,
+			    "the peer's hello has padding that is not zero");
+		return FALSE;
+	}
 	if (theirs->primary > 1 || theirs->primary == ours->primary) {
 		g_set_error(error, CKPT_ERROR, CKPT_ERROR_PROTOCOL,
 			    "both sides say that they are the %s",
@@ -61,7 +68,7 @@ static gboolean judge(const struct ckpt_hello *ours, const struct ckpt_hello *th
 			      wire_get32(ours->nets));
 	if (wire_get32(theirs->disks) != disks)
 		return unlike(error, "disks:", wire_get32(theirs->disks), disks);
-	for (guint i = 0; i < disks; i++)
+	for (guint i = 0; i < G_N_ELEMENTS(ours->disk_bytes); i++)
 		if (wire_get64(theirs->disk_bytes[i]) != wire_get64(ours->disk_bytes[i]))
 			return unlike(error, "disk bytes:", wire_get64(theirs->disk_bytes[i]),
 				      wire_get64(ours->disk_bytes[i]));
@@ -74,14 +81,39 @@ static gboolean judge(const struct ckpt_hello *ours, const struct ckpt_hello *th
 	return TRUE;
 }
 
-void ckpt_hello_refuse(base_channel *channel, const char *why, guint deadline_ms)
+void ckpt_hello_refuse(base_channel *channel, const char *why)
 {
 	struct iovec iov = { (void *)why, MIN(strlen(why), (gsize)CKPT_TEXT_MAX) };
+	gint64 until = g_get_monotonic_time() + BYE_MS * 1000;
+	struct base_message message = { 0 };
 
-	/* It is refused anyway: whether it hears why is a courtesy. */
-	if (base_channel_send(channel, CKPT_BYE, 0, &iov, 1, deadline_ms, NULL) &&
-	    base_channel_flush(channel, deadline_ms, NULL))
-		g_debug("told the peer: %s", why);
+	if (!base_channel_send(channel, CKPT_BYE, 0, &iov, 1, BYE_MS, NULL) ||
+	    !base_channel_flush(channel, BYE_MS, NULL))
+		return;
+	/* A peer that refuses us too says so and waits as we do. */
+	while (message.type != CKPT_BYE && g_get_monotonic_time() < until)
+		if (!base_channel_receive(channel, &message, BYE_MS, NULL))
+			return;
+}
+
+/* Whether the first message makes the peer one for us. */
+static gboolean judge_first(const struct base_message *message, const struct ckpt_hello *ours,
+			    struct ckpt_hello *theirs, GError **error)
+{
+	g_autofree char *why = NULL;
+
+	if (message->type == CKPT_HELLO) {
+		memcpy(theirs, message->payload, sizeof(*theirs));
+		return judge(ours, theirs, error);
+	}
+	if (message->type == CKPT_BYE) {
+		why = ckpt_text(message);
+		g_set_error(error, CKPT_ERROR, CKPT_ERROR_UNLIKE, "the peer refused: %s", why);
+	} else {
+		g_set_error(error, CKPT_ERROR, CKPT_ERROR_PROTOCOL,
+			    "the peer began with message %u", message->type);
+	}
+	return FALSE;
 }
 
 gboolean ckpt_hello_exchange(base_channel *channel, const struct ckpt_hello *ours,
@@ -95,20 +127,14 @@ gboolean ckpt_hello_exchange(base_channel *channel, const struct ckpt_hello *our
 	    !base_channel_flush(channel, deadline_ms, error))
 		return FALSE;
 	ckpt_fault_sent(CKPT_HELLO);
-	if (!base_channel_receive(channel, &message, deadline_ms, error))
-		return FALSE;
-	ckpt_fault_received(message.type);
-	if (message.type == CKPT_HELLO) {
-		memcpy(theirs, message.payload, sizeof(*theirs));
-		if (judge(ours, theirs, &refused))
-			return TRUE;
-		ckpt_hello_refuse(channel, refused->message, deadline_ms);
-	} else if (message.type == CKPT_BYE) {
-		g_set_error(&refused, CKPT_ERROR, CKPT_ERROR_UNLIKE, "the peer refused: %.*s",
-			    (int)message.length, (const char *)message.payload);
-	} else {
-		g_set_error(&refused, CKPT_ERROR, CKPT_ERROR_PROTOCOL,
-			    "the peer began with message %u", message.type);
+	if (!base_channel_receive(channel, &message, deadline_ms, &refused)) {
+		if (g_error_matches(refused, BASE_CHANNEL_ERROR, BASE_CHANNEL_PROTOCOL))
+			ckpt_hello_refuse(channel, refused->message);
+	} else if (judge_first(&message, ours, theirs, &refused)) {
+		ckpt_fault_received(CKPT_HELLO);
+		return TRUE;
+	} else if (message.type != CKPT_BYE) {
+		ckpt_hello_refuse(channel, refused->message);
 	}
 	g_propagate_error(error, g_steal_pointer(&refused));
 	return FALSE;

@@ -18,12 +18,13 @@ enum ckpt_error {
 /* Describes `machine`. `secret` is the session's, from the primary; NULL from the secondary. */
 void ckpt_hello_fill(struct ckpt_hello *hello, vmm_machine *machine, gboolean primary,
 		     gboolean verify, const guint8 *secret);
-/* Sends ours, receives theirs, and judges it; a peer that is refused is told why. Before the
- * link is started. */
+/* Sends ours, receives theirs, and judges it; a peer that is refused is told why, which may
+ * take a second more. `deadline_ms` for each way. Before the link is started. */
 gboolean ckpt_hello_exchange(base_channel *channel, const struct ckpt_hello *ours,
 			     struct ckpt_hello *theirs, guint deadline_ms, GError **error)
 	G_GNUC_WARN_UNUSED_RESULT;
-/* Tells a peer why it is not wanted, instead of a hello. Waits at most `deadline_ms`. */
-void ckpt_hello_refuse(base_channel *channel, const char *why, guint deadline_ms);
+/* Tells a peer why it is not wanted. Waits up to half a second for it to have read that,
+ * which is a courtesy: it is refused anyway. */
+void ckpt_hello_refuse(base_channel *channel, const char *why);
 
 #endif

@@ -10,6 +10,7 @@
 
 #define URGENT_MAX (64u << 20)
 #define BULK_MAX (8u << 20)
+#define BYE_MS 500u /* for saying why it ends, and again for the peer to read it */
 
 struct item {
 	guint16 type;
@@ -29,7 +30,10 @@ struct ckpt_link {
 	GCond changed;
 	GQueue urgent, bulk; /* struct item */
 	gsize urgent_bytes, bulk_bytes;
-	gboolean ending; /* the sender ends when the queues are empty */
+	gboolean ending; /* the sender says `bye` and ends */
+	char *bye; /* what the peer is still to be told, or NULL */
+	gboolean linger; /* the peer gets time to read it */
+	gboolean sender_done, receiver_done;
 	GError *lost; /* why; NULL while all is well */
 };
 
@@ -47,18 +51,33 @@ ckpt_link *ckpt_link_new_take(base_channel *channel, const struct ckpt_link_ops 
 	return link;
 }
 
-/* The first reason counts, and is told once. */
-static void lose(ckpt_link *link, GError *error_take)
+static void drop_queues(ckpt_link *link)
+{
+	g_queue_clear_full(&link->urgent, g_free);
+	g_queue_clear_full(&link->bulk, g_free);
+	link->urgent_bytes = link->bulk_bytes = 0;
+}
+
+/* The first reason counts, and is told once: with `tell` to the peer too, by the sender, which
+ * then ends the channel. */
+static void lose(ckpt_link *link, GError *error_take, gboolean tell)
 {
 	gboolean first;
 
 	g_mutex_lock(&link->lock);
 	first = !link->lost;
-	if (first)
+	if (first) {
 		link->lost = error_take;
+		drop_queues(link);
+		if (tell && !link->ending) {
+			link->bye = g_strndup(error_take->message, CKPT_TEXT_MAX);
+			link->linger = TRUE;
+		}
+	}
 	g_cond_broadcast(&link->changed);
 	g_mutex_unlock(&link->lock);
-	base_channel_abort(link->channel);
+	if (!tell)
+		base_channel_abort(link->channel);
 	if (first)
 		link->ops->lost(link->data, link->lost);
 	else
@@ -79,7 +98,7 @@ static struct item *next_item(ckpt_link *link, gboolean *ping)
 		*ping = TRUE;
 		break;
 	}
-	if (link->lost) {
+	if (link->lost || link->ending) {
 		*ping = FALSE;
 	} else if (link->urgent.length) {
 		item = g_queue_pop_head(&link->urgent);
@@ -119,37 +138,92 @@ static gboolean send_one(ckpt_link *link, guint16 type, guint64 epoch, void *byt
 	return TRUE;
 }
 
-static void *send_all(void *data)
+static void send_queues(ckpt_link *link)
 {
-	ckpt_link *link = data;
 	GError *error = NULL;
+	gboolean ok = TRUE;
 
-	while (TRUE) {
-		gboolean ping, ok;
+	while (ok) {
+		gboolean ping;
 		g_autofree struct item *item = next_item(link, &ping);
 
 		if (!item && !ping)
-			return NULL;
+			return;
 		ok = ping ? send_one(link, CKPT_PING, 0, NULL, 0, &error) :
 			    send_one(link, item->type, item->epoch, item->bytes, item->length,
 				     &error);
-		if (!ok) {
-			lose(link, error);
-			return NULL;
-		}
 	}
+	lose(link, error, FALSE);
+}
+
+/* Waits for one of the threads; with the lock held. */
+static void wait_for_thread(ckpt_link *link, const gboolean *done)
+{
+	gint64 until = g_get_monotonic_time() + BYE_MS * 1000;
+
+	while (!*done && g_cond_wait_until(&link->changed, &link->lock, until))
+		;
+}
+
+/* Whether the peer hears it is a courtesy: it is over anyway. Closing at once would cut off
+ * what the peer has not read, so whoever refuses lets the peer go first. */
+static void say_bye(ckpt_link *link)
+{
+	g_autofree char *bye = NULL;
+	struct iovec iov;
+
+	g_mutex_lock(&link->lock);
+	bye = g_steal_pointer(&link->bye);
+	g_mutex_unlock(&link->lock);
+	if (!bye)
+		return;
+	iov = (struct iovec){ bye, strlen(bye) };
+	if (!base_channel_send(link->channel, CKPT_BYE, 0, &iov, 1, BYE_MS, NULL) ||
+	    !base_channel_flush(link->channel, BYE_MS, NULL))
+		return;
+	g_mutex_lock(&link->lock);
+	if (link->linger)
+		wait_for_thread(link, &link->receiver_done);
+	g_mutex_unlock(&link->lock);
+}
+
+static void *send_all(void *data)
+{
+	ckpt_link *link = data;
+	gboolean lost;
+
+	send_queues(link);
+	say_bye(link);
+	g_mutex_lock(&link->lock);
+	link->sender_done = TRUE;
+	lost = link->lost != NULL;
+	g_cond_broadcast(&link->changed);
+	g_mutex_unlock(&link->lock);
+	if (lost)
+		base_channel_abort(link->channel);
+	return NULL;
 }
 
 static gboolean handle(ckpt_link *link, const struct base_message *message, GError **error)
 {
+	g_autofree char *why = NULL;
+
 	ckpt_fault_received(message->type);
-	if (message->type == CKPT_PING)
+	if (message->type == CKPT_BYE) {
+		why = ckpt_text(message);
+		g_set_error(error, BASE_CHANNEL_ERROR, BASE_CHANNEL_CLOSED,
+			    "the peer ended it: %s", why);
+		return FALSE;
+	}
+	if (message->type == CKPT_PING || ckpt_link_is_lost(link))
 		return TRUE;
-	if (message->type != CKPT_BYE)
-		return link->ops->message(link->data, message, error);
-	g_set_error(error, BASE_CHANNEL_ERROR, BASE_CHANNEL_CLOSED, "the peer ended it: %.*s",
-		    (int)message->length, (const char *)message->payload);
-	return FALSE;
+	return link->ops->message(link->data, message, error);
+}
+
+/* FALSE where there is nobody to tell it. */
+static gboolean is_refusal(const GError *error)
+{
+	return error->domain != BASE_CHANNEL_ERROR || error->code == BASE_CHANNEL_PROTOCOL;
 }
 
 static void *receive_all(void *data)
@@ -157,11 +231,19 @@ static void *receive_all(void *data)
 	ckpt_link *link = data;
 	struct base_message message;
 	GError *error = NULL;
+	gboolean refusal;
 
 	while (base_channel_receive(link->channel, &message, link->silence_ms, &error) &&
 	       handle(link, &message, &error))
 		;
-	lose(link, error);
+	refusal = is_refusal(error);
+	lose(link, error, refusal);
+	if (refusal)
+		base_channel_drain(link->channel, BYE_MS);
+	g_mutex_lock(&link->lock);
+	link->receiver_done = TRUE;
+	g_cond_broadcast(&link->changed);
+	g_mutex_unlock(&link->lock);
 	return NULL;
 }
 
@@ -173,19 +255,21 @@ void ckpt_link_start(ckpt_link *link)
 
 void ckpt_link_stop(ckpt_link *link, const char *why)
 {
-	if (why && link->sender && !ckpt_link_is_lost(link)) {
-		struct iovec iov = { (void *)why, MIN(strlen(why), (gsize)CKPT_TEXT_MAX) };
-
-		ckpt_link_post(link, CKPT_BYE, 0, &iov, 1);
-	}
 	g_mutex_lock(&link->lock);
 	link->ending = TRUE;
+	link->linger = FALSE;
+	drop_queues(link);
+	if (why && !link->lost)
+		link->bye = g_strndup(why, CKPT_TEXT_MAX);
 	g_cond_broadcast(&link->changed);
+	if (link->sender)
+		wait_for_thread(link, &link->sender_done);
 	g_mutex_unlock(&link->lock);
+	lose(link,
+	     g_error_new(BASE_CHANNEL_ERROR, BASE_CHANNEL_CLOSED, "ended here: %s",
+			 why ?: "no reason given"), FALSE);
 	if (link->sender)
 		g_thread_join(g_steal_pointer(&link->sender));
-	lose(link, g_error_new(BASE_CHANNEL_ERROR, BASE_CHANNEL_CLOSED, "ended here: %s",
-			       why ?: "no reason given"));
 	if (link->receiver)
 		g_thread_join(g_steal_pointer(&link->receiver));
 }
@@ -196,13 +280,18 @@ void ckpt_link_free(ckpt_link *link)
 		return;
 	if (link->sender || link->receiver)
 		ckpt_link_stop(link, NULL);
-	g_queue_clear_full(&link->urgent, g_free);
-	g_queue_clear_full(&link->bulk, g_free);
+	drop_queues(link);
+	g_free(link->bye);
 	g_clear_error(&link->lost);
 	g_mutex_clear(&link->lock);
 	g_cond_clear(&link->changed);
 	base_channel_free(link->channel);
 	g_free(link);
+}
+
+void ckpt_link_refuse(ckpt_link *link, const char *why)
+{
+	lose(link, g_error_new_literal(BASE_CHANNEL_ERROR, BASE_CHANNEL_LOST, why), TRUE);
 }
 
 static struct item *new_item(guint16 type, guint64 epoch, const struct iovec *iov,

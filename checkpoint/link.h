@@ -4,7 +4,8 @@
  * calls a handler. Urgent messages (input, disk writes, commits) overtake bulk (pages), and
  * neither side is silent for long, so that silence means that the other is lost.
  *
- * The link is lost once, for one reason; from then on everything handed over is dropped.
+ * The link is lost once, for one reason; from then on everything handed over is dropped. A
+ * peer that is refused is told the reason (BYE), if it still listens.
  */
 #ifndef CKPT_LINK_H
 #define CKPT_LINK_H
@@ -14,7 +15,7 @@
 typedef struct ckpt_link ckpt_link;
 
 struct ckpt_link_ops {
-	/* On the receiving thread. FALSE loses the link with that error. */
+	/* On the receiving thread. FALSE loses the link with that error, and tells the peer. */
 	gboolean (*message)(void *data, const struct base_message *message, GError **error);
 	/* Once, on one of the link's threads; the handler is not called any more. It must not
 	 * free the link. */
@@ -27,8 +28,12 @@ ckpt_link *ckpt_link_new_take(base_channel *channel, const struct ckpt_link_ops 
 			      void *data, guint silence_ms);
 /* Starts both threads. */
 void ckpt_link_start(ckpt_link *link);
-/* Loses the link, with `why` (or NULL) told to the peer if that needs no waiting, and waits
- * for the handler to return. Not from the link's threads. */
+/* Loses the link, with `why` told to the peer if that is possible, and waits for nothing. Any
+ * thread; the handler may still be running. */
+void ckpt_link_refuse(ckpt_link *link, const char *why);
+/* Loses the link, with `why` (or NULL) told to the peer if half a second is enough for it, and
+ * waits for the handler to return. What was not yet sent is dropped. Not from the link's
+ * threads. */
 void ckpt_link_stop(ckpt_link *link, const char *why);
 /* Stops it if need be. */
 void ckpt_link_free(ckpt_link *link);

@@ -24,6 +24,18 @@ const struct base_message_rule ckpt_rules[] = {
 	{ 0 },
 };
 
+char *ckpt_text(const struct base_message *bye)
+{
+	char *text = bye->length ? g_strndup((const char *)bye->payload, bye->length) :
+				   g_strdup("no reason given");
+
+	/* A NUL ends it early; line feeds and escapes would write log lines of their own. */
+	for (char *at = text; *at; at++)
+		if (!g_ascii_isprint(*at))
+			*at = '?';
+	return text;
+}
+
 const char *ckpt_reason_name(enum ckpt_reason reason)
 {
 	static const char *const names[CKPT_REASONS] = {

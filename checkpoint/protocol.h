@@ -134,6 +134,9 @@ enum ckpt_reason {
 	CKPT_REASON_PERIOD, /* buffered mode */
 	CKPT_REASONS,
 };
+/* What a BYE says, fit for a log line: anything but printable ASCII is a question mark. Freed
+ * by the caller. */
+char *ckpt_text(const struct base_message *bye);
 const char *ckpt_reason_name(enum ckpt_reason reason);
 
 #endif
