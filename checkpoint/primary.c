@@ -20,7 +20,6 @@
 #include "checkpoint/verify.h"
 #include "kvm/stage.h"
 
-#define HELLO_MS 10000
 #define STAGE_PAGES 4096u /* at first; grows with the checkpoints */
 #define SYNC_ROUNDS_MAX 30
 #define SYNC_REST_PAGES 2048u /* what may be left for the first checkpoint */
@@ -70,8 +69,9 @@ struct ckpt_primary {
 	guint requested; /* a bit per enum ckpt_reason */
 	guint64 committed, applied; /* epochs */
 	struct ckpt_applied apply;
-	guint replies; /* WANTED messages of this checkpoint so far */
-	GArray *wanted; /* page numbers in them */
+	guint64 asking, ended; /* of which questions, and END, were sent */
+	guint questions, replies; /* DIGESTS and WANTED messages of this checkpoint so far */
+	GArray *wanted; /* page numbers in them; ours alone once all replies are there */
 	gboolean have_stats;
 	struct ckpt_checkpoint_stats stats;
 	guint64 pages_left, ms_left;
@@ -85,6 +85,8 @@ void ckpt_primary_options_init(struct ckpt_primary_options *options)
 		.age_ms = 1000,
 		.dirty_max = 8192,
 		.silence_ms = 2000,
+		.answer_ms = 60000,
+		.hello_ms = 10000,
 	};
 }
 
@@ -113,12 +115,14 @@ static gboolean take_wanted(ckpt_primary *primary, const struct base_message *me
 {
 	const wire_u32 *numbers = (const void *)message->payload;
 
-	if (message->epoch != primary->epoch || message->length % sizeof(*numbers))
+	if (message->epoch != primary->asking || message->length % sizeof(*numbers))
 		return foul(error, "wants pages of another checkpoint");
+	if (primary->replies == primary->questions)
+		return foul(error, "answers what it was not asked");
 	for (gsize i = 0; i < message->length / sizeof(*numbers); i++) {
 		guint32 page = wire_get32(numbers[i]);
 
-		if (page >= primary->pages || primary->wanted->len > primary->pages)
+		if (page >= primary->pages || primary->wanted->len >= primary->pages)
 			return foul(error, "wants pages that do not exist");
 		g_array_append_val(primary->wanted, page);
 	}
@@ -138,7 +142,8 @@ static gboolean take_message(void *data, const struct base_message *message, GEr
 		ok = take_wanted(primary, message, error);
 		break;
 	case CKPT_COMMITTED:
-		ok = message->epoch == primary->committed + 1 ||
+		ok = (message->epoch == primary->committed + 1 &&
+		      message->epoch == primary->ended) ||
 		     foul(error, "committed a checkpoint out of turn");
 		primary->committed += ok ? 1 : 0;
 		break;
@@ -181,6 +186,25 @@ static const struct ckpt_link_ops link_ops = { take_message, link_lost };
 static gboolean over(const ckpt_primary *primary)
 {
 	return primary->stop || primary->lost;
+}
+
+/* Waits for word from the secondary, with the lock held. FALSE: over, or it has been longer
+ * than it may take since `start_us`; then the link is refused. */
+static gboolean wait_for_word(ckpt_primary *primary, gint64 start_us, const char *what)
+{
+	gint64 until = start_us + (gint64)primary->options.answer_ms * 1000;
+	g_autofree char *why = NULL;
+
+	if (over(primary))
+		return FALSE;
+	if (g_cond_wait_until(&primary->changed, &primary->lock, until))
+		return TRUE;
+	why = g_strdup_printf("the secondary did not %s within %u ms", what,
+			      primary->options.answer_ms);
+	g_mutex_unlock(&primary->lock);
+	ckpt_link_refuse(primary->link, why);
+	g_mutex_lock(&primary->lock);
+	return FALSE;
 }
 
 /* Batches of pages. */
@@ -429,7 +453,6 @@ static gboolean ask_about_twins(ckpt_primary *primary, gboolean run)
 struct sending {
 	GArray *candidates; /* guint32: places in the stage, whose digests were sent */
 	GByteArray *pages, *digests;
-	guint questions; /* DIGESTS messages sent */
 	struct ckpt_digest *content; /* per place in the stage */
 };
 
@@ -447,6 +470,16 @@ static gboolean encode_page(ckpt_primary *primary, struct sending *sending, guin
 	return !is_full(sending->pages) || send_batch(primary, CKPT_PAGES, sending->pages);
 }
 
+static gboolean send_questions(ckpt_primary *primary, struct sending *sending)
+{
+	if (!sending->digests->len)
+		return TRUE;
+	g_mutex_lock(&primary->lock);
+	primary->questions++;
+	g_mutex_unlock(&primary->lock);
+	return send_batch(primary, CKPT_DIGESTS, sending->digests);
+}
+
 static gboolean ask_about(ckpt_primary *primary, struct sending *sending, guint place)
 {
 	struct ckpt_page_digest entry = {
@@ -460,8 +493,7 @@ static gboolean ask_about(ckpt_primary *primary, struct sending *sending, guint 
 	/* Small questions: the answers to the first come while the last are worked out. */
 	if (sending->digests->len < 256 * sizeof(entry))
 		return TRUE;
-	sending->questions++;
-	return send_batch(primary, CKPT_DIGESTS, sending->digests);
+	return send_questions(primary, sending);
 }
 
 /* Sorts each page into its class; sends zero pages and questions, or all that differs. */
@@ -487,20 +519,19 @@ static gboolean classify(ckpt_primary *primary, struct sending *sending, gboolea
 		if (!ok)
 			return FALSE;
 	}
-	if (sending->digests->len)
-		sending->questions++;
-	return send_batch(primary, CKPT_DIGESTS, sending->digests) &&
+	return send_questions(primary, sending) &&
 	       send_batch(primary, CKPT_PAGES, sending->pages);
 }
 
-static gboolean wait_for_answers(ckpt_primary *primary, guint questions)
+static gboolean wait_for_answers(ckpt_primary *primary)
 {
-	gboolean ok;
+	gint64 start = g_get_monotonic_time();
+	gboolean ok = TRUE;
 
 	g_mutex_lock(&primary->lock);
-	while (!over(primary) && primary->replies < questions)
-		g_cond_wait(&primary->changed, &primary->lock);
-	ok = !over(primary);
+	while (ok && primary->replies < primary->questions)
+		ok = wait_for_word(primary, start, "say which pages it wants");
+	ok = ok && !over(primary);
 	g_mutex_unlock(&primary->lock);
 	return ok;
 }
@@ -512,7 +543,7 @@ static gboolean send_wanted(ckpt_primary *primary, struct sending *sending)
 
 	if (!asked)
 		return TRUE;
-	if (!wait_for_answers(primary, sending->questions))
+	if (!wait_for_answers(primary))
 		return FALSE;
 	sort_pages(primary->wanted);
 	for (guint i = 0; i < asked && wanted < primary->wanted->len; i++) {
@@ -525,7 +556,11 @@ static gboolean send_wanted(ckpt_primary *primary, struct sending *sending)
 		if (!encode_page(primary, sending, place))
 			return FALSE;
 	}
-	/* Whoever wants what was not offered gets a checkpoint that does not add up. */
+	if (wanted < primary->wanted->len) {
+		ckpt_link_refuse(primary->link,
+				 "the secondary wants pages that it was not offered");
+		return FALSE;
+	}
 	primary->now.twin = asked - wanted;
 	primary->twin_share = 0.8 * primary->twin_share +
 			      0.2 * (double)primary->now.twin / (double)asked;
@@ -543,7 +578,8 @@ static gboolean send_pages(ckpt_primary *primary, gboolean run)
 	gboolean ok;
 
 	g_mutex_lock(&primary->lock);
-	primary->replies = 0;
+	primary->asking = primary->epoch;
+	primary->questions = primary->replies = 0;
 	g_array_set_size(primary->wanted, 0);
 	g_mutex_unlock(&primary->lock);
 	ok = classify(primary, &sending, ask_about_twins(primary, run)) &&
@@ -590,6 +626,9 @@ static gboolean send_state_and_end(ckpt_primary *primary)
 	end.verify = wire_put64(primary->verify ? primary->pages : 0);
 	ckpt_state_pack(bytes, length, primary->state_before, packed);
 	primary->now.bytes += sizeof(end) + sizeof(struct wire_frame);
+	g_mutex_lock(&primary->lock);
+	primary->ended = primary->epoch;
+	g_mutex_unlock(&primary->lock);
 	ok = send_batch(primary, CKPT_STATE, packed) && send_verify(primary) &&
 	     ckpt_link_send(primary->link, CKPT_END, primary->epoch, &iov, 1);
 	/* Without a commit nobody will ask for it any more. */
@@ -600,11 +639,12 @@ static gboolean send_state_and_end(ckpt_primary *primary)
 
 static gboolean wait_for_commit(ckpt_primary *primary)
 {
-	gboolean ok;
+	gint64 start = g_get_monotonic_time();
+	gboolean ok = TRUE;
 
 	g_mutex_lock(&primary->lock);
-	while (!over(primary) && primary->committed < primary->epoch)
-		g_cond_wait(&primary->changed, &primary->lock);
+	while (ok && primary->committed < primary->epoch)
+		ok = wait_for_word(primary, start, "commit");
 	ok = primary->committed >= primary->epoch;
 	g_mutex_unlock(&primary->lock);
 	return ok;
@@ -612,11 +652,12 @@ static gboolean wait_for_commit(ckpt_primary *primary)
 
 static gboolean wait_for_apply(ckpt_primary *primary)
 {
-	gboolean ok;
+	gint64 start = g_get_monotonic_time();
+	gboolean ok = TRUE;
 
 	g_mutex_lock(&primary->lock);
-	while (!over(primary) && primary->applied < primary->epoch)
-		g_cond_wait(&primary->changed, &primary->lock);
+	while (ok && primary->applied < primary->epoch)
+		ok = wait_for_word(primary, start, "apply its checkpoint");
 	ok = primary->applied >= primary->epoch;
 	primary->now.apply_ns = wire_get64(primary->apply.apply_ns);
 	primary->now.private_pages = wire_get64(primary->apply.private_pages);
@@ -804,7 +845,7 @@ static gboolean greet(ckpt_primary *primary, base_channel *channel, GError **err
 		}
 	ckpt_hello_fill(&ours, primary->machine, TRUE, primary->options.verify, secret);
 	primary->digester = ckpt_digester_new(secret);
-	return ckpt_hello_exchange(channel, &ours, &theirs, HELLO_MS, error);
+	return ckpt_hello_exchange(channel, &ours, &theirs, primary->options.hello_ms, error);
 }
 
 ckpt_primary *ckpt_primary_new_take(vmm_machine *machine, base_channel *channel_take,

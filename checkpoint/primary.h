@@ -25,6 +25,8 @@ struct ckpt_primary_options {
 	guint64 dirty_max; /* pages that a checkpoint should not exceed; 0: no such limit */
 	guint64 sync_bytes_per_s; /* of first sync; 0: as fast as it goes */
 	guint silence_ms; /* without a word from the secondary it is lost */
+	guint answer_ms; /* so is one that speaks but does not answer, commit or apply */
+	guint hello_ms; /* for its first message */
 	gboolean verify;
 };
 void ckpt_primary_options_init(struct ckpt_primary_options *options);

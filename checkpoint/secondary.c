@@ -164,7 +164,7 @@ static gboolean take_digests(ckpt_secondary *secondary, const struct base_messag
 					      wire_get64(entries[i].high) };
 		guint32 page = wire_get32(entries[i].page);
 
-		if (page >= vmm_memory_pages(secondary->memory))
+		if (page >= vmm_memory_pages(secondary->memory) || wire_get32(entries[i].pad))
 			return foul(error, "a digest of a page that does not exist");
 		if (ckpt_replica_stage_present(secondary->replica, page, secondary->digester,
 					       digest))
@@ -187,6 +187,11 @@ static gboolean take_cut(ckpt_secondary *secondary, const struct base_message *m
 	memcpy(&secondary->cut, message->payload, sizeof(secondary->cut));
 	if (secondary->cut.run > 1)
 		return foul(error, "a mode that does not exist");
+	if (wire_get32(secondary->cut.reason) >= CKPT_REASONS || secondary->cut.pad[0] ||
+	    secondary->cut.pad[1] || secondary->cut.pad[2])
+		return foul(error, "a cut for no known reason");
+	if (wire_get64(secondary->cut.dirty) > vmm_memory_pages(secondary->memory))
+		return foul(error, "a cut with more pages than there are");
 	secondary->phase = ARRIVING;
 	secondary->arriving = message->epoch;
 	secondary->pages_in = secondary->verify_in = 0;
@@ -507,7 +512,7 @@ ckpt_secondary *ckpt_secondary_new_take(vmm_machine *machine, base_channel *chan
 	secondary->state_bytes = g_byte_array_new();
 	secondary->state_before = g_byte_array_new();
 	ckpt_hello_fill(&ours, machine, FALSE, FALSE, NULL);
-	if (!ckpt_hello_exchange(channel, &ours, &theirs, HELLO_MS, error))
+	if (!ckpt_hello_exchange(channel, &ours, &theirs, options->hello_ms ?: HELLO_MS, error))
 		return NULL;
 	secondary->digester = ckpt_digester_new(theirs.secret);
 	if (theirs.verify)

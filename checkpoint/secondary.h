@@ -46,7 +46,8 @@ struct ckpt_secondary_hooks {
 };
 
 struct ckpt_secondary_options {
-	guint silence_ms;
+	guint silence_ms; /* without a word from the primary it is lost */
+	guint hello_ms; /* for its first message; 0: 10000 */
 	/* Pages of its guest's own, beside the base, from which a checkpoint is asked for and
 	 * some are given up; 0: a tenth of memory. The guest is looked at every 20 ms while it
 	 * runs, so what it writes in that time comes on top. */
