@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Two machines that become a pair again and again, each time through a wiretap. */
+#include "tests/micro/hostile.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "checkpoint/verify.h"
+
+#define PATIENCE_US (10 * G_USEC_PER_SEC)
+#define KEPT G_N_ELEMENTS(((struct session *)0)->digests)
+
+static base_key *make_key(void)
+{
+	g_autofree char *path =
+		g_strdup_printf("%s/colo-hostile-key-%d", g_get_tmp_dir(), getpid());
+	g_autoptr(GError) error = NULL;
+	base_key *key;
+
+	unlink(path);
+	if (!base_key_generate(path, &error))
+		g_error("%s", error->message);
+	key = base_key_read(path, &error);
+	if (!key)
+		g_error("%s", error->message);
+	unlink(path);
+	return key;
+}
+
+struct rig *rig_new(void)
+{
+	const struct micro_options first = { .cpus = 2 };
+	const struct micro_options second = { .cpus = 2,
+					      .for_load = TRUE,
+					      .backends = { .private_memory = TRUE } };
+	struct rig *rig = g_new0(struct rig, 1);
+
+	micro_need_kvm();
+	rig->key = make_key();
+	rig->guests[PRIMARY] = micro_new(&first);
+	rig->guests[SECONDARY] = micro_new(&second);
+	g_free(micro_do(rig->guests[PRIMARY], "dirty 200 4000 3"));
+	g_free(micro_do(rig->guests[PRIMARY], "clockwatch start"));
+	g_free(micro_do(rig->guests[PRIMARY], "timer 100"));
+	return rig;
+}
+
+void rig_free(struct rig *rig)
+{
+	micro_free(rig->guests[PRIMARY]);
+	micro_free(rig->guests[SECONDARY]);
+	base_key_free(rig->key);
+	g_free(rig);
+}
+
+/* A guest may first answer what its original was asked. */
+static void expect_pong(struct rig *rig, micro *guest)
+{
+	g_autofree char *wanted = g_strdup_printf("pong=%u", ++rig->pongs);
+
+	for (guint i = 0; i < 5; i++) {
+		g_autofree char *answer = micro_ask(guest, "ping %u", rig->pongs);
+
+		assert_non_null(answer);
+		if (strstr(answer, wanted))
+			return;
+	}
+	fail_msg("the guest does not answer %s", wanted);
+}
+
+static void check_guest(struct rig *rig, micro *guest)
+{
+	g_autofree char *verified = NULL, *clocks = NULL;
+
+	expect_pong(rig, guest);
+	verified = micro_do(guest, "verify");
+	assert_int_equal(micro_number(verified, "bad"), 0);
+	clocks = micro_do(guest, "clockwatch report");
+	assert_int_equal(micro_number(clocks, "tsc_decreases"), 0);
+	assert_int_equal(micro_number(clocks, "kvm_decreases"), 0);
+}
+
+void rig_check_first(struct rig *rig)
+{
+	check_guest(rig, rig->guests[PRIMARY]);
+}
+
+/* What the two sides report. */
+
+static void note_why(struct session *session, guint side, const char *why)
+{
+	g_mutex_lock(&session->lock);
+	if (!session->why[side])
+		session->why[side] = g_strdup(why);
+	g_cond_broadcast(&session->changed);
+	g_mutex_unlock(&session->lock);
+}
+
+static void on_primary_state(void *data, enum ckpt_primary_state state, const char *why)
+{
+	if (state == CKPT_PRIMARY_LOST)
+		note_why(data, PRIMARY, why);
+}
+
+static void on_cut(void *data, guint64 epoch)
+{
+	struct session *session = data;
+	vmm_memory *memory = vmm_machine_memory(micro_machine(session->rig->guests[PRIMARY]));
+	guint64 **digests = &session->digests[epoch % KEPT];
+
+	if (!*digests)
+		*digests = g_new(guint64, vmm_memory_pages(memory));
+	ckpt_verify_pages(memory, *digests);
+}
+
+static void on_committed(void *data, guint64 epoch)
+{
+	struct session *session = data;
+
+	g_mutex_lock(&session->lock);
+	session->committed = epoch;
+	g_cond_broadcast(&session->changed);
+	g_mutex_unlock(&session->lock);
+}
+
+static void on_secondary_lost(void *data, const char *why)
+{
+	note_why(data, SECONDARY, why);
+}
+
+/* The moment between the end of the link and the promoted guest's first instruction. */
+static void on_promote(void *data)
+{
+	struct session *session = data;
+	vmm_machine *machine = micro_machine(session->rig->guests[SECONDARY]);
+	guint64 epoch = ckpt_secondary_epoch(session->secondary);
+
+	if (vmm_machine_run_state(machine) == VMM_RUNNING)
+		return;
+	session->compared = TRUE;
+	session->difference = ckpt_verify_difference(vmm_machine_memory(machine),
+						     session->digests[epoch % KEPT]);
+}
+
+/* Making one. */
+
+struct second_side {
+	struct session *session;
+	const struct session_options *options;
+	int fd;
+};
+
+static guint patience(const struct session_options *options)
+{
+	return options->impatient ? 300 : 2000;
+}
+
+static void *make_second(void *data)
+{
+	static const struct ckpt_secondary_hooks hooks = { .lost = on_secondary_lost };
+	struct second_side *side = data;
+	struct session *session = side->session;
+	const struct ckpt_twin_streams streams = { .data = session, .promote = on_promote };
+	const struct ckpt_secondary_options options = {
+		.silence_ms = patience(side->options),
+		.hello_ms = patience(side->options),
+		.verify = side->options->verify,
+	};
+	g_autoptr(GError) error = NULL;
+	base_channel *channel = base_channel_new_take(side->fd, TRUE, session->rig->key,
+						      ckpt_rules, 5000, &error);
+
+	if (channel)
+		session->secondary = ckpt_secondary_new_take(
+			micro_machine(session->rig->guests[SECONDARY]), channel, &options,
+			&streams, &hooks, session, &error);
+	if (error)
+		note_why(session, SECONDARY, error->message);
+	return NULL;
+}
+
+static void make_first(struct session *session, const struct session_options *wanted, int fd)
+{
+	const struct ckpt_primary_hooks hooks = {
+		.state = on_primary_state,
+		.cut = wanted->mode == CKPT_MODE_BUFFERED ? on_cut : NULL,
+		.committed = on_committed,
+	};
+	const struct ckpt_streams streams = { 0 };
+	struct ckpt_primary_options options;
+	g_autoptr(GError) error = NULL;
+	base_channel *channel;
+
+	ckpt_primary_options_init(&options);
+	options.mode = wanted->mode;
+	options.period_ms = options.age_ms = 5;
+	options.verify = wanted->verify;
+	options.silence_ms = options.answer_ms = options.hello_ms = patience(wanted);
+	channel = base_channel_new_take(fd, FALSE, session->rig->key, ckpt_rules, 5000,
+					&error);
+	if (channel)
+		session->primary = ckpt_primary_new_take(
+			micro_machine(session->rig->guests[PRIMARY]), channel, &options,
+			&streams, &hooks, session, &error);
+	if (error)
+		note_why(session, PRIMARY, error->message);
+}
+
+static void pass(void *data, struct wiretap_message *message)
+{
+}
+
+struct session *session_new(struct rig *rig, const struct session_options *options)
+{
+	struct session *session = g_new0(struct session, 1);
+	struct second_side side = { session, options };
+	GThread *thread;
+	int ends[2];
+
+	session->rig = rig;
+	g_mutex_init(&session->lock);
+	g_cond_init(&session->changed);
+	session->tap = wiretap_new(rig->key, options->fn ?: pass, options->data, ends);
+	side.fd = ends[1];
+	thread = g_thread_new("second", make_second, &side);
+	make_first(session, options, ends[0]);
+	g_thread_join(thread);
+	return session;
+}
+
+gboolean session_is_lost_before(struct session *session, guint64 epoch)
+{
+	gint64 until = g_get_monotonic_time() + PATIENCE_US;
+	gboolean lost, waiting = TRUE;
+
+	g_mutex_lock(&session->lock);
+	while (waiting && session->committed < epoch &&
+	       !(session->why[PRIMARY] && session->why[SECONDARY]))
+		waiting = g_cond_wait_until(&session->changed, &session->lock, until);
+	lost = session->why[PRIMARY] && session->why[SECONDARY];
+	if (!waiting)
+		g_error("neither lost nor committed: primary %s, secondary %s, epoch %"
+			G_GUINT64_FORMAT, session->why[PRIMARY] ?: "goes on",
+			session->why[SECONDARY] ?: "goes on", session->committed);
+	g_mutex_unlock(&session->lock);
+	return lost;
+}
+
+static void judge_promotion(struct session *session, gboolean exact)
+{
+	micro *guest = session->rig->guests[SECONDARY];
+	guint64 epoch = ckpt_secondary_epoch(session->secondary);
+	g_autoptr(GError) error = NULL;
+	gboolean promoted = ckpt_secondary_promote(session->secondary, &error);
+
+	/* What the primary was told is at least what is there. */
+	assert_true(epoch >= session->committed);
+	if (!epoch) {
+		assert_false(promoted);
+		assert_true(g_error_matches(error, CKPT_ERROR, CKPT_ERROR_MODE));
+		return;
+	}
+	if (!exact)
+		return;
+	if (!promoted)
+		fail_msg("cannot be promoted: %s", error->message);
+	if (session->difference)
+		fail_msg("not what was committed: %s", session->difference);
+	check_guest(session->rig, guest);
+}
+
+void session_free_judged(struct session *session, gboolean exact)
+{
+	struct rig *rig = session->rig;
+	g_autoptr(GError) error = NULL;
+
+	g_clear_pointer(&session->primary, ckpt_primary_free);
+	expect_pong(rig, rig->guests[PRIMARY]);
+	if (session->secondary)
+		judge_promotion(session, exact);
+	g_clear_pointer(&session->secondary, ckpt_secondary_free);
+	if (!vmm_machine_pause(micro_machine(rig->guests[SECONDARY]), &error))
+		g_error("pause: %s", error->message);
+	wiretap_free(session->tap);
+	for (guint side = 0; side < 2; side++)
+		g_free(session->why[side]);
+	for (guint i = 0; i < KEPT; i++)
+		g_free(session->digests[i]);
+	g_free(session->difference);
+	g_mutex_clear(&session->lock);
+	g_cond_clear(&session->changed);
+	g_free(session);
+}

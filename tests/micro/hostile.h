@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Two machines that become a pair again and again, each time through a wiretap, and what must
+ * hold of both afterwards, whatever was done to their messages.
+ */
+#ifndef TESTS_HOSTILE_H
+#define TESTS_HOSTILE_H
+
+#include "checkpoint/primary.h"
+#include "checkpoint/secondary.h"
+#include "tests/micro/micro.h"
+#include "tests/micro/wiretap.h"
+
+enum { PRIMARY, SECONDARY };
+
+struct rig {
+	micro *guests[2]; /* the first is busy, and runs through all sessions */
+	base_key *key;
+	guint pongs;
+};
+/* Exits with MICRO_SKIP where there is no KVM. */
+struct rig *rig_new(void);
+void rig_free(struct rig *rig);
+/* The primary's guest goes on, and finds its memory and clocks as they should be. */
+void rig_check_first(struct rig *rig);
+
+struct session {
+	struct rig *rig;
+	wiretap *tap;
+	ckpt_primary *primary;
+	ckpt_secondary *secondary;
+	/* Of what follows: any thread, with the lock held. */
+	GMutex lock;
+	GCond changed;
+	char *why[2]; /* each side's log would say: refused at once, or lost later */
+	guint64 committed; /* that the primary was told */
+	guint64 *digests[4]; /* of the primary's memory at the cut, by epoch */
+	gboolean compared;
+	char *difference;
+};
+
+struct session_options {
+	enum ckpt_mode mode;
+	gboolean impatient; /* deadlines of 300 ms */
+	gboolean verify;
+	wiretap_fn fn; /* NULL: nothing happens to the messages */
+	void *data;
+};
+
+/* Never fails: a side that refused has its reason in `why`. */
+struct session *session_new(struct rig *rig, const struct session_options *options);
+/* Waits until both sides are lost, or until that epoch was committed; TRUE: lost. Aborts after
+ * ten seconds of neither. */
+gboolean session_is_lost_before(struct session *session, guint64 epoch);
+/* Ends the session and looks at both machines. The secondary can be promoted if and only if it
+ * committed; with `exact` what it then has is what the primary had at that cut (where its guest
+ * rested), or a consistent guest. */
+void session_free_judged(struct session *session, gboolean exact);
+
+#endif
