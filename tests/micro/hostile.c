@@ -8,11 +8,13 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include <cmocka.h>
 
 #include "checkpoint/verify.h"
 
+#define MEMORY (40u << 20) /* the less, the more sessions */
 #define PATIENCE_US (10 * G_USEC_PER_SEC)
 #define KEPT G_N_ELEMENTS(((struct session *)0)->digests)
 
@@ -35,8 +37,8 @@ static base_key *make_key(void)
 
 struct rig *rig_new(void)
 {
-	const struct micro_options first = { .cpus = 2 };
-	const struct micro_options second = { .cpus = 2,
+	const struct micro_options first = { .memory = MEMORY };
+	const struct micro_options second = { .memory = MEMORY,
 					      .for_load = TRUE,
 					      .backends = { .private_memory = TRUE } };
 	struct rig *rig = g_new0(struct rig, 1);
@@ -46,8 +48,6 @@ struct rig *rig_new(void)
 	rig->guests[PRIMARY] = micro_new(&first);
 	rig->guests[SECONDARY] = micro_new(&second);
 	g_free(micro_do(rig->guests[PRIMARY], "dirty 200 4000 3"));
-	g_free(micro_do(rig->guests[PRIMARY], "clockwatch start"));
-	g_free(micro_do(rig->guests[PRIMARY], "timer 100"));
 	return rig;
 }
 
@@ -76,14 +76,11 @@ static void expect_pong(struct rig *rig, micro *guest)
 
 static void check_guest(struct rig *rig, micro *guest)
 {
-	g_autofree char *verified = NULL, *clocks = NULL;
+	g_autofree char *verified = NULL;
 
 	expect_pong(rig, guest);
 	verified = micro_do(guest, "verify");
 	assert_int_equal(micro_number(verified, "bad"), 0);
-	clocks = micro_do(guest, "clockwatch report");
-	assert_int_equal(micro_number(clocks, "tsc_decreases"), 0);
-	assert_int_equal(micro_number(clocks, "kvm_decreases"), 0);
 }
 
 void rig_check_first(struct rig *rig)
@@ -134,6 +131,34 @@ static void on_secondary_lost(void *data, const char *why)
 	note_why(data, SECONDARY, why);
 }
 
+/* Whether a guest's page is as the checkpoint under it, but for what KVM itself writes when a
+ * state is loaded: one clock of 32 bytes. */
+static gboolean is_alike(const guint8 *seen, const guint8 *base)
+{
+	guint first = 0, last = VMM_PAGE;
+
+	while (first < VMM_PAGE && seen[first] == base[first])
+		first++;
+	while (last > first && seen[last - 1] == base[last - 1])
+		last--;
+	return last - first <= 32;
+}
+
+/* NULL where the secondary's memory is that of this checkpoint. Caller frees. */
+static char *difference(const vmm_memory *memory, const guint64 *digests)
+{
+	for (guint64 page = 0; page < vmm_memory_pages(memory); page++) {
+		const guint8 *base = vmm_memory_base_page(memory, page);
+
+		if (XXH3_64bits(base, VMM_PAGE) != digests[page])
+			return g_strdup_printf("page %" G_GUINT64_FORMAT " is another", page);
+		if (!is_alike(vmm_memory_page(memory, page), base))
+			return g_strdup_printf("page %" G_GUINT64_FORMAT
+					       " is not shown as it is", page);
+	}
+	return NULL;
+}
+
 /* The moment between the end of the link and the promoted guest's first instruction. */
 static void on_promote(void *data)
 {
@@ -143,9 +168,8 @@ static void on_promote(void *data)
 
 	if (vmm_machine_run_state(machine) == VMM_RUNNING)
 		return;
-	session->compared = TRUE;
-	session->difference = ckpt_verify_difference(vmm_machine_memory(machine),
-						     session->digests[epoch % KEPT]);
+	session->difference = difference(vmm_machine_memory(machine),
+					 session->digests[epoch % KEPT]);
 }
 
 /* Making one. */

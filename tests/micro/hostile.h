@@ -21,7 +21,7 @@ struct rig {
 /* Exits with MICRO_SKIP where there is no KVM. */
 struct rig *rig_new(void);
 void rig_free(struct rig *rig);
-/* The primary's guest goes on, and finds its memory and clocks as they should be. */
+/* The primary's guest goes on, and finds its memory as it should be. */
 void rig_check_first(struct rig *rig);
 
 struct session {
@@ -35,8 +35,7 @@ struct session {
 	char *why[2]; /* each side's log would say: refused at once, or lost later */
 	guint64 committed; /* that the primary was told */
 	guint64 *digests[4]; /* of the primary's memory at the cut, by epoch */
-	gboolean compared;
-	char *difference;
+	char *difference; /* between that and what was promoted, of a guest that rested */
 };
 
 struct session_options {
