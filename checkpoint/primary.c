@@ -797,19 +797,19 @@ static gboolean wait_for_reason(ckpt_primary *primary, enum ckpt_reason *reason)
 	return go_on;
 }
 
-/* The machine failed us, not the link. */
+/* Unless the link was lost, in which case it has its own reason and tells that, the machine
+ * failed us. */
 static void give_up(ckpt_primary *primary)
 {
 	gboolean stopped;
 
 	g_mutex_lock(&primary->lock);
 	stopped = over(primary);
-	primary->lost = TRUE;
 	g_mutex_unlock(&primary->lock);
 	if (!stopped)
-		set_state(primary, CKPT_PRIMARY_LOST,
-			  primary->cut_error ? primary->cut_error->message :
-					       "a checkpoint could not be sent");
+		ckpt_link_refuse(primary->link, primary->cut_error ?
+							primary->cut_error->message :
+							"a checkpoint could not be sent");
 }
 
 static void *replicate(void *data)

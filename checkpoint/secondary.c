@@ -255,6 +255,8 @@ static gboolean take_end(ckpt_secondary *secondary, const struct base_message *m
 		return foul(error, "a checkpoint without a state");
 	if (wire_get64(end.pages) != secondary->pages_in)
 		return foul(error, "a checkpoint with another number of pages than it says");
+	if (ckpt_replica_staged(secondary->replica) != secondary->pages_in)
+		return foul(error, "a checkpoint in which a page comes twice");
 	if (wire_get64(end.state_checksum) != secondary->state_checksum)
 		return foul(error, "a state that is not the one that it means");
 	if (wire_get64(end.verify) != secondary->verify_in ||
