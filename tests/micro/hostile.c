@@ -15,7 +15,7 @@
 #include "checkpoint/verify.h"
 
 #define MEMORY (40u << 20) /* the less, the more sessions */
-#define PATIENCE_US (10 * G_USEC_PER_SEC)
+#define PATIENCE_US (30 * (gint64)G_USEC_PER_SEC)
 #define KEPT G_N_ELEMENTS(((struct session *)0)->digests)
 
 static base_key *make_key(void)
@@ -182,7 +182,7 @@ struct second_side {
 
 static guint patience(const struct session_options *options)
 {
-	return options->impatient ? 300 : 2000;
+	return options->impatient ? 400 : 8000;
 }
 
 static void *make_second(void *data)

@@ -40,7 +40,7 @@ struct session {
 
 struct session_options {
 	enum ckpt_mode mode;
-	gboolean impatient; /* deadlines of 300 ms */
+	gboolean impatient; /* deadlines of 400 ms */
 	gboolean verify;
 	wiretap_fn fn; /* NULL: nothing happens to the messages */
 	void *data;
@@ -49,7 +49,7 @@ struct session_options {
 /* Never fails: a side that refused has its reason in `why`. */
 struct session *session_new(struct rig *rig, const struct session_options *options);
 /* Waits until both sides are lost, or until that epoch was committed; TRUE: lost. Aborts after
- * ten seconds of neither. */
+ * half a minute of neither. */
 gboolean session_is_lost_before(struct session *session, guint64 epoch);
 /* Ends the session and looks at both machines. The secondary can be promoted if and only if it
  * committed; with `exact` what it then has is what the primary had at that cut (where its guest
