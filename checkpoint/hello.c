@@ -10,21 +10,39 @@
 
 G_DEFINE_QUARK(ckpt-error-quark, ckpt_error)
 
+G_STATIC_ASSERT(CKPT_HELLO_NETS == VMM_NETS_MAX && CKPT_HELLO_DISKS == VMM_DISKS_MAX);
+
+/* What of the configuration a guest sees, and both sides must therefore have. */
+static void describe(struct ckpt_hello *hello, vmm_machine *machine)
+{
+	const struct vmm_config *config = vmm_machine_config(machine);
+	guint nets = vmm_machine_nets(machine), disks = vmm_machine_disks(machine);
+
+	hello->hvc = config->hvc != NULL;
+	hello->rng = config->rng != FALSE;
+	hello->memory = wire_put64(vmm_memory_bytes(vmm_machine_memory(machine)));
+	hello->cpus = wire_put32(config->cpus);
+	hello->nets = wire_put32(nets);
+	hello->disks = wire_put32(disks);
+	hello->cpuid_rows = wire_put32(vmm_machine_cpuid(machine, hello->cpuid));
+	for (guint i = 0; i < disks; i++) {
+		hello->disk_bytes[i] = wire_put64(vmm_machine_disk_bytes(machine, i));
+		hello->disk_readonly[i] =
+			g_array_index(config->disks, struct vmm_disk_config, i).readonly != 0;
+	}
+	for (guint i = 0; i < nets; i++)
+		memcpy(hello->macs[i],
+		       g_array_index(config->nets, struct vmm_net_config, i).mac, 6);
+}
+
 void ckpt_hello_fill(struct ckpt_hello *hello, vmm_machine *machine, gboolean primary,
 		     gboolean verify, const guint8 *secret)
 {
-	const struct vmm_config *config = vmm_machine_config(machine);
-
 	memset(hello, 0, sizeof(*hello));
 	hello->version = wire_put32(CKPT_PROTOCOL_VERSION);
 	hello->primary = primary;
 	hello->verify = verify != FALSE;
-	hello->memory = wire_put64(vmm_memory_bytes(vmm_machine_memory(machine)));
-	hello->cpus = wire_put32(config->cpus);
-	hello->nets = wire_put32(vmm_machine_nets(machine));
-	hello->disks = wire_put32(vmm_machine_disks(machine));
-	for (guint i = 0; i < vmm_machine_disks(machine); i++)
-		hello->disk_bytes[i] = wire_put64(vmm_machine_disk_bytes(machine, i));
+	describe(hello, machine);
 	if (secret)
 		memcpy(hello->secret, secret, sizeof(hello->secret));
 }
@@ -37,48 +55,115 @@ static gboolean unlike(GError **error, const char *what, guint64 theirs, guint64
 	return FALSE;
 }
 
-static gboolean judge(const struct ckpt_hello *ours, const struct ckpt_hello *theirs,
-		      GError **error)
+static gboolean judge_counts(const struct ckpt_hello *ours, const struct ckpt_hello *theirs,
+			     GError **error)
 {
-	const struct ckpt_hello *secondary = ours->primary ? theirs : ours;
-	guint disks = wire_get32(ours->disks);
+	const struct {
+		const char *what;
+		guint64 theirs, ours;
+	} counts[] = {
+		{ "bytes of memory:", wire_get64(theirs->memory), wire_get64(ours->memory) },
+		{ "vCPUs:", wire_get32(theirs->cpus), wire_get32(ours->cpus) },
+		{ "network cards:", wire_get32(theirs->nets), wire_get32(ours->nets) },
+		{ "disks:", wire_get32(theirs->disks), wire_get32(ours->disks) },
+		{ "virtio consoles:", theirs->hvc, ours->hvc },
+		{ "entropy devices:", theirs->rng, ours->rng },
+		{ "--verify", theirs->verify, ours->verify },
+	};
 
-	if (wire_get32(theirs->version) != CKPT_PROTOCOL_VERSION)
-		return unlike(error, "checkpoint protocol", wire_get32(theirs->version),
-			      CKPT_PROTOCOL_VERSION);
-	if (theirs->pad[0] || theirs->pad[1] || wire_get32(theirs->pad2)) {
+	for (guint i = 0; i < G_N_ELEMENTS(counts); i++)
+		if (counts[i].theirs != counts[i].ours)
+			return unlike(error, counts[i].what, counts[i].theirs, counts[i].ours);
+	return TRUE;
+}
+
+static gboolean judge_devices(const struct ckpt_hello *ours, const struct ckpt_hello *theirs,
+			      GError **error)
+{
+	for (guint i = 0; i < CKPT_HELLO_DISKS; i++) {
+		g_autofree char *bytes = g_strdup_printf("disk %u, bytes:", i);
+		g_autofree char *readonly = g_strdup_printf("disk %u, read-only:", i);
+
+		if (wire_get64(theirs->disk_bytes[i]) != wire_get64(ours->disk_bytes[i]))
+			return unlike(error, bytes, wire_get64(theirs->disk_bytes[i]),
+				      wire_get64(ours->disk_bytes[i]));
+		if (theirs->disk_readonly[i] != ours->disk_readonly[i])
+			return unlike(error, readonly, theirs->disk_readonly[i],
+				      ours->disk_readonly[i]);
+	}
+	for (guint i = 0; i < CKPT_HELLO_NETS; i++)
+		if (memcmp(theirs->macs[i], ours->macs[i], sizeof(ours->macs[i]))) {
+			g_set_error(error, CKPT_ERROR, CKPT_ERROR_UNLIKE,
+				    "network card %u of the peer's machine has another MAC "
+				    "address than this one's", i);
+			return FALSE;
+		}
+	return TRUE;
+}
+
+static gboolean judge_cpuid(const struct ckpt_hello *ours, const struct ckpt_hello *theirs,
+			    GError **error)
+{
+	static const struct vmm_cpuid_row zero;
+	guint n = wire_get32(theirs->cpuid_rows);
+	g_autofree char *difference = NULL;
+
+	if (n > VMM_CPUID_ROWS_MAX) {
 		g_set_error(error, CKPT_ERROR, CKPT_ERROR_PROTOCOL,
-			    "the peer's hello has padding that is not zero");
+			    "the peer's CPUID has %u rows", n);
 		return FALSE;
 	}
+	for (guint i = n; i < VMM_CPUID_ROWS_MAX; i++)
+		if (memcmp(&theirs->cpuid[i], &zero, sizeof(zero))) {
+			g_set_error(error, CKPT_ERROR, CKPT_ERROR_PROTOCOL,
+				    "the peer's CPUID has more rows than the %u it says", n);
+			return FALSE;
+		}
+	difference = vmm_cpuid_rows_difference(ours->cpuid, wire_get32(ours->cpuid_rows),
+					       theirs->cpuid, n);
+	if (!difference)
+		return TRUE;
+	g_set_error(error, CKPT_ERROR, CKPT_ERROR_UNLIKE,
+		    "the two machines show their guests different processors: %s; use the same "
+		    "--cpu-model on like hosts, or a baseline", difference);
+	return FALSE;
+}
+
+static gboolean judge_role(const struct ckpt_hello *ours, const struct ckpt_hello *theirs,
+			   GError **error)
+{
 	if (theirs->primary > 1 || theirs->primary == ours->primary) {
 		g_set_error(error, CKPT_ERROR, CKPT_ERROR_PROTOCOL,
 			    "both sides say that they are the %s",
 			    ours->primary ? "primary" : "secondary");
 		return FALSE;
 	}
-	if (wire_get64(theirs->memory) != wire_get64(ours->memory))
-		return unlike(error, "bytes of memory:", wire_get64(theirs->memory),
-			      wire_get64(ours->memory));
-	if (wire_get32(theirs->cpus) != wire_get32(ours->cpus))
-		return unlike(error, "vCPUs:", wire_get32(theirs->cpus),
-			      wire_get32(ours->cpus));
-	if (wire_get32(theirs->nets) != wire_get32(ours->nets))
-		return unlike(error, "network cards:", wire_get32(theirs->nets),
-			      wire_get32(ours->nets));
-	if (wire_get32(theirs->disks) != disks)
-		return unlike(error, "disks:", wire_get32(theirs->disks), disks);
-	for (guint i = 0; i < G_N_ELEMENTS(ours->disk_bytes); i++)
-		if (wire_get64(theirs->disk_bytes[i]) != wire_get64(ours->disk_bytes[i]))
-			return unlike(error, "disk bytes:", wire_get64(theirs->disk_bytes[i]),
-				      wire_get64(ours->disk_bytes[i]));
-	for (gsize i = 0; i < sizeof(secondary->secret); i++)
-		if (secondary->secret[i]) {
+	for (gsize i = 0; ours->primary && i < sizeof(theirs->secret); i++)
+		if (theirs->secret[i]) {
 			g_set_error(error, CKPT_ERROR, CKPT_ERROR_PROTOCOL,
 				    "a secret came from the secondary");
 			return FALSE;
 		}
 	return TRUE;
+}
+
+/* Whoever has another version may have another hello: that comes first. */
+static gboolean judge(const struct ckpt_hello *ours, const struct base_message *message,
+		      struct ckpt_hello *theirs, GError **error)
+{
+	guint version = wire_get32(*(const wire_u32 *)(const void *)message->payload);
+
+	if (version != CKPT_PROTOCOL_VERSION)
+		return unlike(error, "checkpoint protocol", version, CKPT_PROTOCOL_VERSION);
+	if (message->length != sizeof(*theirs)) {
+		g_set_error(error, CKPT_ERROR, CKPT_ERROR_PROTOCOL,
+			    "the peer's hello has %u bytes, not %zu", message->length,
+			    sizeof(*theirs));
+		return FALSE;
+	}
+	memcpy(theirs, message->payload, sizeof(*theirs));
+	return judge_role(ours, theirs, error) && judge_counts(ours, theirs, error) &&
+	       judge_devices(ours, theirs, error) && judge_cpuid(ours, theirs, error);
 }
 
 void ckpt_hello_refuse(base_channel *channel, const char *why)
@@ -102,10 +187,8 @@ static gboolean judge_first(const struct base_message *message, const struct ckp
 {
 	g_autofree char *why = NULL;
 
-	if (message->type == CKPT_HELLO) {
-		memcpy(theirs, message->payload, sizeof(*theirs));
-		return judge(ours, theirs, error);
-	}
+	if (message->type == CKPT_HELLO)
+		return judge(ours, message, theirs, error);
 	if (message->type == CKPT_BYE) {
 		why = ckpt_text(message);
 		g_set_error(error, CKPT_ERROR, CKPT_ERROR_UNLIKE, "the peer refused: %s", why);

@@ -3,7 +3,7 @@
 #include "checkpoint/protocol.h"
 
 const struct base_message_rule ckpt_rules[] = {
-	{ CKPT_HELLO, "hello", sizeof(struct ckpt_hello), sizeof(struct ckpt_hello) },
+	{ CKPT_HELLO, "hello", sizeof(wire_u32), CKPT_HELLO_MAX },
 	{ CKPT_SYNC_PAGES, "sync pages", sizeof(struct wire_page), CKPT_BATCH_MAX },
 	{ CKPT_CUT, "cut", sizeof(struct ckpt_cut), sizeof(struct ckpt_cut) },
 	{ CKPT_PAGES, "pages", sizeof(struct wire_page), CKPT_BATCH_MAX },

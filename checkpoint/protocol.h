@@ -25,11 +25,13 @@
 #include "base/channel.h"
 #include "checkpoint/pages.h"
 #include "checkpoint/state_wire.h"
+#include "kvm/cpuid_rows.h"
 
 #define CKPT_PROTOCOL_VERSION 1
 #define CKPT_BATCH_MAX (1u << 20) /* bytes of a batch of pages or digests */
 #define CKPT_FRAME_MAX (12u + 65550u) /* as VMM_NET_FRAME_MAX */
 #define CKPT_TEXT_MAX 512u
+#define CKPT_HELLO_MAX (64u << 10)
 
 enum ckpt_message {
 	CKPT_HELLO = 1,
@@ -54,18 +56,25 @@ enum ckpt_message {
 /* One row for each, for the channel. */
 extern const struct base_message_rule ckpt_rules[];
 
-/* First message each way; then, from the primary, the session's digest key. */
+/* First message each way: all that must be alike, so that unlike machines find out before
+ * anything is sent. Another version may have another length, but begins with its number. */
+#define CKPT_HELLO_NETS 8
+#define CKPT_HELLO_DISKS 8
 struct ckpt_hello {
 	wire_u32 version;
 	guint8 primary; /* who says it */
 	guint8 verify; /* the primary's wish: digests come with each checkpoint */
-	guint8 pad[2];
+	guint8 hvc, rng; /* whether there is one */
 	wire_u64 memory; /* bytes */
-	wire_u32 cpus, nets, disks, pad2;
-	wire_u64 disk_bytes[8];
-	guint8 secret[CKPT_SECRET]; /* zero from the secondary */
+	wire_u32 cpus, nets, disks;
+	wire_u32 cpuid_rows; /* how many of `cpuid` are used; the rest is zero */
+	wire_u64 disk_bytes[CKPT_HELLO_DISKS];
+	guint8 disk_readonly[CKPT_HELLO_DISKS];
+	guint8 macs[CKPT_HELLO_NETS][8]; /* 6 used */
+	struct vmm_cpuid_row cpuid[VMM_CPUID_ROWS_MAX];
+	guint8 secret[CKPT_SECRET]; /* the digests' key; zero from the secondary */
 };
-G_STATIC_ASSERT(sizeof(struct ckpt_hello) == 32 + 64 + CKPT_SECRET);
+G_STATIC_ASSERT(sizeof(struct ckpt_hello) == 32 + 64 + 8 + 64 + 32 * 256 + CKPT_SECRET);
 
 /* A checkpoint begins. */
 struct ckpt_cut {

@@ -10,7 +10,7 @@
 
 #include "kvm/error.h"
 
-#define ENTRIES_MAX 256
+#define ENTRIES_MAX VMM_CPUID_ROWS_MAX
 #define BIT(n) (1u << (n))
 
 struct vmm_cpuid {
@@ -378,30 +378,33 @@ gboolean vmm_cpuid_set(const vmm_cpuid *cpuid, int vcpu_fd, guint id, GError **e
 	return TRUE;
 }
 
-/* Saved: what CPUID answers, entry by entry. */
-struct saved_entry {
-	wire_u32 leaf, index, flags, eax, ebx, ecx, edx, pad;
-};
-
-void vmm_cpuid_save(const vmm_cpuid *cpuid, vmm_state *state)
+guint vmm_cpuid_rows(const vmm_cpuid *cpuid, struct vmm_cpuid_row rows[VMM_CPUID_ROWS_MAX])
 {
-	struct saved_entry saved[ENTRIES_MAX] = { 0 };
-
 	for (guint i = 0; i < cpuid->n; i++) {
 		const struct kvm_cpuid_entry2 *e = &cpuid->entries[i];
 
-		saved[i].leaf = wire_put32(e->function);
-		saved[i].index = wire_put32(e->index);
-		saved[i].flags = wire_put32(e->flags);
-		saved[i].eax = wire_put32(e->eax);
-		saved[i].ebx = wire_put32(e->ebx);
-		saved[i].ecx = wire_put32(e->ecx);
-		saved[i].edx = wire_put32(e->edx);
+		rows[i] = (struct vmm_cpuid_row){
+			.leaf = wire_put32(e->function),
+			.index = wire_put32(e->index),
+			.flags = wire_put32(e->flags),
+			.eax = wire_put32(e->eax),
+			.ebx = wire_put32(e->ebx),
+			.ecx = wire_put32(e->ecx),
+			.edx = wire_put32(e->edx),
+		};
 	}
-	vmm_state_put(state, "cpuid", 0, 1, saved, cpuid->n * sizeof(saved[0]), NULL);
+	return cpuid->n;
 }
 
-static gboolean refuse_reg(GError **error, const struct saved_entry *s, enum reg reg,
+void vmm_cpuid_save(const vmm_cpuid *cpuid, vmm_state *state)
+{
+	struct vmm_cpuid_row saved[VMM_CPUID_ROWS_MAX];
+	guint n = vmm_cpuid_rows(cpuid, saved);
+
+	vmm_state_put(state, "cpuid", 0, 1, saved, n * sizeof(saved[0]), NULL);
+}
+
+static gboolean refuse_reg(GError **error, const struct vmm_cpuid_row *s, enum reg reg,
 			   guint32 saved, guint32 here)
 {
 	return vmm_error_set(error, VMM_ERROR_STATE,
@@ -411,7 +414,7 @@ static gboolean refuse_reg(GError **error, const struct saved_entry *s, enum reg
 			     here);
 }
 
-static gboolean is_saved(const struct kvm_cpuid_entry2 *e, const struct saved_entry *saved,
+static gboolean is_saved(const struct kvm_cpuid_entry2 *e, const struct vmm_cpuid_row *saved,
 			 gsize n)
 {
 	for (gsize i = 0; i < n; i++)
@@ -424,13 +427,13 @@ static gboolean is_saved(const struct kvm_cpuid_entry2 *e, const struct saved_en
 gboolean vmm_cpuid_check(const vmm_cpuid *cpuid, const vmm_state *state, GError **error)
 {
 	gsize len;
-	const struct saved_entry *saved =
+	const struct vmm_cpuid_row *saved =
 		vmm_state_get(state, "cpuid", 0, 1, 0, ENTRIES_MAX * sizeof(*saved), &len, error);
 
 	if (!saved)
 		return FALSE;
 	for (guint i = 0; i < len / sizeof(*saved); i++) {
-		const struct saved_entry *s = &saved[i];
+		const struct vmm_cpuid_row *s = &saved[i];
 		const guint32 there[] = { wire_get32(s->eax), wire_get32(s->ebx),
 					  wire_get32(s->ecx), wire_get32(s->edx) };
 		struct kvm_cpuid_entry2 *e =

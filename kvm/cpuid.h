@@ -7,6 +7,7 @@
 #ifndef VMM_CPUID_H
 #define VMM_CPUID_H
 
+#include "kvm/cpuid_rows.h"
 #include "kvm/hypervisor.h"
 #include "kvm/state.h"
 
@@ -23,6 +24,9 @@ gboolean vmm_cpuid_is_model(const char *model);
 
 /* Gives vCPU `id` its table. */
 gboolean vmm_cpuid_set(const vmm_cpuid *cpuid, int vcpu_fd, guint id, GError **error);
+
+/* What CPUID answers, row by row, but for what each vCPU has of its own; how many. */
+guint vmm_cpuid_rows(const vmm_cpuid *cpuid, struct vmm_cpuid_row rows[VMM_CPUID_ROWS_MAX]);
 
 /* Section "cpuid". A state loads only into a machine with an equal table; what differs is
  * named by leaf and register. */

@@ -815,6 +815,11 @@ guint vmm_machine_disks(vmm_machine *machine)
 	return machine->n_disks;
 }
 
+guint vmm_machine_cpuid(vmm_machine *machine, struct vmm_cpuid_row rows[VMM_CPUID_ROWS_MAX])
+{
+	return vmm_cpuid_rows(machine->cpuid, rows);
+}
+
 guint64 vmm_machine_disk_bytes(vmm_machine *machine, guint index)
 {
 	return machine->disk_bytes[index];

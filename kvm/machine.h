@@ -14,6 +14,7 @@
 
 #include "kvm/block.h"
 #include "kvm/chardev.h"
+#include "kvm/cpuid_rows.h"
 #include "kvm/error.h"
 #include "kvm/net.h"
 #include "kvm/platform.h"
@@ -112,6 +113,8 @@ void vmm_machine_poll_rng(vmm_machine *machine);
 void vmm_machine_poll_consoles(vmm_machine *machine);
 const char *vmm_machine_console_name(vmm_machine *machine); /* "pty:/dev/pts/3", ... */
 const char *vmm_machine_hvc_name(vmm_machine *machine); /* NULL without one */
+/* What the guest is told about its processor; how many rows. */
+guint vmm_machine_cpuid(vmm_machine *machine, struct vmm_cpuid_row rows[VMM_CPUID_ROWS_MAX]);
 guint vmm_machine_nets(vmm_machine *machine);
 guint vmm_machine_disks(vmm_machine *machine);
 guint64 vmm_machine_disk_bytes(vmm_machine *machine, guint index);

@@ -10,6 +10,7 @@
  *   what the memory is. --verify is for finding our own faults in this.
  * - A digest that does not match: the page is sent.
  * - What is only told: reason and page count of a CUT, times in APPLIED, a NEED too many.
+ * - How a row of CPUID in the HELLO is marked; its leaf and registers count.
  * - The epoch of what belongs to none (HELLO, SYNC_PAGES), and parts of a checkpoint, or of the
  *   first sync, in another order: they are kept apart by what they say.
  *
@@ -77,12 +78,26 @@ static const struct base_message_rule *rule_of(guint type)
 	return rule;
 }
 
+/* Whether a byte of CPUID's rows is nothing that a guest sees. */
+static gboolean is_spare(gsize offset)
+{
+	offset %= sizeof(struct vmm_cpuid_row);
+	return (offset >= G_STRUCT_OFFSET(struct vmm_cpuid_row, flags) &&
+		offset < G_STRUCT_OFFSET(struct vmm_cpuid_row, eax)) ||
+	       offset >= G_STRUCT_OFFSET(struct vmm_cpuid_row, pad);
+}
+
 static enum outcome outcome_of_change(const struct attack *attack, gsize offset)
 {
 	switch (attack->type) {
 	case CKPT_HELLO:
 		return attack->way == TO_SECONDARY &&
 				       offset >= G_STRUCT_OFFSET(struct ckpt_hello, secret) ?
+			       EITHER :
+		       offset >= G_STRUCT_OFFSET(struct ckpt_hello, cpuid) &&
+				       offset < G_STRUCT_OFFSET(struct ckpt_hello, secret) &&
+				       is_spare(offset - G_STRUCT_OFFSET(struct ckpt_hello,
+									 cpuid)) ?
 			       EITHER : REFUSED;
 	case CKPT_SYNC_PAGES:
 	case CKPT_PAGES:
