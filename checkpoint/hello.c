@@ -36,12 +36,13 @@ static void describe(struct ckpt_hello *hello, vmm_machine *machine)
 }
 
 void ckpt_hello_fill(struct ckpt_hello *hello, vmm_machine *machine, gboolean primary,
-		     gboolean verify, const guint8 *secret)
+		     gboolean verify, guint silence_ms, const guint8 *secret)
 {
 	memset(hello, 0, sizeof(*hello));
 	hello->version = wire_put32(CKPT_PROTOCOL_VERSION);
 	hello->primary = primary;
 	hello->verify = verify != FALSE;
+	hello->silence_ms = wire_put32(silence_ms);
 	describe(hello, machine);
 	if (secret)
 		memcpy(hello->secret, secret, sizeof(hello->secret));
@@ -68,7 +69,6 @@ static gboolean judge_counts(const struct ckpt_hello *ours, const struct ckpt_he
 		{ "disks:", wire_get32(theirs->disks), wire_get32(ours->disks) },
 		{ "virtio consoles:", theirs->hvc, ours->hvc },
 		{ "entropy devices:", theirs->rng, ours->rng },
-		{ "--verify", theirs->verify, ours->verify },
 	};
 
 	for (guint i = 0; i < G_N_ELEMENTS(counts); i++)
@@ -136,6 +136,13 @@ static gboolean judge_role(const struct ckpt_hello *ours, const struct ckpt_hell
 		g_set_error(error, CKPT_ERROR, CKPT_ERROR_PROTOCOL,
 			    "both sides say that they are the %s",
 			    ours->primary ? "primary" : "secondary");
+		return FALSE;
+	}
+	if (theirs->primary && (wire_get32(theirs->silence_ms) < CKPT_SILENCE_MIN_MS ||
+				wire_get32(theirs->silence_ms) > CKPT_SILENCE_MAX_MS)) {
+		g_set_error(error, CKPT_ERROR, CKPT_ERROR_PROTOCOL,
+			    "the peer allows a silence of %u ms",
+			    wire_get32(theirs->silence_ms));
 		return FALSE;
 	}
 	for (gsize i = 0; ours->primary && i < sizeof(theirs->secret); i++)

@@ -15,9 +15,9 @@ enum ckpt_error {
 	CKPT_ERROR_MODE, /* not now */
 };
 
-/* Describes `machine`. `secret` is the session's, from the primary; NULL from the secondary. */
+/* Describes `machine`. `secret` is the session's, from the primary; NULL from the secondary, whose other wishes are 0. */
 void ckpt_hello_fill(struct ckpt_hello *hello, vmm_machine *machine, gboolean primary,
-		     gboolean verify, const guint8 *secret);
+		     gboolean verify, guint silence_ms, const guint8 *secret);
 /* Sends ours, receives theirs, and judges it; a peer that is refused is told why, which may
  * take a second more. `deadline_ms` for each way. Before the link is started. */
 gboolean ckpt_hello_exchange(base_channel *channel, const struct ckpt_hello *ours,

@@ -843,7 +843,8 @@ static gboolean greet(ckpt_primary *primary, base_channel *channel, GError **err
 			g_set_error(error, CKPT_ERROR, CKPT_ERROR_MODE, "no random bytes");
 			return FALSE;
 		}
-	ckpt_hello_fill(&ours, primary->machine, TRUE, primary->options.verify, secret);
+	ckpt_hello_fill(&ours, primary->machine, TRUE, primary->options.verify,
+			primary->options.silence_ms, secret);
 	primary->digester = ckpt_digester_new(secret);
 	return ckpt_hello_exchange(channel, &ours, &theirs, primary->options.hello_ms, error);
 }

@@ -31,6 +31,8 @@
 #define CKPT_BATCH_MAX (1u << 20) /* bytes of a batch of pages or digests */
 #define CKPT_FRAME_MAX (12u + 65550u) /* as VMM_NET_FRAME_MAX */
 #define CKPT_TEXT_MAX 512u
+#define CKPT_SILENCE_MIN_MS 50u
+#define CKPT_SILENCE_MAX_MS 600000u
 #define CKPT_HELLO_MAX (64u << 10)
 
 enum ckpt_message {
@@ -68,13 +70,15 @@ struct ckpt_hello {
 	wire_u64 memory; /* bytes */
 	wire_u32 cpus, nets, disks;
 	wire_u32 cpuid_rows; /* how many of `cpuid` are used; the rest is zero */
+	wire_u32 silence_ms; /* the primary's: so long without a word means loss */
+	wire_u32 pad;
 	wire_u64 disk_bytes[CKPT_HELLO_DISKS];
 	guint8 disk_readonly[CKPT_HELLO_DISKS];
 	guint8 macs[CKPT_HELLO_NETS][8]; /* 6 used */
 	struct vmm_cpuid_row cpuid[VMM_CPUID_ROWS_MAX];
 	guint8 secret[CKPT_SECRET]; /* the digests' key; zero from the secondary */
 };
-G_STATIC_ASSERT(sizeof(struct ckpt_hello) == 32 + 64 + 8 + 64 + 32 * 256 + CKPT_SECRET);
+G_STATIC_ASSERT(sizeof(struct ckpt_hello) == 40 + 64 + 8 + 64 + 32 * 256 + CKPT_SECRET);
 
 /* A checkpoint begins. */
 struct ckpt_cut {

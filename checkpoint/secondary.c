@@ -513,7 +513,7 @@ ckpt_secondary *ckpt_secondary_new_take(vmm_machine *machine, base_channel *chan
 	secondary->own_dirty = g_array_new(FALSE, FALSE, sizeof(guint32));
 	secondary->state_bytes = g_byte_array_new();
 	secondary->state_before = g_byte_array_new();
-	ckpt_hello_fill(&ours, machine, FALSE, FALSE, NULL);
+	ckpt_hello_fill(&ours, machine, FALSE, FALSE, 0, NULL);
 	if (!ckpt_hello_exchange(channel, &ours, &theirs, options->hello_ms ?: HELLO_MS, error))
 		return NULL;
 	secondary->digester = ckpt_digester_new(theirs.secret);
@@ -526,7 +526,8 @@ ckpt_secondary *ckpt_secondary_new_take(vmm_machine *machine, base_channel *chan
 	secondary->replica = ckpt_replica_new(
 		secondary->memory, (guint)vmm_memory_pages(secondary->memory));
 	secondary->link = ckpt_link_new_take(g_steal_pointer(&channel), &link_ops, secondary,
-					     options->silence_ms);
+					     options->silence_ms ?:
+						     wire_get32(theirs.silence_ms));
 	secondary->looked = g_array_new(FALSE, FALSE, sizeof(guint32));
 	set_asking(secondary, TRUE);
 	ckpt_link_start(secondary->link);

@@ -46,7 +46,7 @@ struct ckpt_secondary_hooks {
 };
 
 struct ckpt_secondary_options {
-	guint silence_ms; /* without a word from the primary it is lost */
+	guint silence_ms; /* without a word from the primary it is lost; 0: as that says */
 	guint hello_ms; /* for its first message; 0: 10000 */
 	/* Pages of its guest's own, beside the base, from which a checkpoint is asked for and
 	 * some are given up; 0: a tenth of memory. The guest is looked at every 20 ms while it

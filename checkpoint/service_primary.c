@@ -7,8 +7,8 @@
 
 #define PERIOD_MAX_MS 10000
 #define AGE_MAX_MS 3600000
-#define SILENCE_MIN_MS 100
-#define SILENCE_MAX_MS 600000
+
+
 
 /* In the order of enum ckpt_mode. */
 static const char *const mode_words[] = { "colo", "buffered", NULL };
@@ -134,7 +134,7 @@ static gboolean read_options(ckpt_service *service, JsonObject *arguments, const
 	    !ckpt_argument_number(arguments, "age_ms", 1, AGE_MAX_MS, &age_ms, answer) ||
 	    !ckpt_argument_number(arguments, "bandwidth", 0, G_MAXINT64,
 				  &options.sync_bytes_per_s, answer) ||
-	    !ckpt_argument_number(arguments, "silence_ms", SILENCE_MIN_MS, SILENCE_MAX_MS,
+	    !ckpt_argument_number(arguments, "silence_ms", CKPT_SILENCE_MIN_MS, CKPT_SILENCE_MAX_MS,
 				  &silence_ms, answer) ||
 	    !ckpt_argument_word(arguments, "on_loss", loss_words, &hold, answer) ||
 	    !ckpt_argument_switch(arguments, "verify", &options.verify, answer))

@@ -9,8 +9,6 @@
  */
 #include "checkpoint/service_private.h"
 
-#define FAREWELL_MS 200
-
 static void tell_committed(void *data, guint64 epoch)
 {
 	ckpt_service *service = data;
@@ -31,7 +29,7 @@ static void greet_primary(ckpt_service *service, struct greeting *greeting)
 {
 	static const struct ckpt_secondary_hooks hooks = { .committed = tell_committed,
 							   .lost = tell_lost };
-	const struct ckpt_secondary_options options = { .silence_ms = SILENCE_MS };
+	const struct ckpt_secondary_options options = { 0 };
 	const struct ckpt_twin_streams streams = ckpt_node_twin_streams(service->node);
 
 	greeting->secondary = ckpt_secondary_new_take(
@@ -39,20 +37,26 @@ static void greet_primary(ckpt_service *service, struct greeting *greeting)
 		&hooks, service, &greeting->error);
 }
 
+/* On a thread of its own: it waits for the peer to have read why. */
+static void *refuse(void *data)
+{
+	base_channel *channel = data;
+
+	ckpt_hello_refuse(channel, "this standby has, or had, a primary already");
+	base_channel_free(channel);
+	return NULL;
+}
+
 static void called(void *data, base_channel *channel, const GError *error)
 {
 	ckpt_service *service = data;
 
 	if (service->state != SERVICE_WAITING || service->greeter) {
-		const char *why = service->state == SERVICE_HOLDING ?
-					  "this standby lost its primary and holds its guest: "
-					  "it is promoted, or told \"standby\", first" :
-					  "this standby has a primary";
-
 		g_warning("replication: %s is turned away: %s", base_channel_peer(channel),
-			  why);
-		ckpt_hello_refuse(channel, why, FAREWELL_MS);
-		base_channel_free(channel);
+			  service->state == SERVICE_HOLDING ?
+				  "the guest of a lost primary is held here" :
+				  "there is a primary");
+		g_thread_unref(g_thread_new("refuse", refuse, channel));
 		return;
 	}
 	g_free(service->peer);

@@ -194,7 +194,6 @@ static void *make_second(void *data)
 	const struct ckpt_secondary_options options = {
 		.silence_ms = patience(side->options),
 		.hello_ms = patience(side->options),
-		.verify = side->options->verify,
 	};
 	g_autoptr(GError) error = NULL;
 	base_channel *channel = base_channel_new_take(side->fd, TRUE, session->rig->key,

@@ -57,7 +57,10 @@ static void fill(struct ckpt_hello *hello, gboolean primary)
 	hello->cpuid[0].leaf = wire_put32(7);
 	hello->cpuid[0].ebx = wire_put32(1u << 5 | 1u << 8);
 	if (primary)
+	{
 		memset(hello->secret, 0x5a, sizeof(hello->secret));
+		hello->silence_ms = wire_put32(1000);
+	}
 }
 
 static void set_up(struct meeting *meeting)
