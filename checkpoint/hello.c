@@ -12,6 +12,17 @@ G_DEFINE_QUARK(ckpt-error-quark, ckpt_error)
 
 G_STATIC_ASSERT(CKPT_HELLO_NETS == VMM_NETS_MAX && CKPT_HELLO_DISKS == VMM_DISKS_MAX);
 
+static struct ckpt_hello_disk describe_disk(const struct vmm_disk *disk)
+{
+	return (struct ckpt_hello_disk){
+		.bytes = wire_put64(disk->size),
+		.block_size = wire_put32(disk->block_size),
+		.readonly = disk->readonly != FALSE,
+		.can_discard = disk->can_discard != FALSE,
+		.can_zero = disk->can_zero != FALSE,
+	};
+}
+
 /* What of the configuration a guest sees, and both sides must therefore have. */
 static void describe(struct ckpt_hello *hello, vmm_machine *machine)
 {
@@ -25,11 +36,8 @@ static void describe(struct ckpt_hello *hello, vmm_machine *machine)
 	hello->nets = wire_put32(nets);
 	hello->disks = wire_put32(disks);
 	hello->cpuid_rows = wire_put32(vmm_machine_cpuid(machine, hello->cpuid));
-	for (guint i = 0; i < disks; i++) {
-		hello->disk_bytes[i] = wire_put64(vmm_machine_disk_bytes(machine, i));
-		hello->disk_readonly[i] =
-			g_array_index(config->disks, struct vmm_disk_config, i).readonly != 0;
-	}
+	for (guint i = 0; i < disks; i++)
+		hello->disk[i] = describe_disk(vmm_machine_disk(machine, i));
 	for (guint i = 0; i < nets; i++)
 		memcpy(hello->macs[i],
 		       g_array_index(config->nets, struct vmm_net_config, i).mac, 6);
@@ -77,20 +85,36 @@ static gboolean judge_counts(const struct ckpt_hello *ours, const struct ckpt_he
 	return TRUE;
 }
 
+static gboolean judge_disk(guint index, const struct ckpt_hello_disk *ours,
+			   const struct ckpt_hello_disk *theirs, GError **error)
+{
+	const struct {
+		const char *what;
+		guint64 theirs, ours;
+	} values[] = {
+		{ "bytes", wire_get64(theirs->bytes), wire_get64(ours->bytes) },
+		{ "block size", wire_get32(theirs->block_size), wire_get32(ours->block_size) },
+		{ "read-only", theirs->readonly, ours->readonly },
+		{ "discard", theirs->can_discard, ours->can_discard },
+		{ "zeroing", theirs->can_zero, ours->can_zero },
+	};
+
+	for (guint i = 0; i < G_N_ELEMENTS(values); i++) {
+		g_autofree char *which =
+			g_strdup_printf("disk %u, %s:", index, values[i].what);
+
+		if (values[i].theirs != values[i].ours)
+			return unlike(error, which, values[i].theirs, values[i].ours);
+	}
+	return TRUE;
+}
+
 static gboolean judge_devices(const struct ckpt_hello *ours, const struct ckpt_hello *theirs,
 			      GError **error)
 {
-	for (guint i = 0; i < CKPT_HELLO_DISKS; i++) {
-		g_autofree char *bytes = g_strdup_printf("disk %u, bytes:", i);
-		g_autofree char *readonly = g_strdup_printf("disk %u, read-only:", i);
-
-		if (wire_get64(theirs->disk_bytes[i]) != wire_get64(ours->disk_bytes[i]))
-			return unlike(error, bytes, wire_get64(theirs->disk_bytes[i]),
-				      wire_get64(ours->disk_bytes[i]));
-		if (theirs->disk_readonly[i] != ours->disk_readonly[i])
-			return unlike(error, readonly, theirs->disk_readonly[i],
-				      ours->disk_readonly[i]);
-	}
+	for (guint i = 0; i < CKPT_HELLO_DISKS; i++)
+		if (!judge_disk(i, &ours->disk[i], &theirs->disk[i], error))
+			return FALSE;
 	for (guint i = 0; i < CKPT_HELLO_NETS; i++)
 		if (memcmp(theirs->macs[i], ours->macs[i], sizeof(ours->macs[i]))) {
 			g_set_error(error, CKPT_ERROR, CKPT_ERROR_UNLIKE,

@@ -58,10 +58,18 @@ enum ckpt_message {
 /* One row for each, for the channel. */
 extern const struct base_message_rule ckpt_rules[];
 
-/* First message each way: all that must be alike, so that unlike machines find out before
- * anything is sent. Another version may have another length, but begins with its number. */
 #define CKPT_HELLO_NETS 8
 #define CKPT_HELLO_DISKS 8
+
+struct ckpt_hello_disk {
+	wire_u64 bytes;
+	wire_u32 block_size;
+	guint8 readonly, can_discard, can_zero, pad;
+};
+G_STATIC_ASSERT(sizeof(struct ckpt_hello_disk) == 16);
+
+/* First message each way: all that must be alike, so that unlike machines find out before
+ * anything is sent. Another version may have another length, but begins with its number. */
 struct ckpt_hello {
 	wire_u32 version;
 	guint8 primary; /* who says it */
@@ -72,13 +80,12 @@ struct ckpt_hello {
 	wire_u32 cpuid_rows; /* how many of `cpuid` are used; the rest is zero */
 	wire_u32 silence_ms; /* the primary's: so long without a word means loss */
 	wire_u32 pad;
-	wire_u64 disk_bytes[CKPT_HELLO_DISKS];
-	guint8 disk_readonly[CKPT_HELLO_DISKS];
+	struct ckpt_hello_disk disk[CKPT_HELLO_DISKS];
 	guint8 macs[CKPT_HELLO_NETS][8]; /* 6 used */
 	struct vmm_cpuid_row cpuid[VMM_CPUID_ROWS_MAX];
 	guint8 secret[CKPT_SECRET]; /* the digests' key; zero from the secondary */
 };
-G_STATIC_ASSERT(sizeof(struct ckpt_hello) == 40 + 64 + 8 + 64 + 32 * 256 + CKPT_SECRET);
+G_STATIC_ASSERT(sizeof(struct ckpt_hello) == 40 + 128 + 64 + 32 * 256 + CKPT_SECRET);
 
 /* A checkpoint begins. */
 struct ckpt_cut {

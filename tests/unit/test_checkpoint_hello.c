@@ -52,7 +52,7 @@ static void fill(struct ckpt_hello *hello, gboolean primary)
 	hello->nets = wire_put32(1);
 	memcpy(hello->macs[0], mac, sizeof(mac));
 	hello->disks = wire_put32(2);
-	hello->disk_bytes[0] = hello->disk_bytes[1] = wire_put64(1 << 20);
+	hello->disk[0].bytes = hello->disk[1].bytes = wire_put64(1 << 20);
 	hello->cpuid_rows = wire_put32(1);
 	hello->cpuid[0].leaf = wire_put32(7);
 	hello->cpuid[0].ebx = wire_put32(1u << 5 | 1u << 8);
@@ -152,20 +152,26 @@ static void unlike_machines_are_refused_on_both_sides_with_what_differs(void **s
 	hello->disks = wire_put32(0);
 	expect_refused(&meeting, "disks: ");
 	set_up(&meeting);
-	hello->disk_bytes[1] = wire_put64(2 << 20);
+	hello->disk[1].bytes = wire_put64(2 << 20);
 	expect_refused(&meeting, "disk 1, bytes: ");
 	set_up(&meeting);
-	hello->disk_readonly[0] = 1;
+	hello->disk[0].block_size = wire_put32(4096);
+	expect_refused(&meeting, "disk 0, block size: ");
+	set_up(&meeting);
+	hello->disk[0].readonly = 1;
 	expect_refused(&meeting, "disk 0, read-only: ");
+	set_up(&meeting);
+	hello->disk[1].can_discard = 1;
+	expect_refused(&meeting, "disk 1, discard: ");
+	set_up(&meeting);
+	hello->disk[1].can_zero = 1;
+	expect_refused(&meeting, "disk 1, zeroing: ");
 	set_up(&meeting);
 	hello->hvc = 1;
 	expect_refused(&meeting, "virtio consoles: ");
 	set_up(&meeting);
 	hello->rng = 0;
 	expect_refused(&meeting, "entropy devices: ");
-	set_up(&meeting);
-	hello->verify = 1;
-	expect_refused(&meeting, "--verify ");
 }
 
 static void a_processor_that_lacks_features_is_refused_by_their_names(void **state)
