@@ -30,7 +30,27 @@ struct ckpt_link {
 	gsize urgent_bytes, bulk_bytes;
 	gboolean ending; /* the sender ends when the queues are empty */
 	GError *lost; /* why; NULL while all is well */
+	gboolean parting; /* lost, and the peer is being told why */
 };
+
+static struct item *new_item(guint16 type, guint64 epoch, const struct iovec *iov,
+			     guint count)
+{
+	struct item *item;
+	gsize length = 0, at = 0;
+
+	for (guint i = 0; i < count; i++)
+		length += iov[i].iov_len;
+	item = g_malloc(sizeof(*item) + length);
+	item->type = type;
+	item->epoch = epoch;
+	item->length = length;
+	for (guint i = 0; i < count; i++) {
+		memcpy(item->bytes + at, iov[i].iov_base, iov[i].iov_len);
+		at += iov[i].iov_len;
+	}
+	return item;
+}
 
 ckpt_link *ckpt_link_new_take(base_channel *channel, const struct ckpt_link_ops *ops,
 			      void *data, guint silence_ms)
@@ -64,6 +84,34 @@ static void lose(ckpt_link *link, GError *error_take)
 		g_error_free(error_take);
 }
 
+static void drop_queued(ckpt_link *link)
+{
+	g_queue_clear_full(&link->urgent, g_free);
+	g_queue_clear_full(&link->bulk, g_free);
+	link->urgent_bytes = link->bulk_bytes = 0;
+}
+
+/* The same, for a reason that the peer should know: the last that is said to it. FALSE: the
+ * link is lost already. */
+static gboolean part(ckpt_link *link, GError *error_take)
+{
+	struct iovec iov = { error_take->message,
+			     MIN(strlen(error_take->message), (gsize)CKPT_TEXT_MAX) };
+	gboolean can;
+
+	g_mutex_lock(&link->lock);
+	can = !link->lost && !link->ending;
+	if (can) {
+		link->lost = error_take;
+		link->parting = TRUE;
+		drop_queued(link);
+		g_queue_push_tail(&link->urgent, new_item(CKPT_BYE, 0, &iov, 1));
+		g_cond_broadcast(&link->changed);
+	}
+	g_mutex_unlock(&link->lock);
+	return can;
+}
+
 /* The next item to send; NULL with `*ping`: nothing for a while; NULL: the end. */
 static struct item *next_item(ckpt_link *link, gboolean *ping)
 {
@@ -78,7 +126,7 @@ static struct item *next_item(ckpt_link *link, gboolean *ping)
 		*ping = TRUE;
 		break;
 	}
-	if (link->lost) {
+	if (link->lost && !link->parting) {
 		*ping = FALSE;
 	} else if (link->urgent.length) {
 		item = g_queue_pop_head(&link->urgent);
@@ -120,31 +168,44 @@ static void *send_all(void *data)
 	ckpt_link *link = data;
 	GError *error = NULL;
 
-	while (TRUE) {
-		gboolean ping, ok;
+	while (!error) {
+		gboolean ping;
 		g_autofree struct item *item = next_item(link, &ping);
 
 		if (!item && !ping)
-			return NULL;
-		ok = ping ? send_one(link, CKPT_PING, 0, NULL, 0, &error) :
-			    send_one(link, item->type, item->epoch, item->bytes, item->length,
-				     &error);
-		if (!ok) {
-			lose(link, error);
-			return NULL;
-		}
+			break;
+		if (ping ? !send_one(link, CKPT_PING, 0, NULL, 0, &error) :
+			   !send_one(link, item->type, item->epoch, item->bytes,
+				     item->length, &error))
+			g_assert(error);
 	}
+	if (error)
+		lose(link, error);
+	return NULL;
 }
 
-static gboolean handle(ckpt_link *link, const struct base_message *message, GError **error)
+static gboolean is_parting(ckpt_link *link)
 {
-	if (message->type == CKPT_PING)
-		return TRUE;
-	if (message->type != CKPT_BYE)
-		return link->ops->message(link->data, message, error);
-	g_set_error(error, BASE_CHANNEL_ERROR, BASE_CHANNEL_CLOSED, "the peer ended it: %.*s",
-		    (int)message->length, (const char *)message->payload);
-	return FALSE;
+	gboolean parting;
+
+	g_mutex_lock(&link->lock);
+	parting = link->parting;
+	g_mutex_unlock(&link->lock);
+	return parting;
+}
+
+/* Until the peer has ended the connection, for which it has one silence: a connection that is
+ * closed with something unread is reset, and the peer would not read why. */
+static void let_peer_part(ckpt_link *link)
+{
+	guint64 until = base_clock_monotonic_ns() + link->silence_ms * 1000000ull;
+	struct base_message message;
+
+	while (base_clock_monotonic_ns() < until &&
+	       base_channel_receive(link->channel, &message, link->silence_ms, NULL))
+		;
+	base_channel_abort(link->channel);
+	link->ops->lost(link->data, link->lost);
 }
 
 static void *receive_all(void *data)
@@ -154,10 +215,35 @@ static void *receive_all(void *data)
 	GError *error = NULL;
 
 	while (base_channel_receive(link->channel, &message, link->silence_ms, &error) &&
-	       handle(link, &message, &error))
-		;
-	lose(link, error);
+	       !ckpt_link_is_lost(link)) {
+		if (message.type == CKPT_PING)
+			continue;
+		if (message.type == CKPT_BYE) {
+			g_set_error(&error, BASE_CHANNEL_ERROR, BASE_CHANNEL_CLOSED,
+				    "the peer ended it: %.*s", (int)message.length,
+				    (const char *)message.payload);
+			break;
+		}
+		if (link->ops->message(link->data, &message, &error))
+			continue;
+		/* What is refused, the peer is told. */
+		if (part(link, error))
+			error = NULL;
+		break;
+	}
+	if (is_parting(link))
+		let_peer_part(link);
+	if (error)
+		lose(link, error);
 	return NULL;
+}
+
+void ckpt_link_refuse(ckpt_link *link, const char *why)
+{
+	GError *error = g_error_new(BASE_CHANNEL_ERROR, BASE_CHANNEL_CLOSED, "%s", why);
+
+	if (!part(link, error))
+		g_error_free(error);
 }
 
 void ckpt_link_start(ckpt_link *link)
@@ -198,25 +284,6 @@ void ckpt_link_free(ckpt_link *link)
 	g_cond_clear(&link->changed);
 	base_channel_free(link->channel);
 	g_free(link);
-}
-
-static struct item *new_item(guint16 type, guint64 epoch, const struct iovec *iov,
-			     guint count)
-{
-	struct item *item;
-	gsize length = 0, at = 0;
-
-	for (guint i = 0; i < count; i++)
-		length += iov[i].iov_len;
-	item = g_malloc(sizeof(*item) + length);
-	item->type = type;
-	item->epoch = epoch;
-	item->length = length;
-	for (guint i = 0; i < count; i++) {
-		memcpy(item->bytes + at, iov[i].iov_base, iov[i].iov_len);
-		at += iov[i].iov_len;
-	}
-	return item;
 }
 
 void ckpt_link_post(ckpt_link *link, guint16 type, guint64 epoch, const struct iovec *iov,

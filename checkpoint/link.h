@@ -14,7 +14,8 @@
 typedef struct ckpt_link ckpt_link;
 
 struct ckpt_link_ops {
-	/* On the receiving thread. FALSE loses the link with that error. */
+	/* On the receiving thread. FALSE loses the link with that error, which the peer is
+	 * told. */
 	gboolean (*message)(void *data, const struct base_message *message, GError **error);
 	/* Once, on one of the link's threads; the handler is not called any more. It must not
 	 * free the link. */
@@ -30,6 +31,9 @@ void ckpt_link_start(ckpt_link *link);
 /* Loses the link, with `why` (or NULL) told to the peer if that needs no waiting, and waits
  * for the handler to return. Not from the link's threads. */
 void ckpt_link_stop(ckpt_link *link, const char *why);
+/* Loses the link for this reason, and tells the peer, as soon as what is being sent just now
+ * has gone; what is queued is dropped. Any thread, once the link was started; never waits. */
+void ckpt_link_refuse(ckpt_link *link, const char *why);
 /* Stops it if need be. */
 void ckpt_link_free(ckpt_link *link);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ckpt_link, ckpt_link_free)
