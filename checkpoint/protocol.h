@@ -52,6 +52,16 @@ enum ckpt_message {
 /* One row for each, for the channel. */
 extern const struct base_message_rule ckpt_rules[];
 
+#define CKPT_HELLO_DISKS 8u
+#define CKPT_HELLO_NETS 8u
+
+struct ckpt_hello_disk {
+	wire_u64 bytes;
+	wire_u32 block_size;
+	guint8 readonly, can_discard, can_zero, pad;
+};
+G_STATIC_ASSERT(sizeof(struct ckpt_hello_disk) == 16);
+
 /* First message each way; then, from the primary, the session's digest key. */
 struct ckpt_hello {
 	wire_u32 version;
@@ -60,10 +70,11 @@ struct ckpt_hello {
 	guint8 pad[2];
 	wire_u64 memory; /* bytes */
 	wire_u32 cpus, nets, disks, pad2;
-	wire_u64 disk_bytes[8];
+	struct ckpt_hello_disk disk[CKPT_HELLO_DISKS];
+	guint8 mac[CKPT_HELLO_NETS][6];
 	guint8 secret[CKPT_SECRET]; /* zero from the secondary */
 };
-G_STATIC_ASSERT(sizeof(struct ckpt_hello) == 32 + 64 + CKPT_SECRET);
+G_STATIC_ASSERT(sizeof(struct ckpt_hello) == 32 + 128 + 48 + CKPT_SECRET);
 
 /* A checkpoint begins. */
 struct ckpt_cut {

@@ -724,6 +724,11 @@ vmm_virtio *vmm_block_virtio(vmm_block *block)
 	return block->virtio;
 }
 
+const struct vmm_disk *vmm_block_disk(const vmm_block *block)
+{
+	return block->disk;
+}
+
 gboolean vmm_block_sync(vmm_block *block, GError **error)
 {
 	return !block->disk->sync || block->disk->sync(block->disk->data, error);

@@ -73,6 +73,8 @@ vmm_block *vmm_block_new_take(vmm_pci *pci, const struct vmm_platform *platform,
 			      GError **error) G_GNUC_WARN_UNUSED_RESULT;
 void vmm_block_free(vmm_block *block);
 vmm_virtio *vmm_block_virtio(vmm_block *block);
+/* Only to be looked at. */
+const struct vmm_disk *vmm_block_disk(const vmm_block *block);
 
 /* The disk's `sync`. */
 gboolean vmm_block_sync(vmm_block *block, GError **error) G_GNUC_WARN_UNUSED_RESULT;

@@ -795,6 +795,11 @@ guint64 vmm_machine_disk_bytes(vmm_machine *machine, guint index)
 	return machine->disk_bytes[index];
 }
 
+const struct vmm_disk *vmm_machine_disk(vmm_machine *machine, guint index)
+{
+	return vmm_block_disk(machine->disks[index]);
+}
+
 void vmm_machine_net_counters(vmm_machine *machine, guint index,
 			      struct vmm_net_counters *counters)
 {

@@ -110,6 +110,8 @@ const char *vmm_machine_hvc_name(vmm_machine *machine); /* NULL without one */
 guint vmm_machine_nets(vmm_machine *machine);
 guint vmm_machine_disks(vmm_machine *machine);
 guint64 vmm_machine_disk_bytes(vmm_machine *machine, guint index);
+/* As its device has it; only to be looked at. */
+const struct vmm_disk *vmm_machine_disk(vmm_machine *machine, guint index);
 void vmm_machine_net_counters(vmm_machine *machine, guint index,
 			      struct vmm_net_counters *counters);
 void vmm_machine_block_counters(vmm_machine *machine, guint index,
