@@ -228,6 +228,7 @@ struct vmm_disk *ckpt_disk_out_new_take(struct vmm_disk *real_take, guint index,
 	disk->disk.submit = submit;
 	disk->disk.flush_submissions = flush_submissions;
 	disk->disk.forget = forget;
+	disk->disk.serve_at_rest = NULL;
 	disk->disk.sync = real_take->sync ? sync_below : NULL;
 	disk->disk.free = free_disk;
 	disk->disk.batch_done = NULL;
@@ -285,5 +286,5 @@ void ckpt_disk_out_show_in_flight(ckpt_disk_out *out, guint index)
 
 struct vmm_disk *ckpt_disk_out_below(ckpt_disk_out *out, guint index)
 {
-	return out->disks[index]->real;
+	return out->disks[index] ? out->disks[index]->real : NULL;
 }

@@ -64,7 +64,7 @@ void ckpt_disk_out_watch(ckpt_disk_out *out, guint index,
 			 const struct ckpt_disk_watcher *watcher);
 /* Calls `wrote` of the watcher for each write that is in flight. */
 void ckpt_disk_out_show_in_flight(ckpt_disk_out *out, guint index);
-/* The disk below, for requests beside the guest's. */
+/* The disk below, for requests beside the guest's; NULL: there is no such disk. */
 struct vmm_disk *ckpt_disk_out_below(ckpt_disk_out *out, guint index);
 
 #endif

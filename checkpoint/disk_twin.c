@@ -12,6 +12,10 @@
  * came from the disk when this completes: a write that reaches the disk in between has
  * left the layer, but may have come too late for the read.
  *
+ * The real disk works also while the machine rests: first sync and what was committed must
+ * go on. What it completes for the guest is kept until the machine runs, since a device
+ * that stands still must not be told.
+ *
  * After a promotion a write of the guest goes straight down, unless something is on its
  * way that it overlaps: then it joins the queue. So the layers drain, and when they are
  * empty every request passes.
@@ -58,7 +62,9 @@ struct twin {
 	GQueue flushes; /* struct op: until all up to `after` is on the disk */
 	GQueue parked; /* struct op: until a promotion; over `own_max` */
 	GQueue dead; /* struct op: of an epoch that is gone, to be forgotten */
-	GQueue finished; /* struct op: done() is due */
+	/* struct op: done() is due, of the guest's when the machine runs */
+	GQueue finished, base_finished;
+	gboolean told; /* the guest, in this batch of the real disk's */
 	gboolean submitted; /* the real disk's flush_submissions() is due */
 	int failed; /* -errno, final */
 	/* Of a promotion. */
@@ -112,8 +118,10 @@ struct held {
 struct ckpt_disk_twins {
 	struct ckpt_disk_twin_hooks hooks;
 	struct ckpt_disk_twin_limits limits;
+	vmm_loop *loop;
 	vmm_source *source;
-	int event_fd; /* never readable: the source is called by vmm_loop_again() */
+	vmm_source *base_source; /* the same while the machine rests */
+	int event_fd; /* never readable: the sources are called by vmm_loop_again() */
 	struct twin *twins[VMM_DISKS_MAX];
 	GQueue held; /* struct held, by number */
 	guint64 held_number, committed_number;
@@ -136,9 +144,11 @@ static void ask(ckpt_disk_twins *twins)
 
 /* Ops. */
 
-static GQueue *queue_of(struct twin *twin, enum place place)
+static GQueue *queue_of(const struct op *op)
 {
-	switch (place) {
+	struct twin *twin = op->twin;
+
+	switch (op->place) {
 	case IN_FLUSHES:
 		return &twin->flushes;
 	case IN_PARKED:
@@ -146,7 +156,7 @@ static GQueue *queue_of(struct twin *twin, enum place place)
 	case IN_DEAD:
 		return &twin->dead;
 	case IN_FINISHED:
-		return &twin->finished;
+		return op->is_base ? &twin->base_finished : &twin->finished;
 	case NOWHERE:
 	case AT_DISK:
 	case IN_WRITE:
@@ -158,12 +168,12 @@ static GQueue *queue_of(struct twin *twin, enum place place)
 static void put(struct op *op, enum place place)
 {
 	op->place = place;
-	g_queue_push_tail_link(queue_of(op->twin, place), &op->link);
+	g_queue_push_tail_link(queue_of(op), &op->link);
 }
 
 static void take_out(struct op *op)
 {
-	GQueue *queue = queue_of(op->twin, op->place);
+	GQueue *queue = queue_of(op);
 
 	if (queue)
 		g_queue_unlink(queue, &op->link);
@@ -213,7 +223,8 @@ static void finish_later(struct op *op, int result)
 {
 	op->result = result;
 	put(op, IN_FINISHED);
-	vmm_loop_again(op->twin->twins->source);
+	vmm_loop_again(op->is_base ? op->twin->twins->base_source :
+				     op->twin->twins->source);
 }
 
 static void child_done(struct vmm_disk_request *request, int result)
@@ -223,6 +234,11 @@ static void child_done(struct vmm_disk_request *request, int result)
 	op->place = NOWHERE;
 	if (result == 0)
 		apply_patches(op);
+	if (!op->is_base && vmm_loop_wanted(op->twin->twins->loop)) {
+		finish_later(op, result);
+		return;
+	}
+	op->twin->told |= !op->is_base;
 	finish(op, result);
 }
 
@@ -616,12 +632,10 @@ static void forget(void *data, struct vmm_disk_request *asked)
 	g_free(op);
 }
 
-static void tell_batch_done(struct twin *twin)
+static void tell_batch_done(const struct face *face)
 {
-	if (twin->guest.disk.batch_done)
-		twin->guest.disk.batch_done(twin->guest.disk.user);
-	if (twin->base.disk.batch_done)
-		twin->base.disk.batch_done(twin->base.disk.user);
+	if (face->disk.batch_done)
+		face->disk.batch_done(face->disk.user);
 }
 
 static void on_real_batch_done(void *user)
@@ -629,27 +643,33 @@ static void on_real_batch_done(void *user)
 	struct twin *twin = user;
 
 	settle(twin);
-	tell_batch_done(twin);
+	if (twin->told) {
+		twin->told = FALSE;
+		tell_batch_done(&twin->guest);
+	}
+	tell_batch_done(&twin->base);
 }
 
-/* The handler. */
+/* The handlers. */
 
-static void run_finished(struct twin *twin)
+static void run_finished(struct twin *twin, GQueue *finished, const struct face *face,
+			 vmm_source *source)
 {
-	guint n = MIN(twin->finished.length, BATCH);
+	guint n = MIN(finished->length, BATCH);
 
 	if (!n)
 		return;
 	/* Those only that are there now: done() may add some, or forget others. */
-	for (; n && twin->finished.length; n--) {
-		struct op *op = g_queue_peek_head(&twin->finished);
+	for (; n && finished->length; n--) {
+		struct op *op = g_queue_peek_head(finished);
 
 		take_out(op);
 		finish(op, op->result);
 	}
-	tell_batch_done(twin);
-	if (twin->finished.length)
-		vmm_loop_again(twin->twins->source);
+	tell_batch_done(face);
+	settle(twin);
+	if (finished->length)
+		vmm_loop_again(source);
 }
 
 static void check_promotion(ckpt_disk_twins *twins)
@@ -677,12 +697,26 @@ static void on_again(void *data, guint32 events)
 {
 	ckpt_disk_twins *twins = data;
 
-	for (guint i = 0; i < VMM_DISKS_MAX; i++)
-		if (twins->twins[i]) {
-			run_finished(twins->twins[i]);
-			settle(twins->twins[i]);
-		}
+	for (guint i = 0; i < VMM_DISKS_MAX; i++) {
+		struct twin *twin = twins->twins[i];
+
+		if (twin)
+			run_finished(twin, &twin->finished, &twin->guest, twins->source);
+	}
 	check_promotion(twins);
+}
+
+static void on_base_again(void *data, guint32 events)
+{
+	ckpt_disk_twins *twins = data;
+
+	for (guint i = 0; i < VMM_DISKS_MAX; i++) {
+		struct twin *twin = twins->twins[i];
+
+		if (twin)
+			run_finished(twin, &twin->base_finished, &twin->base,
+				     twins->base_source);
+	}
 }
 
 /* The twins. */
@@ -698,7 +732,10 @@ ckpt_disk_twins *ckpt_disk_twins_new(vmm_loop *loop,
 	twins->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (twins->event_fd < 0)
 		g_error("eventfd for disks: %s", g_strerror(errno));
+	twins->loop = loop;
 	twins->source = vmm_loop_add(loop, twins->event_fd, 0, on_again, twins);
+	twins->base_source = vmm_loop_add(loop, twins->event_fd, 0, on_base_again, twins);
+	vmm_source_serve_at_rest(twins->base_source, TRUE);
 	return twins;
 }
 
@@ -709,6 +746,7 @@ void ckpt_disk_twins_free(ckpt_disk_twins *twins)
 	for (guint i = 0; i < VMM_DISKS_MAX; i++)
 		g_assert(!twins->twins[i]);
 	vmm_source_remove(twins->source);
+	vmm_source_remove(twins->base_source);
 	base_fd_clear(&twins->event_fd);
 	g_free(twins);
 }
@@ -753,7 +791,7 @@ static void free_twin(void *data)
 	GList *link;
 
 	g_assert(!twin->flushes.length && !twin->parked.length && !twin->dead.length &&
-		 !twin->finished.length);
+		 !twin->finished.length && !twin->base_finished.length);
 	drop_held_of(twin->twins, twin);
 	ckpt_layer_free(twin->own);
 	ckpt_layer_free(twin->committed);
@@ -818,13 +856,15 @@ struct vmm_disk *ckpt_disk_twin_new_take(struct vmm_disk *real_take, guint index
 	make_face(twin, &twin->base, TRUE);
 	real_take->batch_done = on_real_batch_done;
 	real_take->user = twin;
+	if (real_take->serve_at_rest)
+		real_take->serve_at_rest(real_take->data, TRUE);
 	twins->twins[index] = twin;
 	return &twin->guest.disk;
 }
 
 struct vmm_disk *ckpt_disk_twin_base(ckpt_disk_twins *twins, guint index)
 {
-	return &twins->twins[index]->base.disk;
+	return twins->twins[index] ? &twins->twins[index]->base.disk : NULL;
 }
 
 /* NULL, or what is wrong with it. */
@@ -959,6 +999,9 @@ static void promote(struct twin *twin)
 	struct op *op;
 
 	twin->promoted = TRUE;
+	/* From here on it is the disk of a guest as any other. */
+	if (twin->real->serve_at_rest)
+		twin->real->serve_at_rest(twin->real->data, FALSE);
 	ckpt_layer_visit(twin->own, 0, twin->real->size, merge_extent, twin);
 	ckpt_layer_clear(twin->own);
 	while ((op = g_queue_peek_head(&twin->parked))) {

@@ -67,7 +67,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ckpt_disk_twins, ckpt_disk_twins_free)
 struct vmm_disk *ckpt_disk_twin_new_take(struct vmm_disk *real_take, guint index,
 					 ckpt_disk_twins *twins);
 
-/* A second face of the same disk, without the guest's own writes: for the first sync.
+/* A second face of the same disk (NULL: there is none with this index), without the guest's own writes: for the first sync.
  * Its writes are ordered with what is committed, by the order of submit() and commit().
  * It goes with the twin; the user sets batch_done as for any disk. */
 struct vmm_disk *ckpt_disk_twin_base(ckpt_disk_twins *twins, guint index);

@@ -52,6 +52,9 @@ struct vmm_disk {
 	 * frees both (g_free for the request, free(3) for the buffer) when it can. What
 	 * is submitted later takes effect after what was forgotten, or without it. */
 	void (*forget)(void *data, struct vmm_disk_request *request);
+	/* May be NULL. On: requests complete also while the loop is held (kvm/loop.h), for a
+	 * user that is no device of the guest's. */
+	void (*serve_at_rest)(void *data, gboolean on);
 	/* May be NULL: nothing to do. Makes durable what was written: each request that
 	 * completed. Without the device lock, on a thread that may be held up for as long
 	 * as the disk takes; meanwhile the disk is not freed. */

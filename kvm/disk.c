@@ -79,6 +79,7 @@ struct disk {
 	gboolean sync_failed; /* it was told */
 	vmm_loop *loop;
 	vmm_source *source;
+	gboolean at_rest; /* served also while the loop is held */
 	struct io_uring ring;
 	GThread *io_thread; /* on which the handler ran last */
 	GQueue waiting, in_kernel, flushing, flush_next, finished; /* struct op */
@@ -305,11 +306,17 @@ static gboolean pump_piece(struct disk *disk)
 	return FALSE;
 }
 
+/* A handler that runs while the loop is held holds nobody up. */
+static gboolean shall_stop(const struct disk *disk)
+{
+	return !disk->at_rest && vmm_loop_wanted(disk->loop);
+}
+
 /* Hands over what may be. On the I/O thread. What the kernel has in its cache it copies
  * before it returns, which a pause must not wait for: so in pieces. */
 static void pump(struct disk *disk)
 {
-	while (!vmm_loop_wanted(disk->loop))
+	while (!shall_stop(disk))
 		if (!pump_piece(disk))
 			return;
 	if (may_start(disk) || io_uring_sq_ready(&disk->ring))
@@ -429,7 +436,7 @@ static void on_ring(void *data, guint32 events)
 
 	disk->io_thread = g_thread_self();
 	disk->told = FALSE;
-	for (guint n = 0; n < BATCH && !vmm_loop_wanted(disk->loop); n++) {
+	for (guint n = 0; n < BATCH && !shall_stop(disk); n++) {
 		if (io_uring_peek_cqe(&disk->ring, &cqe) || !cqe)
 			break;
 		take_completion(disk, cqe);
@@ -494,6 +501,14 @@ static void forget(void *data, struct vmm_disk_request *request)
 		disk->orphans++;
 	cancel(disk, op);
 	vmm_loop_again(disk->source);
+}
+
+static void serve_at_rest(void *data, gboolean on)
+{
+	struct disk *disk = data;
+
+	disk->at_rest = on;
+	vmm_source_serve_at_rest(disk->source, on);
 }
 
 /* Also of what the guest has not asked to be flushed. */
@@ -728,6 +743,7 @@ struct vmm_disk *vmm_disk_open(const char *path, gboolean readonly, gboolean dir
 		.submit = submit,
 		.flush_submissions = flush_submissions,
 		.forget = forget,
+		.serve_at_rest = serve_at_rest,
 		.sync = sync_disk,
 		.free = free_disk,
 	};

@@ -5,7 +5,7 @@
  * Whoever touches a device holds the lock: the loop takes it around each handler, a vCPU
  * takes it around each port or MMIO exit. So having had it with the vCPUs stopped is the
  * rendezvous with the I/O thread: between vmm_loop_hold() and vmm_loop_release() no
- * handler runs and no device changes. Handlers must be short: they stop after a bounded
+ * handler runs and no device changes (but see vmm_source_serve_at_rest()). Handlers must be short: they stop after a bounded
  * batch, and as soon as vmm_loop_wanted() says that somebody waits to hold the loop,
  * arranging to be called again (level-triggered readiness or vmm_loop_again()).
  */
@@ -43,6 +43,9 @@ void vmm_loop_unlock(vmm_loop *loop);
 vmm_source *vmm_loop_add(vmm_loop *loop, int fd, guint32 events, vmm_source_fn fn,
 			 void *data);
 void vmm_source_set_events(vmm_source *source, guint32 events);
+/* On: the handler is called also while the loop is held, for what is no device of the guest's
+ * and must go on however long the machine rests. Holding the lock. */
+void vmm_source_serve_at_rest(vmm_source *source, gboolean on);
 /* After this the handler is not called again. Holding the lock; also from a handler. */
 void vmm_source_remove(vmm_source *source);
 /* The handler is called once more soon, whatever its descriptor says. Holding the lock. */

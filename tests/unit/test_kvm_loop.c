@@ -457,6 +457,79 @@ static void sources_come_and_go_while_the_loop_is_held(void **state)
 	unwatch(&new);
 }
 
+static void serve_at_rest(struct probe *probe, gboolean on)
+{
+	vmm_loop_lock(probe->loop);
+	vmm_source_serve_at_rest(probe->source, on);
+	vmm_loop_unlock(probe->loop);
+}
+
+static void what_is_served_at_rest_is_called_while_the_loop_is_held(void **state)
+{
+	g_autoptr(vmm_loop) loop = vmm_loop_new(NULL);
+	struct probe device = { .drain = TRUE }, disk = { .drain = TRUE }, other = { 0 };
+	guint before;
+
+	watch(&device, loop, EPOLLIN);
+	watch(&disk, loop, EPOLLIN);
+	watch(&other, loop, 0);
+	serve_at_rest(&disk, TRUE);
+	serve_at_rest(&other, TRUE);
+	vmm_loop_start(loop);
+	poke(&disk);
+	assert_true(wait_for_calls(&disk, 1));
+	vmm_loop_want(loop);
+	vmm_loop_hold(loop);
+	/* The thread waits for the device's turn, and goes on serving the disk. */
+	poke(&device);
+	g_usleep(2000);
+	for (guint i = 2; i < 20; i++) {
+		poke(&disk);
+		assert_true(wait_for_calls(&disk, i));
+		before = calls(&other);
+		vmm_loop_lock(loop);
+		vmm_loop_again(other.source);
+		vmm_loop_unlock(loop);
+		assert_true(wait_for_calls(&other, before + 1));
+	}
+	assert_int_equal(calls(&device), 0);
+	vmm_loop_release(loop);
+	assert_true(wait_for_calls(&device, 1));
+	unwatch(&device);
+	unwatch(&disk);
+	unwatch(&other);
+}
+
+static void serving_at_rest_begins_and_ends_while_the_loop_is_held(void **state)
+{
+	g_autoptr(vmm_loop) loop = vmm_loop_new(NULL);
+	struct probe device = { .drain = TRUE }, disk = { .drain = TRUE };
+
+	watch(&device, loop, EPOLLIN);
+	watch(&disk, loop, EPOLLIN);
+	vmm_loop_start(loop);
+	for (guint i = 0; i < 50; i++) {
+		vmm_loop_want(loop);
+		vmm_loop_hold(loop);
+		poke(&device);
+		poke(&disk);
+		if (i % 2)
+			g_usleep(500);
+		serve_at_rest(&disk, TRUE);
+		assert_true(wait_for_calls(&disk, 2 * i + 1));
+		serve_at_rest(&disk, FALSE);
+		poke(&disk);
+		g_usleep(500);
+		assert_int_equal(calls(&disk), 2 * i + 1);
+		assert_int_equal(calls(&device), i);
+		vmm_loop_release(loop);
+		assert_true(wait_for_calls(&disk, 2 * i + 2));
+		assert_true(wait_for_calls(&device, i + 1));
+	}
+	unwatch(&device);
+	unwatch(&disk);
+}
+
 static void a_running_handler_sees_that_it_is_wanted(void **state)
 {
 	g_autoptr(vmm_loop) loop = vmm_loop_new(NULL);
@@ -497,6 +570,8 @@ static void holding_and_changing_from_several_threads_loses_nothing(void **state
 			vmm_loop_hold(loop);
 			vmm_loop_release(loop);
 		}
+		if (i % 11 == 0)
+			serve_at_rest(probe, i % 2);
 		if (i % 5 == 0) {
 			vmm_loop_lock(loop);
 			vmm_source_set_events(probe->source, 0);
@@ -538,6 +613,8 @@ int main(void)
 		cmocka_unit_test(a_held_loop_runs_no_handler),
 		cmocka_unit_test(a_loop_held_twice_is_released_twice),
 		cmocka_unit_test(sources_come_and_go_while_the_loop_is_held),
+		cmocka_unit_test(what_is_served_at_rest_is_called_while_the_loop_is_held),
+		cmocka_unit_test(serving_at_rest_begins_and_ends_while_the_loop_is_held),
 		cmocka_unit_test(a_running_handler_sees_that_it_is_wanted),
 		cmocka_unit_test(
 			holding_and_changing_from_several_threads_loses_nothing),
