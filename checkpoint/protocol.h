@@ -4,7 +4,7 @@
  *
  *	primary					secondary
  *	HELLO					HELLO		both judge the other's
- *	SYNC_PAGES, SYNC_DISK ...				first sync, guest runs
+ *	SYNC_PAGES, SYNC_DISK ...		SYNC_DISK	first sync, guest runs
  *	CUT epoch n
  *	PAGES, DIGESTS ...			WANTED		which digests did not match
  *	PAGES (those wanted)

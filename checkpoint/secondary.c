@@ -335,6 +335,25 @@ static gboolean take_disk_write(ckpt_secondary *secondary,
 						    message->length - sizeof(head),
 						    secondary->phase == FILLING);
 	vmm_loop_unlock(loop);
+	if (why)
+		return foul(error, why);
+	/* Between checkpoints the primary's next cut waits for this. */
+	if (secondary->phase == FILLING)
+		wait_for_disk(secondary);
+	return TRUE;
+}
+
+static gboolean take_sync_disk(ckpt_secondary *secondary, const struct base_message *message,
+			       GError **error)
+{
+	vmm_loop *loop = vmm_machine_loop(secondary->machine);
+	const char *why = "a disk's first sync that nobody here takes";
+
+	vmm_loop_lock(loop);
+	if (secondary->streams.sync_disk)
+		why = secondary->streams.sync_disk(secondary->streams.data, message->payload,
+						   message->length);
+	vmm_loop_unlock(loop);
 	return !why || foul(error, why);
 }
 
@@ -346,6 +365,7 @@ static gboolean may_come(enum phase phase, guint16 type)
 	case CKPT_DISK_WRITE:
 		return TRUE;
 	case CKPT_SYNC_PAGES:
+	case CKPT_SYNC_DISK:
 		return phase == FILLING;
 	case CKPT_CUT:
 		return phase == FILLING || phase == BETWEEN;
@@ -370,6 +390,8 @@ static gboolean take_message(void *data, const struct base_message *message, GEr
 		return take_input(secondary, message, error);
 	case CKPT_DISK_WRITE:
 		return take_disk_write(secondary, message, error);
+	case CKPT_SYNC_DISK:
+		return take_sync_disk(secondary, message, error);
 	case CKPT_SYNC_PAGES:
 		return take_pages(secondary, message, fill_page, error);
 	case CKPT_CUT:
@@ -401,6 +423,18 @@ static void link_lost(void *data, const GError *error)
 }
 
 static const struct ckpt_link_ops link_ops = { take_message, link_lost };
+
+/* `link` NULL: the link has ended. */
+static void start_streams(ckpt_secondary *secondary, ckpt_link *link, const guint8 *secret)
+{
+	vmm_loop *loop = vmm_machine_loop(secondary->machine);
+
+	if (!secondary->streams.start)
+		return;
+	vmm_loop_lock(loop);
+	secondary->streams.start(secondary->streams.data, link, secret);
+	vmm_loop_unlock(loop);
+}
 
 ckpt_secondary *ckpt_secondary_new_take(vmm_machine *machine, base_channel *channel_take,
 					const struct ckpt_secondary_options *options,
@@ -436,6 +470,7 @@ ckpt_secondary *ckpt_secondary_new_take(vmm_machine *machine, base_channel *chan
 		secondary->memory, (guint)vmm_memory_pages(secondary->memory));
 	secondary->link = ckpt_link_new_take(g_steal_pointer(&channel), &link_ops, secondary,
 					     options->silence_ms);
+	start_streams(secondary, secondary->link, theirs.secret);
 	ckpt_link_start(secondary->link);
 	return g_steal_pointer(&secondary);
 }
@@ -446,6 +481,8 @@ void ckpt_secondary_free(ckpt_secondary *secondary)
 		return;
 	if (secondary->link)
 		ckpt_link_stop(secondary->link, "the secondary ends replication");
+	if (secondary->link)
+		start_streams(secondary, NULL, NULL);
 	ckpt_link_free(secondary->link);
 	ckpt_replica_free(secondary->replica);
 	ckpt_digester_free(secondary->digester);
