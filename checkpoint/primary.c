@@ -200,6 +200,9 @@ static void cut_here(void *data)
 	if (primary->streams.disk_number)
 		primary->cut.disk =
 			wire_put64(primary->streams.disk_number(primary->streams.data));
+	/* The guest's next write may overtake the CUT, but not this. */
+	if (primary->epoch == 1)
+		ckpt_link_post(primary->link, CKPT_SYNCED, 0, NULL, 0);
 	if (primary->verify)
 		ckpt_verify_pages(primary->memory, primary->verify);
 	if (primary->hooks.cut)

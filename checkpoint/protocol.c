@@ -20,6 +20,7 @@ const struct base_message_rule ckpt_rules[] = {
 	{ CKPT_DISK_WRITE, "disk write", sizeof(struct ckpt_disk_head), WIRE_PAYLOAD_MAX },
 	{ CKPT_SYNC_DISK, "sync disk", sizeof(struct ckpt_sync_head),
 	  sizeof(struct ckpt_sync_head) + CKPT_SYNC_BLOCK },
+	{ CKPT_SYNCED, "synced", 0, 0 },
 	{ CKPT_NEED, "need", sizeof(wire_u32), sizeof(wire_u32) },
 	{ CKPT_PING, "ping", 0, 0 },
 	{ CKPT_VERIFY, "verify", sizeof(wire_u64), CKPT_BATCH_MAX },

@@ -5,6 +5,8 @@
  *	primary					secondary
  *	HELLO					HELLO		both judge the other's
  *	SYNC_PAGES, SYNC_DISK ...		SYNC_DISK	first sync, guest runs
+ *	SYNCED		at the first cut: disk writes before it are the disk's
+ *			content, those after it are held; overtakes pages
  *	CUT epoch n
  *	PAGES, DIGESTS ...			WANTED		which digests did not match
  *	PAGES (those wanted)
@@ -47,6 +49,7 @@ enum ckpt_message {
 	CKPT_PING = 15,
 	CKPT_BYE = 16,
 	CKPT_VERIFY = 17,
+	CKPT_SYNCED = 18,
 };
 
 /* One row for each, for the channel. */

@@ -34,6 +34,7 @@ struct ckpt_secondary {
 
 	/* Of the receiving thread. */
 	enum phase phase;
+	gboolean synced; /* what is written to the disks from here on is held */
 	guint64 arriving; /* epoch */
 	struct ckpt_cut cut;
 	guint64 pages_in; /* pages and matched digests of this checkpoint */
@@ -127,7 +128,7 @@ static gboolean take_digests(ckpt_secondary *secondary, const struct base_messag
 static gboolean take_cut(ckpt_secondary *secondary, const struct base_message *message,
 			 GError **error)
 {
-	if (message->epoch != secondary->epoch + 1)
+	if (message->epoch != secondary->epoch + 1 || !secondary->synced)
 		return foul(error, "a checkpoint out of turn");
 	memcpy(&secondary->cut, message->payload, sizeof(secondary->cut));
 	if (secondary->cut.run > 1)
@@ -333,12 +334,12 @@ static gboolean take_disk_write(ckpt_secondary *secondary,
 		why = secondary->streams.disk_write(secondary->streams.data, &head,
 						    message->payload + sizeof(head),
 						    message->length - sizeof(head),
-						    secondary->phase == FILLING);
+						    !secondary->synced);
 	vmm_loop_unlock(loop);
 	if (why)
 		return foul(error, why);
 	/* Between checkpoints the primary's next cut waits for this. */
-	if (secondary->phase == FILLING)
+	if (!secondary->synced)
 		wait_for_disk(secondary);
 	return TRUE;
 }
@@ -366,6 +367,7 @@ static gboolean may_come(enum phase phase, guint16 type)
 		return TRUE;
 	case CKPT_SYNC_PAGES:
 	case CKPT_SYNC_DISK:
+	case CKPT_SYNCED:
 		return phase == FILLING;
 	case CKPT_CUT:
 		return phase == FILLING || phase == BETWEEN;
@@ -379,17 +381,27 @@ static gboolean may_come(enum phase phase, guint16 type)
 	return FALSE;
 }
 
+/* Which may not come after it. */
+static gboolean is_before_synced(guint16 type)
+{
+	return type == CKPT_SYNC_DISK || type == CKPT_SYNCED;
+}
+
 static gboolean take_message(void *data, const struct base_message *message, GError **error)
 {
 	ckpt_secondary *secondary = data;
 
-	if (!may_come(secondary->phase, message->type))
+	if (!may_come(secondary->phase, message->type) ||
+	    (secondary->synced && is_before_synced(message->type)))
 		return foul(error, "a message out of order");
 	switch (message->type) {
 	case CKPT_INPUT:
 		return take_input(secondary, message, error);
 	case CKPT_DISK_WRITE:
 		return take_disk_write(secondary, message, error);
+	case CKPT_SYNCED:
+		secondary->synced = TRUE;
+		return TRUE;
 	case CKPT_SYNC_DISK:
 		return take_sync_disk(secondary, message, error);
 	case CKPT_SYNC_PAGES:

@@ -22,10 +22,10 @@ struct ckpt_twin_streams {
 	void (*start)(void *data, ckpt_link *link, const guint8 *secret);
 	/* A CKPT_INPUT message's payload; NULL or why not. */
 	const char *(*input)(void *data, const void *payload, gsize len);
-	/* A CKPT_DISK_WRITE; `first_sync`: before the first checkpoint began. */
+	/* A CKPT_DISK_WRITE; `first_sync`: before the first cut. */
 	const char *(*disk_write)(void *data, const struct ckpt_disk_head *head,
 				  const void *bytes, gsize len, gboolean first_sync);
-	/* A CKPT_SYNC_DISK message's payload; only before the first checkpoint began. */
+	/* A CKPT_SYNC_DISK message's payload; only before the first cut. */
 	const char *(*sync_disk)(void *data, const void *payload, gsize len);
 	/* Whether all up to these numbers is here. */
 	gboolean (*may_commit)(void *data, guint64 input, guint64 disk);
