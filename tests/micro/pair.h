@@ -12,16 +12,24 @@
 #define PAIR_GUEST_ADDRESS "10.99.0.2"
 
 struct pair {
-	char *disks[2];
+	char *disks[2], *disks2[2]; /* files */
 	ckpt_node *nodes[2];
 	micro *first, *second;
 	gint durable; /* atomic: 1 once the promoted disk is, -1 if it could not */
 	ckpt_primary *primary;
 	ckpt_secondary *secondary;
 	base_key *key;
-	char *key_path;
+	int cable; /* either end of it */
 	gint committed; /* atomic: the last epoch */
 	gint primary_lost, secondary_lost; /* atomic */
+	char *why[2]; /* each side was lost; good once it is */
+};
+
+/* How the second machine differs from the first, and what both have. */
+struct pair_setup {
+	guint64 disk_bytes[2], disk2_bytes[2]; /* of either machine; 0: none */
+	guint8 mac[2]; /* the last byte; 0: as the other's */
+	gboolean disk2_readonly;
 };
 
 /* A network namespace of this process's own, with 10.99.0.1/24 on a bridge that both
@@ -33,6 +41,16 @@ gboolean pair_make_network(void);
 struct pair *pair_new(const struct micro_options *options, enum ckpt_mode mode,
 		      guint period_ms, gboolean verify);
 void pair_free(struct pair *pair);
+
+/* The same in steps. Two machines, the first running, with disks that are empty. */
+struct pair *pair_make(const struct micro_options *options, const struct pair_setup *setup);
+/* Starts replication; FALSE with each side's error, and nothing has changed. */
+gboolean pair_join(struct pair *pair, const struct ckpt_primary_options *options,
+		   GError *errors[2]);
+/* Cuts the connection between the two. */
+void pair_cut(struct pair *pair);
+/* Ends replication. Without a commit there can be another pair_join(). */
+void pair_part(struct pair *pair);
 
 /* The last committed epoch. */
 guint pair_committed(struct pair *pair);
