@@ -6,6 +6,7 @@
 #include <xxhash.h>
 
 #include "base/clock.h"
+#include "checkpoint/fill.h"
 #include "checkpoint/replica.h"
 #include "checkpoint/verify.h"
 
@@ -30,6 +31,7 @@ struct ckpt_secondary {
 	ckpt_link *link;
 	ckpt_digester *digester;
 	ckpt_replica *replica;
+	ckpt_filler *filler;
 	GArray *own_dirty; /* guint32 */
 
 	/* Of the receiving thread. */
@@ -70,8 +72,7 @@ static gboolean fill_page(void *data, guint32 page, const void *content)
 {
 	ckpt_secondary *secondary = data;
 
-	memcpy(vmm_memory_base_page(secondary->memory, page), content, CKPT_PAGE);
-	return TRUE;
+	return ckpt_filler_put(secondary->filler, page, content);
 }
 
 static gboolean stage_page(void *data, guint32 page, const void *content)
@@ -405,7 +406,9 @@ static gboolean take_message(void *data, const struct base_message *message, GEr
 	case CKPT_SYNC_DISK:
 		return take_sync_disk(secondary, message, error);
 	case CKPT_SYNC_PAGES:
-		return take_pages(secondary, message, fill_page, error);
+		return take_pages(secondary, message, fill_page, error) &&
+		       (ckpt_filler_flush(secondary->filler) ||
+			foul(error, "more than there is room for"));
 	case CKPT_CUT:
 		return take_cut(secondary, message, error);
 	}
@@ -478,6 +481,7 @@ ckpt_secondary *ckpt_secondary_new_take(vmm_machine *machine, base_channel *chan
 	vmm_machine_keep_loadable(machine, TRUE);
 	/* Whatever was here is no part of what comes. */
 	vmm_memory_clear(secondary->memory);
+	secondary->filler = ckpt_filler_new(secondary->memory);
 	secondary->replica = ckpt_replica_new(
 		secondary->memory, (guint)vmm_memory_pages(secondary->memory));
 	secondary->link = ckpt_link_new_take(g_steal_pointer(&channel), &link_ops, secondary,
@@ -496,6 +500,7 @@ void ckpt_secondary_free(ckpt_secondary *secondary)
 	if (secondary->link)
 		start_streams(secondary, NULL, NULL);
 	ckpt_link_free(secondary->link);
+	ckpt_filler_free(secondary->filler);
 	ckpt_replica_free(secondary->replica);
 	ckpt_digester_free(secondary->digester);
 	g_clear_pointer(&secondary->state, vmm_state_free);
