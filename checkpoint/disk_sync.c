@@ -4,7 +4,8 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
+/* Not the plain functions: see digest.c. All of it is done with the device lock. */
+#include <xxh_x86dispatch.h>
 
 #define ALIGNMENT 4096u
 #define SECTORS (CKPT_SYNC_PIECE / VMM_SECTOR)
@@ -34,7 +35,8 @@ struct ckpt_disk_sync_out {
 	guint8 secret[CKPT_SECRET];
 	GQueue pieces; /* struct piece, in the order begun */
 	guint64 next; /* where the next one begins */
-	gboolean failed;
+	gboolean failed, differs;
+	guint64 differs_at;
 	struct ckpt_disk_sync_counters counters;
 };
 
@@ -109,6 +111,13 @@ static void fail_out(ckpt_disk_sync_out *sync, int result)
 	sync->hooks.failed(sync->hooks.data, result);
 }
 
+static void send_out(ckpt_disk_sync_out *sync, const struct ckpt_sync_head *head,
+		     const void *payload, gsize len)
+{
+	sync->counters.wire += sizeof(struct wire_frame) + sizeof(*head) + len;
+	sync->hooks.send(sync->hooks.data, head, payload, len);
+}
+
 static void piece_read(struct vmm_disk_request *request, int result)
 {
 	struct piece *piece = (struct piece *)request;
@@ -129,7 +138,7 @@ static void piece_read(struct vmm_disk_request *request, int result)
 		return;
 	}
 	n = digest(sync->secret, request->buffer, request->len, digests);
-	sync->hooks.send(sync->hooks.data, &head, digests, n * sizeof(digests[0]));
+	send_out(sync, &head, digests, n * sizeof(digests[0]));
 }
 
 ckpt_disk_sync_out *ckpt_disk_sync_out_new(ckpt_disk_out *out, guint index,
@@ -184,6 +193,7 @@ gboolean ckpt_disk_sync_out_step(ckpt_disk_sync_out *sync)
 	piece->request.buffer = new_buffer(piece->request.len);
 	piece->request.done = piece_read;
 	sync->next += piece->request.len;
+	sync->counters.begun = sync->next;
 	g_queue_push_tail_link(&sync->pieces, &piece->link);
 	ckpt_disk_out_show_in_flight(sync->out, sync->index);
 	sync->disk->submit(sync->disk->data, &piece->request);
@@ -196,7 +206,7 @@ static void send_range(const struct piece *piece, guint64 from, guint64 to)
 {
 	ckpt_disk_sync_out *sync = piece->sync;
 	const guint8 *bytes = piece->request.buffer + from;
-	gboolean zeroes = is_zero(bytes, to - from);
+	gboolean zeroes = sync->disk->can_zero && is_zero(bytes, to - from);
 	struct ckpt_sync_head head = {
 		.kind = zeroes ? CKPT_SYNC_ZEROES : CKPT_SYNC_DATA,
 		.disk = (guint8)sync->index,
@@ -208,8 +218,7 @@ static void send_range(const struct piece *piece, guint64 from, guint64 to)
 		sync->counters.zeroes += to - from;
 	else
 		sync->counters.data += to - from;
-	sync->hooks.send(sync->hooks.data, &head, zeroes ? NULL : bytes,
-			 zeroes ? 0 : to - from);
+	send_out(sync, &head, zeroes ? NULL : bytes, zeroes ? 0 : to - from);
 }
 
 static void send_block(const struct piece *piece, guint64 from, guint64 to)
@@ -230,16 +239,22 @@ static void send_block(const struct piece *piece, guint64 from, guint64 to)
 
 static void send_different(const struct piece *piece, guint blocks)
 {
+	ckpt_disk_sync_out *sync = piece->sync;
 	guint64 len = piece->request.len;
 
+	if (blocks && sync->disk->readonly && !sync->differs) {
+		sync->differs = TRUE;
+		sync->differs_at = piece->request.offset +
+				   (guint64)__builtin_ctz(blocks) * CKPT_SYNC_BLOCK;
+	}
 	for (guint i = 0; i * CKPT_SYNC_BLOCK < len; i++) {
 		guint64 from = i * CKPT_SYNC_BLOCK;
 		guint64 to = MIN(from + CKPT_SYNC_BLOCK, len);
 
-		if (blocks >> i & 1)
+		if (!(blocks >> i & 1))
+			sync->counters.equal += to - from;
+		else if (!sync->disk->readonly)
 			send_block(piece, from, to);
-		else
-			piece->sync->counters.equal += to - from;
 	}
 }
 
@@ -288,6 +303,12 @@ gboolean ckpt_disk_sync_out_take(ckpt_disk_sync_out *sync,
 gboolean ckpt_disk_sync_out_is_complete(const ckpt_disk_sync_out *sync)
 {
 	return sync->counters.done == sync->counters.total;
+}
+
+gboolean ckpt_disk_sync_out_differs(const ckpt_disk_sync_out *sync, guint64 *at)
+{
+	*at = sync->differs_at;
+	return sync->differs;
 }
 
 void ckpt_disk_sync_out_get_counters(const ckpt_disk_sync_out *sync,
@@ -462,6 +483,8 @@ static const char *judge_digests(const ckpt_disk_sync_in *sync, guint64 offset,
 static const char *judge_data(const ckpt_disk_sync_in *sync, enum ckpt_sync_kind kind,
 			      guint64 length, gsize len)
 {
+	if (sync->base->readonly)
+		return "a disk's data is for one that is read-only";
 	if (length > CKPT_SYNC_BLOCK || len != (kind == CKPT_SYNC_DATA ? length : 0))
 		return "a disk's data has not its length";
 	if (kind == CKPT_SYNC_ZEROES && !sync->base->can_zero)
@@ -476,8 +499,7 @@ static const char *judge(const ckpt_disk_sync_in *sync,
 {
 	guint64 offset = wire_get64(head->offset), length = wire_get32(head->length);
 
-	if (head->disk != sync->index || wire_get16(head->blocks) ||
-	    sync->base->readonly)
+	if (head->disk != sync->index || wire_get16(head->blocks))
 		return "a piece is for no disk that is being synced";
 	if (!length || offset > sync->base->size ||
 	    length > sync->base->size - offset ||

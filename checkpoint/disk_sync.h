@@ -27,8 +27,12 @@
  *different without being so, and its sectors that were written are left out of the data
  *as above.
  *
- * So a piece is read once, however busy the guest is in it. No networking here:
- *messages go through hooks. Everything with the device lock.
+ * So a piece is read once, however busy the guest is in it.
+ *
+ * A read-only disk is the user's own file on either node: it is compared and never
+ *written, and whoever owns the sync ends it where they differ.
+ *
+ * No networking here: messages go through hooks. Everything with the device lock.
  */
 #ifndef CKPT_DISK_SYNC_H
 #define CKPT_DISK_SYNC_H
@@ -100,10 +104,15 @@ gboolean ckpt_disk_sync_out_take(ckpt_disk_sync_out *sync,
 /* All of the disk was sent or is equal. */
 gboolean ckpt_disk_sync_out_is_complete(const ckpt_disk_sync_out *sync);
 
+/* Of a read-only disk: whether its secondary's was found to be another, and the first
+ * block in which it is. */
+gboolean ckpt_disk_sync_out_differs(const ckpt_disk_sync_out *sync, guint64 *at);
+
 struct ckpt_disk_sync_counters {
-	guint64 total, done; /* bytes of the disk; `done` is through */
+	guint64 total, begun, done; /* bytes of the disk; `done` is through */
 	guint64 equal, data, zeroes,
 		overtaken; /* bytes: of `done`, what became of them */
+	guint64 wire; /* bytes of messages sent for it */
 };
 void ckpt_disk_sync_out_get_counters(const ckpt_disk_sync_out *sync,
 				     struct ckpt_disk_sync_counters *counters);

@@ -109,6 +109,9 @@ static gboolean judge_disk(guint index, const struct ckpt_hello_disk *ours,
 	return TRUE;
 }
 
+#define MAC_FORMAT "%02x:%02x:%02x:%02x:%02x:%02x"
+#define MAC_BYTES(mac) (mac)[0], (mac)[1], (mac)[2], (mac)[3], (mac)[4], (mac)[5]
+
 static gboolean judge_devices(const struct ckpt_hello *ours, const struct ckpt_hello *theirs,
 			      GError **error)
 {
@@ -118,8 +121,9 @@ static gboolean judge_devices(const struct ckpt_hello *ours, const struct ckpt_h
 	for (guint i = 0; i < CKPT_HELLO_NETS; i++)
 		if (memcmp(theirs->macs[i], ours->macs[i], sizeof(ours->macs[i]))) {
 			g_set_error(error, CKPT_ERROR, CKPT_ERROR_UNLIKE,
-				    "network card %u of the peer's machine has another MAC "
-				    "address than this one's", i);
+				    "the peer's machine has network card %u with MAC: " MAC_FORMAT
+				    ", this one " MAC_FORMAT, i, MAC_BYTES(theirs->macs[i]),
+				    MAC_BYTES(ours->macs[i]));
 			return FALSE;
 		}
 	return TRUE;

@@ -86,13 +86,24 @@ ckpt_input *ckpt_input_new(guint nets, gsize bytes_max)
 	return input;
 }
 
+void ckpt_input_restart(ckpt_input *input)
+{
+	for (guint i = 0; i < input->n_streams; i++) {
+		struct stream *stream = &input->streams[i];
+
+		while (stream->first)
+			drop_first(input, stream);
+		stream->at = NULL;
+		stream->offset = 0;
+	}
+	input->last = input->applied = 0;
+}
+
 void ckpt_input_free(ckpt_input *input)
 {
 	if (!input)
 		return;
-	for (guint i = 0; i < input->n_streams; i++)
-		while (input->streams[i].first)
-			drop_first(input, &input->streams[i]);
+	ckpt_input_restart(input);
 	g_free(input);
 }
 

@@ -31,6 +31,8 @@ typedef struct ckpt_input ckpt_input;
 /* For a machine with `nets` cards. Not more than `bytes_max` are kept, what the items
  * cost beyond their own bytes included. */
 ckpt_input *ckpt_input_new(guint nets, gsize bytes_max);
+/* Drops everything, as a new connection begins: its numbers begin with 1. */
+void ckpt_input_restart(ckpt_input *input);
 void ckpt_input_free(ckpt_input *input);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ckpt_input, ckpt_input_free)
 

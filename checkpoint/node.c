@@ -5,6 +5,7 @@
 #include "checkpoint/disk_out.h"
 #include "checkpoint/disk_twin.h"
 #include "checkpoint/mirror.h"
+#include "checkpoint/node_sync.h"
 
 #define INPUT_NEED (16u << 20)
 #define INPUT_MAX (64u << 20)
@@ -24,6 +25,7 @@ struct ckpt_node {
 	ckpt_addresses *addresses;
 	ckpt_mirror *mirror;
 	ckpt_disk_out *disk_out;
+	ckpt_node_sync_out *sync_out; /* as a primary with a link */
 	/* Of a twin. */
 	ckpt_input *input;
 	ckpt_twin *twin;
@@ -31,6 +33,7 @@ struct ckpt_node {
 	guint64 input_need, disk_need;
 	void (*need)(void *data, enum ckpt_reason reason); /* NULL: nobody to ask */
 	void *need_data;
+	ckpt_node_sync_in *sync_in; /* with a link and disks */
 };
 
 /* The primary's outgoing streams. */
@@ -48,21 +51,20 @@ static void send_disk_write(void *data, const struct ckpt_disk_head *head, const
 	const struct iovec iov[] = { { (void *)head, sizeof(*head) },
 				     { (void *)bytes, wire_get64(head->length) } };
 
-	/* What is written after the first cut must not be taken for a part of the first
-	 * sync, although it overtakes the cut on its way. */
-	ckpt_link_post(node->link, CKPT_DISK_WRITE, node->mirroring ? 1 : 0, iov,
-		       bytes ? 2 : 1);
+	ckpt_link_post(node->link, CKPT_DISK_WRITE, 0, iov, bytes ? 2 : 1);
 }
 
-static void start(void *data, ckpt_link *link)
+static void start(void *data, ckpt_link *link, const guint8 *secret)
 {
 	ckpt_node *node = data;
 
 	if (link) {
 		node->link = link;
 		ckpt_disk_out_forward(node->disk_out, TRUE);
+		node->sync_out = ckpt_node_sync_out_new(node->disk_out, link, secret);
 		return;
 	}
+	g_clear_pointer(&node->sync_out, ckpt_node_sync_out_free);
 	ckpt_disk_out_forward(node->disk_out, FALSE);
 	ckpt_mirror_stop(node->mirror);
 	node->mirroring = FALSE;
@@ -98,9 +100,40 @@ static guint64 disk_number(void *data)
 	return number;
 }
 
+static gboolean sync_step(void *data)
+{
+	ckpt_node *node = data;
+
+	return node->sync_out && ckpt_node_sync_out_step(node->sync_out);
+}
+
+static gboolean sync_answer(void *data, const void *payload, gsize len, GError **error)
+{
+	ckpt_node *node = data;
+
+	/* Without it the link is about to end. */
+	return !node->sync_out ||
+	       ckpt_node_sync_out_take(node->sync_out, payload, len, error);
+}
+
+static gboolean sync_counters(void *data, guint disk, struct ckpt_disk_sync_counters *counters)
+{
+	ckpt_node *node = data;
+
+	return node->sync_out && ckpt_node_sync_out_get(node->sync_out, disk, counters);
+}
+
 struct ckpt_streams ckpt_node_streams(ckpt_node *node)
 {
-	return (struct ckpt_streams){ node, start, input_number, disk_number };
+	return (struct ckpt_streams){
+		.data = node,
+		.start = start,
+		.input_number = input_number,
+		.disk_number = disk_number,
+		.sync_step = sync_step,
+		.sync_answer = sync_answer,
+		.sync_counters = sync_counters,
+	};
 }
 
 /* The secondary's incoming streams. */
@@ -126,6 +159,28 @@ static void wake_guest(ckpt_node *node)
 	ckpt_twin_wake(node->twin);
 	vmm_machine_poll_rng(node->machine);
 	vmm_machine_poll_consoles(node->machine);
+}
+
+static void start_twin(void *data, ckpt_link *link, const guint8 *secret)
+{
+	ckpt_node *node = data;
+
+	g_clear_pointer(&node->sync_in, ckpt_node_sync_in_free);
+	if (node->disk_twins)
+		ckpt_disk_twins_drop_held(node->disk_twins);
+	if (!link)
+		return;
+	ckpt_input_restart(node->input);
+	if (node->disk_twins)
+		node->sync_in = ckpt_node_sync_in_new(node->disk_twins, link, secret);
+}
+
+static const char *take_sync_disk(void *data, const void *payload, gsize len)
+{
+	ckpt_node *node = data;
+
+	return node->sync_in ? ckpt_node_sync_in_take(node->sync_in, payload, len) :
+			       "a piece of a disk for a machine without disks";
 }
 
 static const char *take_input(void *data, const void *payload, gsize len)
@@ -199,6 +254,7 @@ static void promote(void *data)
 {
 	ckpt_node *node = data;
 
+	g_clear_pointer(&node->sync_in, ckpt_node_sync_in_free);
 	if (node->disk_twins) {
 		ckpt_disk_twins_drop_held(node->disk_twins);
 		ckpt_disk_twins_promote(node->disk_twins, durable, node);
@@ -212,8 +268,10 @@ struct ckpt_twin_streams ckpt_node_twin_streams(ckpt_node *node)
 	return (struct ckpt_twin_streams){
 		.data = node,
 		.set_need = set_need,
+		.start = start_twin,
 		.input = take_input,
 		.disk_write = take_disk_write,
+		.sync_disk = take_sync_disk,
 		.may_commit = may_commit,
 		.applied = applied,
 		.is_behind = is_behind,

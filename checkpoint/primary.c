@@ -9,7 +9,7 @@
  * They change only with the commit. Of the pages of the last checkpoint the content itself
  * is still there (two stages take turns), as the base of deltas.
  */
-#include "checkpoint/primary.h"
+#include "checkpoint/primary_private.h"
 
 #include <string.h>
 #include <sys/random.h>
@@ -18,64 +18,11 @@
 #include "base/clock.h"
 #include "checkpoint/fault.h"
 #include "checkpoint/verify.h"
-#include "kvm/stage.h"
 
 #define STAGE_PAGES 4096u /* at first; grows with the checkpoints */
-#define SYNC_ROUNDS_MAX 30
-#define SYNC_REST_PAGES 2048u /* what may be left for the first checkpoint */
-#define NO_SLOT G_MAXUINT32
 #define SPAN_MIN_NS 2000000u
 /* From one look at how much the guest has written to the next. */
 #define LOOK_MS 20u
-/* Digests are asked about while this share of them matches, or on a sample. */
-#define TWIN_PAYS 0.15
-#define TWIN_SAMPLE 16
-
-struct ckpt_primary {
-	vmm_machine *machine;
-	vmm_memory *memory;
-	guint64 pages;
-	struct ckpt_primary_options options;
-	struct ckpt_streams streams;
-	struct ckpt_primary_hooks hooks;
-	void *data;
-	ckpt_link *link;
-	GThread *thread;
-
-	/* Of the checkpoint thread alone. */
-	ckpt_digester *digester;
-	ckpt_encoder *encoder;
-	struct ckpt_digest *known; /* per page: what the secondary's base holds */
-	vmm_stage *stage, *last; /* this checkpoint's content, the last one's */
-	guint32 *slots; /* per page: its place in `last`; NO_SLOT */
-	gulong *seen; /* a bit per page, for making lists unique */
-	GArray *pending; /* pages that sync still owes */
-	GArray *collected; /* of this cut */
-	vmm_state *state_bytes;
-	GByteArray *state_before; /* of the last checkpoint that was committed */
-	guint64 epoch;
-	double twin_share; /* of digests that matched lately */
-	guint64 cut_ns, cut_before_ns; /* when the last cut was, and the one before */
-	struct ckpt_checkpoint_stats now; /* of the checkpoint under way */
-	struct ckpt_cut cut;
-	GError *cut_error;
-	guint64 *verify; /* a digest of each page at the cut; NULL: not asked for */
-
-	GMutex lock; /* of what follows */
-	GCond changed;
-	enum ckpt_primary_state state;
-	enum ckpt_mode mode;
-	gboolean stop, lost;
-	guint requested; /* a bit per enum ckpt_reason */
-	guint64 committed, applied; /* epochs */
-	struct ckpt_applied apply;
-	guint64 asking, ended; /* of which questions, and END, were sent */
-	guint questions, replies; /* DIGESTS and WANTED messages of this checkpoint so far */
-	GArray *wanted; /* page numbers in them; ours alone once all replies are there */
-	gboolean have_stats;
-	struct ckpt_checkpoint_stats stats;
-	guint64 pages_left, ms_left;
-};
 
 void ckpt_primary_options_init(struct ckpt_primary_options *options)
 {
@@ -130,12 +77,30 @@ static gboolean take_wanted(ckpt_primary *primary, const struct base_message *me
 	return TRUE;
 }
 
+static gboolean take_sync_answer(ckpt_primary *primary, const struct base_message *message,
+				 GError **error)
+{
+	vmm_loop *loop = vmm_machine_loop(primary->machine);
+	gboolean ok;
+
+	if (!primary->streams.sync_answer)
+		return foul(error, "answers about disks that nobody here syncs");
+	vmm_loop_lock(loop);
+	ok = primary->streams.sync_answer(primary->streams.data, message->payload,
+					  message->length, error);
+	vmm_loop_unlock(loop);
+	return ok;
+}
+
 static gboolean take_message(void *data, const struct base_message *message, GError **error)
 {
 	ckpt_primary *primary = data;
 	gboolean ok = TRUE;
 	guint32 reason;
 
+	/* The device lock is taken before ours. */
+	if (message->type == CKPT_SYNC_DISK && !take_sync_answer(primary, message, error))
+		return FALSE;
 	g_mutex_lock(&primary->lock);
 	switch (message->type) {
 	case CKPT_WANTED:
@@ -161,6 +126,9 @@ static gboolean take_message(void *data, const struct base_message *message, GEr
 		else
 			primary->requested |= 1u << reason;
 		break;
+	case CKPT_SYNC_DISK:
+		primary->sync_news++;
+		break;
 	default:
 		ok = foul(error, "sent what only a primary sends");
 	}
@@ -182,20 +150,18 @@ static void link_lost(void *data, const GError *error)
 
 static const struct ckpt_link_ops link_ops = { take_message, link_lost };
 
-/* TRUE when it is over; with the lock held. */
-static gboolean over(const ckpt_primary *primary)
+gboolean ckpt_primary_is_over(const ckpt_primary *primary)
 {
 	return primary->stop || primary->lost;
 }
 
-/* Waits for word from the secondary, with the lock held. FALSE: over, or it has been longer
- * than it may take since `start_us`; then the link is refused. */
-static gboolean wait_for_word(ckpt_primary *primary, gint64 start_us, const char *what)
+gboolean ckpt_primary_wait_for_word(ckpt_primary *primary, gint64 start_us,
+				    const char *what)
 {
 	gint64 until = start_us + (gint64)primary->options.answer_ms * 1000;
 	g_autofree char *why = NULL;
 
-	if (over(primary))
+	if (ckpt_primary_is_over(primary))
 		return FALSE;
 	if (g_cond_wait_until(&primary->changed, &primary->lock, until))
 		return TRUE;
@@ -207,147 +173,11 @@ static gboolean wait_for_word(ckpt_primary *primary, gint64 start_us, const char
 	return FALSE;
 }
 
-/* Batches of pages. */
-
-static gboolean send_batch(ckpt_primary *primary, guint16 type, GByteArray *batch)
-{
-	struct iovec iov = { batch->data, batch->len };
-
-	if (!batch->len)
-		return TRUE;
-	primary->now.bytes += sizeof(struct wire_frame) + batch->len;
-	if (!ckpt_link_send(primary->link, type, primary->epoch, &iov, 1))
-		return FALSE;
-	g_byte_array_set_size(batch, 0);
-	return TRUE;
-}
-
-static gboolean is_full(const GByteArray *batch)
-{
-	return batch->len > CKPT_BATCH_MAX - sizeof(struct wire_page) - CKPT_PAGE;
-}
-
-static int compare_pages(const void *a, const void *b)
-{
-	guint32 x = *(const guint32 *)a, y = *(const guint32 *)b;
-
-	return x < y ? -1 : x > y;
-}
-
-/* The decoder wants growing numbers, and both sides' memory likes them. */
-static void sort_pages(GArray *pages)
-{
-	g_array_sort(pages, compare_pages);
-}
-
-static gboolean same_digest(struct ckpt_digest a, struct ckpt_digest b)
-{
-	return a.low == b.low && a.high == b.high;
-}
-
-/* First sync. */
-
-/* Waits as the bandwidth limit says, after `bytes` since `start_ns`. FALSE: over. */
-static gboolean keep_to_limit(ckpt_primary *primary, guint64 bytes, guint64 start_ns)
-{
-	guint64 limit = primary->options.sync_bytes_per_s, due_us, spent_us;
-	gboolean go_on;
-
-	g_mutex_lock(&primary->lock);
-	if (limit) {
-		due_us = bytes * G_USEC_PER_SEC / limit;
-		spent_us = (base_clock_monotonic_ns() - start_ns) / 1000;
-		if (due_us > spent_us) {
-			gint64 until =
-				g_get_monotonic_time() + (gint64)(due_us - spent_us);
-
-			while (!over(primary) &&
-			       g_cond_wait_until(&primary->changed, &primary->lock, until))
-				;
-		}
-	}
-	go_on = !over(primary);
-	g_mutex_unlock(&primary->lock);
-	return go_on;
-}
-
-static void note_progress(ckpt_primary *primary, guint64 left, guint64 done, guint64 start_ns)
-{
-	guint64 spent_ms = (base_clock_monotonic_ns() - start_ns) / 1000000;
-
-	g_mutex_lock(&primary->lock);
-	primary->pages_left = left;
-	primary->ms_left = done ? left * spent_ms / done : 0;
-	g_mutex_unlock(&primary->lock);
-}
-
-/* One round: the content as it is while the guest writes it. What is torn by that is dirty,
- * and comes again. */
-static gboolean sync_round(ckpt_primary *primary, const GArray *pages)
-{
-	g_autoptr(GByteArray) batch = g_byte_array_new();
-	guint64 start_ns = base_clock_monotonic_ns(), start_bytes = primary->now.bytes;
-
-	for (guint i = 0; i < pages->len; i++) {
-		guint32 page = g_array_index(pages, guint32, i);
-		guint8 copy[CKPT_PAGE];
-		struct ckpt_digest digest;
-
-		memcpy(copy, vmm_memory_page(primary->memory, page), CKPT_PAGE);
-		digest = ckpt_digest_page(primary->digester, copy);
-		if (same_digest(digest, primary->known[page]))
-			continue;
-		primary->known[page] = digest;
-		ckpt_encode(primary->encoder, page, copy, NULL, batch);
-		if (!is_full(batch))
-			continue;
-		if (!send_batch(primary, CKPT_SYNC_PAGES, batch) ||
-		    !keep_to_limit(primary, primary->now.bytes - start_bytes, start_ns))
-			return FALSE;
-		note_progress(primary, pages->len - i, i + 1, start_ns);
-	}
-	return send_batch(primary, CKPT_SYNC_PAGES, batch);
-}
-
-static void collect_only(void *data)
-{
-	ckpt_primary *primary = data;
-
-	if (!vmm_machine_collect(primary->machine, primary->collected, &primary->cut_error))
-		g_debug("sync: %s", primary->cut_error->message);
-}
-
-static gboolean at_rest(ckpt_primary *primary, void (*fn)(void *data))
+gboolean ckpt_primary_at_rest(ckpt_primary *primary, void (*fn)(void *data))
 {
 	g_clear_error(&primary->cut_error);
 	return vmm_machine_quiesce(primary->machine, fn, primary, &primary->cut_error) &&
 	       !primary->cut_error;
-}
-
-static gboolean first_sync(ckpt_primary *primary)
-{
-	guint rest = MIN(SYNC_REST_PAGES, (guint)primary->pages / 4);
-	g_autoptr(GError) error = NULL;
-
-	g_array_set_size(primary->pending, 0);
-	for (guint32 page = 0; page < primary->pages; page++)
-		g_array_append_val(primary->pending, page);
-	if (!vmm_machine_track(primary->machine, TRUE, &primary->cut_error))
-		return FALSE;
-	for (guint round = 0; round < SYNC_ROUNDS_MAX && primary->pending->len > rest;
-	     round++) {
-		if (!sync_round(primary, primary->pending) ||
-		    !at_rest(primary, collect_only))
-			return FALSE;
-		sort_pages(primary->collected);
-		g_array_set_size(primary->pending, 0);
-		g_array_append_vals(primary->pending, primary->collected->data,
-				    primary->collected->len);
-		g_info("sync round=%u dirty=%u bytes=%" G_GUINT64_FORMAT, round + 1,
-		       primary->pending->len, primary->now.bytes);
-	}
-	note_progress(primary, 0, 1, base_clock_monotonic_ns());
-	return TRUE;
 }
 
 /* A checkpoint. */
@@ -395,6 +225,9 @@ static void cut_here(void *data)
 	if (primary->streams.disk_number)
 		primary->cut.disk =
 			wire_put64(primary->streams.disk_number(primary->streams.data));
+	/* The guest's next write may overtake the CUT, but not this. */
+	if (primary->epoch == 1)
+		ckpt_link_post(primary->link, CKPT_SYNCED, 0, NULL, 0);
 	if (primary->verify)
 		ckpt_verify_pages(primary->memory, primary->verify);
 	if (primary->hooks.cut)
@@ -411,7 +244,7 @@ static gboolean take_cut(ckpt_primary *primary, enum ckpt_reason reason, gboolea
 						       .reason = reason };
 	memset(&primary->cut, 0, sizeof(primary->cut));
 	ckpt_fault(CKPT_FAULT_CUT);
-	if (!at_rest(primary, cut_here))
+	if (!ckpt_primary_at_rest(primary, cut_here))
 		return FALSE;
 	ckpt_fault(CKPT_FAULT_RESUMED);
 	primary->now.pause_ns = base_clock_monotonic_ns() - start;
@@ -424,219 +257,6 @@ static gboolean take_cut(ckpt_primary *primary, enum ckpt_reason reason, gboolea
 	return TRUE;
 }
 
-/* Places in the stage, in the order of page numbers. */
-static GArray *in_order(const vmm_stage *stage)
-{
-	GArray *order = g_array_sized_new(FALSE, FALSE, sizeof(guint64), vmm_stage_count(stage));
-
-	for (guint i = 0; i < vmm_stage_count(stage); i++) {
-		guint64 key = (guint64)vmm_stage_number(stage, i) << 32 | i;
-
-		g_array_append_val(order, key);
-	}
-	return order;
-}
-
-static int compare_keys(const void *a, const void *b)
-{
-	guint64 x = *(const guint64 *)a, y = *(const guint64 *)b;
-
-	return x < y ? -1 : x > y;
-}
-
-static gboolean ask_about_twins(ckpt_primary *primary, gboolean run)
-{
-	/* A secondary at rest has the last checkpoint in its memory: nothing to ask. */
-	return run && (primary->twin_share > TWIN_PAYS || primary->epoch % TWIN_SAMPLE == 0);
-}
-
-struct sending {
-	GArray *candidates; /* guint32: places in the stage, whose digests were sent */
-	GByteArray *pages, *digests;
-	struct ckpt_digest *content; /* per place in the stage */
-};
-
-static gboolean encode_page(ckpt_primary *primary, struct sending *sending, guint place)
-{
-	guint32 page = vmm_stage_number(primary->stage, place);
-	guint32 slot = primary->slots[page];
-	const void *before = slot == NO_SLOT ? NULL : vmm_stage_content(primary->last, slot);
-
-	if (ckpt_encode(primary->encoder, page, vmm_stage_content(primary->stage, place),
-			before, sending->pages) == CKPT_SAME)
-		primary->now.same++;
-	else
-		primary->now.sent++;
-	return !is_full(sending->pages) || send_batch(primary, CKPT_PAGES, sending->pages);
-}
-
-static gboolean send_questions(ckpt_primary *primary, struct sending *sending)
-{
-	if (!sending->digests->len)
-		return TRUE;
-	g_mutex_lock(&primary->lock);
-	primary->questions++;
-	g_mutex_unlock(&primary->lock);
-	return send_batch(primary, CKPT_DIGESTS, sending->digests);
-}
-
-static gboolean ask_about(ckpt_primary *primary, struct sending *sending, guint place)
-{
-	struct ckpt_page_digest entry = {
-		.page = wire_put32(vmm_stage_number(primary->stage, place)),
-		.low = wire_put64(sending->content[place].low),
-		.high = wire_put64(sending->content[place].high),
-	};
-
-	g_array_append_val(sending->candidates, place);
-	g_byte_array_append(sending->digests, (guint8 *)&entry, sizeof(entry));
-	/* Small questions: the answers to the first come while the last are worked out. */
-	if (sending->digests->len < 256 * sizeof(entry))
-		return TRUE;
-	return send_questions(primary, sending);
-}
-
-/* Sorts each page into its class; sends zero pages and questions, or all that differs. */
-static gboolean classify(ckpt_primary *primary, struct sending *sending, gboolean ask)
-{
-	g_autoptr(GArray) order = in_order(primary->stage);
-
-	g_array_sort(order, compare_keys);
-	for (guint i = 0; i < order->len; i++) {
-		guint place = (guint)(g_array_index(order, guint64, i) & 0xffffffff);
-		const void *content = vmm_stage_content(primary->stage, place);
-		struct ckpt_digest digest = ckpt_digest_page(primary->digester, content);
-		guint32 page = vmm_stage_number(primary->stage, place);
-		gboolean ok = TRUE;
-
-		sending->content[place] = digest;
-		if (same_digest(digest, primary->known[page]))
-			primary->now.same++;
-		else if (ask && !ckpt_page_is_zero(content))
-			ok = ask_about(primary, sending, place);
-		else
-			ok = encode_page(primary, sending, place);
-		if (!ok)
-			return FALSE;
-	}
-	return send_questions(primary, sending) &&
-	       send_batch(primary, CKPT_PAGES, sending->pages);
-}
-
-static gboolean wait_for_answers(ckpt_primary *primary)
-{
-	gint64 start = g_get_monotonic_time();
-	gboolean ok = TRUE;
-
-	g_mutex_lock(&primary->lock);
-	while (ok && primary->replies < primary->questions)
-		ok = wait_for_word(primary, start, "say which pages it wants");
-	ok = ok && !over(primary);
-	g_mutex_unlock(&primary->lock);
-	return ok;
-}
-
-/* Sends the pages whose digests did not match. Both lists are in growing order. */
-static gboolean send_wanted(ckpt_primary *primary, struct sending *sending)
-{
-	guint asked = sending->candidates->len, wanted = 0;
-
-	if (!asked)
-		return TRUE;
-	if (!wait_for_answers(primary))
-		return FALSE;
-	sort_pages(primary->wanted);
-	for (guint i = 0; i < asked && wanted < primary->wanted->len; i++) {
-		guint place = g_array_index(sending->candidates, guint, i);
-
-		if (vmm_stage_number(primary->stage, place) !=
-		    g_array_index(primary->wanted, guint32, wanted))
-			continue;
-		wanted++;
-		if (!encode_page(primary, sending, place))
-			return FALSE;
-	}
-	if (wanted < primary->wanted->len) {
-		ckpt_link_refuse(primary->link,
-				 "the secondary wants pages that it was not offered");
-		return FALSE;
-	}
-	primary->now.twin = asked - wanted;
-	primary->twin_share = 0.8 * primary->twin_share +
-			      0.2 * (double)primary->now.twin / (double)asked;
-	return send_batch(primary, CKPT_PAGES, sending->pages);
-}
-
-static gboolean send_pages(ckpt_primary *primary, gboolean run)
-{
-	struct sending sending = {
-		.candidates = g_array_new(FALSE, FALSE, sizeof(guint)),
-		.pages = g_byte_array_new(),
-		.digests = g_byte_array_new(),
-		.content = g_new(struct ckpt_digest, primary->collected->len + 1),
-	};
-	gboolean ok;
-
-	g_mutex_lock(&primary->lock);
-	primary->asking = primary->epoch;
-	primary->questions = primary->replies = 0;
-	g_array_set_size(primary->wanted, 0);
-	g_mutex_unlock(&primary->lock);
-	ok = classify(primary, &sending, ask_about_twins(primary, run)) &&
-	     send_wanted(primary, &sending);
-	/* From the commit on this is what the secondary has; without one nothing of it
-	 * matters any more, for then the link is lost. */
-	for (guint i = 0; ok && i < vmm_stage_count(primary->stage); i++)
-		primary->known[vmm_stage_number(primary->stage, i)] = sending.content[i];
-	g_array_unref(sending.candidates);
-	g_byte_array_unref(sending.pages);
-	g_byte_array_unref(sending.digests);
-	g_free(sending.content);
-	return ok;
-}
-
-static gboolean send_verify(ckpt_primary *primary)
-{
-	g_autofree wire_u64 *digests = g_new(wire_u64, CKPT_BATCH_MAX / sizeof(wire_u64));
-
-	for (guint64 page = 0; primary->verify && page < primary->pages;) {
-		guint n = 0;
-		struct iovec iov = { digests, 0 };
-
-		for (; n < CKPT_BATCH_MAX / sizeof(*digests) && page < primary->pages; n++)
-			digests[n] = wire_put64(primary->verify[page++]);
-		iov.iov_len = n * sizeof(*digests);
-		if (!ckpt_link_send(primary->link, CKPT_VERIFY, primary->epoch, &iov, 1))
-			return FALSE;
-	}
-	return TRUE;
-}
-
-static gboolean send_state_and_end(ckpt_primary *primary)
-{
-	g_autoptr(GByteArray) packed = g_byte_array_new();
-	struct ckpt_end end = { 0 };
-	gsize length;
-	const guint8 *bytes = vmm_state_bytes(primary->state_bytes, &length);
-	struct iovec iov = { &end, sizeof(end) };
-	gboolean ok;
-
-	end.pages = wire_put64(primary->now.sent + primary->now.twin);
-	end.state_checksum = wire_put64(XXH3_64bits(bytes, length));
-	end.verify = wire_put64(primary->verify ? primary->pages : 0);
-	ckpt_state_pack(bytes, length, primary->state_before, packed);
-	primary->now.bytes += sizeof(end) + sizeof(struct wire_frame);
-	g_mutex_lock(&primary->lock);
-	primary->ended = primary->epoch;
-	g_mutex_unlock(&primary->lock);
-	ok = send_batch(primary, CKPT_STATE, packed) && send_verify(primary) &&
-	     ckpt_link_send(primary->link, CKPT_END, primary->epoch, &iov, 1);
-	/* Without a commit nobody will ask for it any more. */
-	g_byte_array_set_size(primary->state_before, 0);
-	g_byte_array_append(primary->state_before, bytes, (guint)length);
-	return ok;
-}
-
 static gboolean wait_for_commit(ckpt_primary *primary)
 {
 	gint64 start = g_get_monotonic_time();
@@ -644,7 +264,7 @@ static gboolean wait_for_commit(ckpt_primary *primary)
 
 	g_mutex_lock(&primary->lock);
 	while (ok && primary->committed < primary->epoch)
-		ok = wait_for_word(primary, start, "commit");
+		ok = ckpt_primary_wait_for_word(primary, start, "commit");
 	ok = primary->committed >= primary->epoch;
 	g_mutex_unlock(&primary->lock);
 	return ok;
@@ -657,7 +277,7 @@ static gboolean wait_for_apply(ckpt_primary *primary)
 
 	g_mutex_lock(&primary->lock);
 	while (ok && primary->applied < primary->epoch)
-		ok = wait_for_word(primary, start, "apply its checkpoint");
+		ok = ckpt_primary_wait_for_word(primary, start, "apply its checkpoint");
 	ok = primary->applied >= primary->epoch;
 	primary->now.apply_ns = wire_get64(primary->apply.apply_ns);
 	primary->now.private_pages = wire_get64(primary->apply.private_pages);
@@ -675,7 +295,7 @@ static void turn_stages(ckpt_primary *primary)
 	vmm_stage *stage = primary->last;
 
 	for (guint i = 0; i < vmm_stage_count(primary->last); i++)
-		primary->slots[vmm_stage_number(primary->last, i)] = NO_SLOT;
+		primary->slots[vmm_stage_number(primary->last, i)] = CKPT_NO_SLOT;
 	primary->last = primary->stage;
 	primary->stage = stage;
 	for (guint i = 0; i < vmm_stage_count(primary->last); i++)
@@ -696,16 +316,13 @@ static void log_checkpoint(const struct ckpt_checkpoint_stats *s)
 
 static gboolean take_checkpoint(ckpt_primary *primary, enum ckpt_reason reason)
 {
-	struct iovec iov = { &primary->cut, sizeof(primary->cut) };
 	gboolean run;
 
 	g_mutex_lock(&primary->lock);
 	run = primary->mode == CKPT_MODE_COLO;
 	primary->requested = 0;
 	g_mutex_unlock(&primary->lock);
-	if (!take_cut(primary, reason, run) ||
-	    !ckpt_link_send(primary->link, CKPT_CUT, primary->epoch, &iov, 1) ||
-	    !send_pages(primary, run) || !send_state_and_end(primary))
+	if (!take_cut(primary, reason, run) || !ckpt_primary_ship(primary, run))
 		return FALSE;
 	ckpt_fault(CKPT_FAULT_ALL_SENT);
 	if (!wait_for_commit(primary))
@@ -780,7 +397,7 @@ static gboolean wait_for_reason(ckpt_primary *primary, enum ckpt_reason *reason)
 	gboolean burst = FALSE, go_on;
 
 	g_mutex_lock(&primary->lock);
-	while (!over(primary)) {
+	while (!ckpt_primary_is_over(primary)) {
 		guint64 due = primary->cut_ns + span_ns(primary, reason);
 		guint64 now = base_clock_monotonic_ns();
 
@@ -792,7 +409,7 @@ static gboolean wait_for_reason(ckpt_primary *primary, enum ckpt_reason *reason)
 			break;
 		burst = wait_and_look(primary, due - now);
 	}
-	go_on = !over(primary);
+	go_on = !ckpt_primary_is_over(primary);
 	g_mutex_unlock(&primary->lock);
 	return go_on;
 }
@@ -804,7 +421,7 @@ static void give_up(ckpt_primary *primary)
 	gboolean stopped;
 
 	g_mutex_lock(&primary->lock);
-	stopped = over(primary);
+	stopped = ckpt_primary_is_over(primary);
 	g_mutex_unlock(&primary->lock);
 	if (!stopped)
 		ckpt_link_refuse(primary->link, primary->cut_error ?
@@ -818,7 +435,7 @@ static void *replicate(void *data)
 	enum ckpt_reason reason = CKPT_REASON_SYNC;
 	g_autoptr(GError) error = NULL;
 
-	if (first_sync(primary)) {
+	if (ckpt_primary_sync(primary)) {
 		while (take_checkpoint(primary, reason)) {
 			if (primary->epoch == 1)
 				set_state(primary, CKPT_PRIMARY_PROTECTED, NULL);
@@ -832,13 +449,25 @@ static void *replicate(void *data)
 	return NULL;
 }
 
+/* NULL: no longer. */
+static void start_streams(ckpt_primary *primary, ckpt_link *link)
+{
+	vmm_loop *loop = vmm_machine_loop(primary->machine);
+
+	if (!primary->streams.start)
+		return;
+	vmm_loop_lock(loop);
+	primary->streams.start(primary->streams.data, link, primary->secret);
+	vmm_loop_unlock(loop);
+}
+
 static gboolean greet(ckpt_primary *primary, base_channel *channel, GError **error)
 {
 	struct ckpt_hello ours, theirs;
-	guint8 secret[CKPT_SECRET];
+	guint8 *secret = primary->secret;
 
 	/* More than 256 bytes at once may come short. */
-	for (gsize at = 0; at < sizeof(secret); at += 128)
+	for (gsize at = 0; at < CKPT_SECRET; at += 128)
 		if (getrandom(secret + at, 128, 0) != 128) {
 			g_set_error(error, CKPT_ERROR, CKPT_ERROR_MODE, "no random bytes");
 			return FALSE;
@@ -887,11 +516,7 @@ ckpt_primary *ckpt_primary_new_take(vmm_machine *machine, base_channel *channel_
 		return NULL;
 	primary->link = ckpt_link_new_take(g_steal_pointer(&channel), &link_ops, primary,
 					   options->silence_ms);
-	if (streams->start) {
-		vmm_loop_lock(vmm_machine_loop(machine));
-		streams->start(streams->data, primary->link);
-		vmm_loop_unlock(vmm_machine_loop(machine));
-	}
+	start_streams(primary, primary->link);
 	ckpt_link_start(primary->link);
 	primary->thread = g_thread_new("checkpoint", replicate, primary);
 	return g_steal_pointer(&primary);
@@ -905,16 +530,14 @@ void ckpt_primary_free(ckpt_primary *primary)
 	primary->stop = TRUE;
 	g_cond_broadcast(&primary->changed);
 	g_mutex_unlock(&primary->lock);
-	if (primary->link && primary->streams.start) {
-		vmm_loop_lock(vmm_machine_loop(primary->machine));
-		primary->streams.start(primary->streams.data, NULL);
-		vmm_loop_unlock(vmm_machine_loop(primary->machine));
-	}
+	if (primary->link)
+		start_streams(primary, NULL);
 	if (primary->link)
 		ckpt_link_stop(primary->link, "the primary ends replication");
 	if (primary->thread)
 		g_thread_join(primary->thread);
 	ckpt_link_free(primary->link);
+	explicit_bzero(primary->secret, sizeof(primary->secret));
 	ckpt_digester_free(primary->digester);
 	ckpt_encoder_free(primary->encoder);
 	g_free(primary->known);
@@ -972,11 +595,10 @@ gboolean ckpt_primary_last(ckpt_primary *primary, struct ckpt_checkpoint_stats *
 	return have;
 }
 
-void ckpt_primary_progress(ckpt_primary *primary, guint64 *pages_left, guint64 *ms_left)
+void ckpt_primary_progress(ckpt_primary *primary, struct ckpt_sync_progress *progress)
 {
 	g_mutex_lock(&primary->lock);
-	*pages_left = primary->pages_left;
-	*ms_left = primary->ms_left;
+	*progress = primary->sync;
 	g_mutex_unlock(&primary->lock);
 }
 

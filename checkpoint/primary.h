@@ -10,6 +10,7 @@
 #ifndef CKPT_PRIMARY_H
 #define CKPT_PRIMARY_H
 
+#include "checkpoint/disk_sync.h"
 #include "checkpoint/hello.h"
 #include "checkpoint/link.h"
 
@@ -23,7 +24,7 @@ struct ckpt_primary_options {
 	guint period_ms; /* buffered mode: from one cut to the next */
 	guint age_ms; /* COLO mode: the longest epoch */
 	guint64 dirty_max; /* pages that a checkpoint should not exceed; 0: no such limit */
-	guint64 sync_bytes_per_s; /* of first sync; 0: as fast as it goes */
+	guint64 sync_bytes_per_s; /* of first sync, memory and disks; 0: as fast as it goes */
 	guint silence_ms; /* without a word from the secondary it is lost */
 	guint answer_ms; /* so is one that speaks but does not answer, commit or apply */
 	guint hello_ms; /* for its first message */
@@ -35,10 +36,18 @@ void ckpt_primary_options_init(struct ckpt_primary_options *options);
  * machine at rest, or (start) holding the device lock. */
 struct ckpt_streams {
 	void *data;
-	/* From now on input and disk writes are handed to `link`; NULL: no longer. */
-	void (*start)(void *data, ckpt_link *link);
+	/* From now on input and disk writes are handed to `link`, whose session has this secret
+	 * for digests; NULL: no longer. */
+	void (*start)(void *data, ckpt_link *link, const guint8 *secret);
 	guint64 (*input_number)(void *data); /* the last one that the guest was given */
 	guint64 (*disk_number)(void *data); /* the last one that was submitted */
+	/* First sync of the disks; all three or none, holding the device lock. */
+	gboolean (*sync_step)(void *data); /* begins one more piece; FALSE: none now */
+	/* A CKPT_SYNC_DISK message's payload. */
+	gboolean (*sync_answer)(void *data, const void *payload, gsize len, GError **error);
+	/* FALSE: no such disk. */
+	gboolean (*sync_counters)(void *data, guint disk,
+				  struct ckpt_disk_sync_counters *counters);
 };
 
 enum ckpt_primary_state {
@@ -55,6 +64,16 @@ struct ckpt_primary_hooks {
 	void (*cut)(void *data, guint64 epoch); /* at rest: epoch begins here */
 	void (*committed)(void *data, guint64 epoch); /* what came before may go out */
 	void (*applied)(void *data, const struct ckpt_checkpoint_stats *stats);
+};
+
+/* First sync, while it is under way and afterwards. */
+struct ckpt_sync_progress {
+	guint round; /* of memory, from 1 */
+	guint64 memory_left; /* bytes that this round has still to look at */
+	guint64 disks_left; /* bytes of all disks that are not through */
+	struct ckpt_disk_sync_counters disks[VMM_DISKS_MAX]; /* `total` 0: no such disk */
+	guint64 wire_bytes; /* sent for it, of memory and disks */
+	guint64 ms_left; /* the estimate; 0: not known, or nothing is left */
 };
 
 struct ckpt_checkpoint_stats {
@@ -88,8 +107,7 @@ void ckpt_primary_set_mode(ckpt_primary *primary, enum ckpt_mode mode, guint per
 enum ckpt_primary_state ckpt_primary_get_state(ckpt_primary *primary);
 /* Of the last committed checkpoint; FALSE: none yet. */
 gboolean ckpt_primary_last(ckpt_primary *primary, struct ckpt_checkpoint_stats *stats);
-/* First sync: pages still to go, and the estimate in ms (0: not known). */
-void ckpt_primary_progress(ckpt_primary *primary, guint64 *pages_left, guint64 *ms_left);
+void ckpt_primary_progress(ckpt_primary *primary, struct ckpt_sync_progress *progress);
 void ckpt_primary_link_counters(ckpt_primary *primary,
 				struct base_channel_counters *counters);
 

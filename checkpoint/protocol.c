@@ -2,6 +2,8 @@
 /* What may come over the channel, by type: judged before a payload is read. */
 #include "checkpoint/protocol.h"
 
+#include "checkpoint/disk_sync.h"
+
 const struct base_message_rule ckpt_rules[] = {
 	{ CKPT_HELLO, "hello", sizeof(wire_u32), CKPT_HELLO_MAX },
 	{ CKPT_SYNC_PAGES, "sync pages", sizeof(struct wire_page), CKPT_BATCH_MAX },
@@ -16,7 +18,9 @@ const struct base_message_rule ckpt_rules[] = {
 	{ CKPT_INPUT, "input", sizeof(struct ckpt_input_head) + 1,
 	  sizeof(struct ckpt_input_head) + CKPT_FRAME_MAX },
 	{ CKPT_DISK_WRITE, "disk write", sizeof(struct ckpt_disk_head), WIRE_PAYLOAD_MAX },
-	{ CKPT_SYNC_DISK, "sync disk", 1, WIRE_PAYLOAD_MAX },
+	{ CKPT_SYNC_DISK, "sync disk", sizeof(struct ckpt_sync_head),
+	  sizeof(struct ckpt_sync_head) + CKPT_SYNC_BLOCK },
+	{ CKPT_SYNCED, "synced", 0, 0 },
 	{ CKPT_NEED, "need", sizeof(wire_u32), sizeof(wire_u32) },
 	{ CKPT_PING, "ping", 0, 0 },
 	{ CKPT_VERIFY, "verify", sizeof(wire_u64), CKPT_BATCH_MAX },

@@ -4,15 +4,16 @@
  *
  *	primary					secondary
  *	HELLO					HELLO		both judge the other's
- *	SYNC_PAGES, SYNC_DISK ...				first sync, guest runs
+ *	SYNC_PAGES, SYNC_DISK ...		SYNC_DISK	first sync, guest runs
+ *	SYNCED		at the first cut: disk writes before it are the disk's
+ *			content, those after it are held; overtakes pages
  *	CUT epoch n
  *	PAGES, DIGESTS ...			WANTED		which digests did not match
  *	PAGES (those wanted)
  *	STATE, VERIFY ..., END
  *						COMMITTED n	the commit point
  *						APPLIED n	with how long it took
- *	INPUT, DISK_WRITE	whenever they happen, numbered; a write's epoch is 0 before
- *				the first cut, then 1
+ *	INPUT, DISK_WRITE	whenever they happen, numbered
  *						NEED		asks for a checkpoint, with why
  *	PING					PING		so that silence means loss
  *	BYE					BYE		in good order, with why
@@ -53,6 +54,7 @@ enum ckpt_message {
 	CKPT_PING = 15,
 	CKPT_BYE = 16,
 	CKPT_VERIFY = 17,
+	CKPT_SYNCED = 18,
 };
 
 /* One row for each, for the channel. */

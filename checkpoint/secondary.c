@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "checkpoint/fault.h"
+#include "checkpoint/fill.h"
 #include "checkpoint/replica.h"
 #include "checkpoint/verify.h"
 #include "kvm/timer.h"
@@ -34,6 +35,7 @@ struct ckpt_secondary {
 	ckpt_link *link;
 	ckpt_digester *digester;
 	ckpt_replica *replica;
+	ckpt_filler *filler;
 	GArray *own_dirty; /* guint32 */
 
 	/* Under the device lock. */
@@ -43,6 +45,7 @@ struct ckpt_secondary {
 
 	/* Of the receiving thread. */
 	enum phase phase;
+	gboolean synced; /* what is written to the disks from here on is held */
 	guint64 arriving; /* epoch */
 	struct ckpt_cut cut;
 	guint64 pages_in; /* pages and matched digests of this checkpoint */
@@ -124,8 +127,7 @@ static gboolean fill_page(void *data, guint32 page, const void *content)
 {
 	ckpt_secondary *secondary = data;
 
-	memcpy(vmm_memory_base_page(secondary->memory, page), content, CKPT_PAGE);
-	return TRUE;
+	return ckpt_filler_put(secondary->filler, page, content);
 }
 
 static gboolean stage_page(void *data, guint32 page, const void *content)
@@ -182,7 +184,7 @@ static gboolean take_digests(ckpt_secondary *secondary, const struct base_messag
 static gboolean take_cut(ckpt_secondary *secondary, const struct base_message *message,
 			 GError **error)
 {
-	if (message->epoch != secondary->epoch + 1)
+	if (message->epoch != secondary->epoch + 1 || !secondary->synced)
 		return foul(error, "a checkpoint out of turn");
 	memcpy(&secondary->cut, message->payload, sizeof(secondary->cut));
 	if (secondary->cut.run > 1)
@@ -414,15 +416,32 @@ static gboolean take_disk_write(ckpt_secondary *secondary,
 	struct ckpt_disk_head head;
 	const char *why = "disk writes that nobody here takes";
 
-	if (!message->epoch && secondary->phase != FILLING)
-		return foul(error, "a disk write of the first sync after it");
 	memcpy(&head, message->payload, sizeof(head));
 	vmm_loop_lock(loop);
 	if (secondary->streams.disk_write)
 		why = secondary->streams.disk_write(secondary->streams.data, &head,
 						    message->payload + sizeof(head),
 						    message->length - sizeof(head),
-						    !message->epoch);
+						    !secondary->synced);
+	vmm_loop_unlock(loop);
+	if (why)
+		return foul(error, why);
+	/* Between checkpoints the primary's next cut waits for this. */
+	if (!secondary->synced)
+		wait_for_disk(secondary);
+	return TRUE;
+}
+
+static gboolean take_sync_disk(ckpt_secondary *secondary, const struct base_message *message,
+			       GError **error)
+{
+	vmm_loop *loop = vmm_machine_loop(secondary->machine);
+	const char *why = "a disk's first sync that nobody here takes";
+
+	vmm_loop_lock(loop);
+	if (secondary->streams.sync_disk)
+		why = secondary->streams.sync_disk(secondary->streams.data, message->payload,
+						   message->length);
 	vmm_loop_unlock(loop);
 	return !why || foul(error, why);
 }
@@ -435,6 +454,8 @@ static gboolean may_come(enum phase phase, guint16 type)
 	case CKPT_DISK_WRITE:
 		return TRUE;
 	case CKPT_SYNC_PAGES:
+	case CKPT_SYNC_DISK:
+	case CKPT_SYNCED:
 		return phase == FILLING;
 	case CKPT_CUT:
 		return phase == FILLING || phase == BETWEEN;
@@ -448,19 +469,33 @@ static gboolean may_come(enum phase phase, guint16 type)
 	return FALSE;
 }
 
+/* Which may not come after it. */
+static gboolean is_before_synced(guint16 type)
+{
+	return type == CKPT_SYNC_DISK || type == CKPT_SYNCED;
+}
+
 static gboolean take_message(void *data, const struct base_message *message, GError **error)
 {
 	ckpt_secondary *secondary = data;
 
-	if (!may_come(secondary->phase, message->type))
+	if (!may_come(secondary->phase, message->type) ||
+	    (secondary->synced && is_before_synced(message->type)))
 		return foul(error, "a message out of order");
 	switch (message->type) {
 	case CKPT_INPUT:
 		return take_input(secondary, message, error);
 	case CKPT_DISK_WRITE:
 		return take_disk_write(secondary, message, error);
+	case CKPT_SYNCED:
+		secondary->synced = TRUE;
+		return TRUE;
+	case CKPT_SYNC_DISK:
+		return take_sync_disk(secondary, message, error);
 	case CKPT_SYNC_PAGES:
-		return take_pages(secondary, message, fill_page, error);
+		return take_pages(secondary, message, fill_page, error) &&
+		       (ckpt_filler_flush(secondary->filler) ||
+			foul(error, "more than there is room for"));
 	case CKPT_CUT:
 		return take_cut(secondary, message, error);
 	}
@@ -490,6 +525,18 @@ static void link_lost(void *data, const GError *error)
 }
 
 static const struct ckpt_link_ops link_ops = { take_message, link_lost };
+
+/* `link` NULL: the link has ended. */
+static void start_streams(ckpt_secondary *secondary, ckpt_link *link, const guint8 *secret)
+{
+	vmm_loop *loop = vmm_machine_loop(secondary->machine);
+
+	if (!secondary->streams.start)
+		return;
+	vmm_loop_lock(loop);
+	secondary->streams.start(secondary->streams.data, link, secret);
+	vmm_loop_unlock(loop);
+}
 
 ckpt_secondary *ckpt_secondary_new_take(vmm_machine *machine, base_channel *channel_take,
 					const struct ckpt_secondary_options *options,
@@ -523,6 +570,7 @@ ckpt_secondary *ckpt_secondary_new_take(vmm_machine *machine, base_channel *chan
 	vmm_machine_keep_loadable(machine, TRUE);
 	/* Whatever was here is no part of what comes. */
 	vmm_memory_clear(secondary->memory);
+	secondary->filler = ckpt_filler_new(secondary->memory);
 	secondary->replica = ckpt_replica_new(
 		secondary->memory, (guint)vmm_memory_pages(secondary->memory));
 	secondary->link = ckpt_link_new_take(g_steal_pointer(&channel), &link_ops, secondary,
@@ -530,6 +578,7 @@ ckpt_secondary *ckpt_secondary_new_take(vmm_machine *machine, base_channel *chan
 						     wire_get32(theirs.silence_ms));
 	secondary->looked = g_array_new(FALSE, FALSE, sizeof(guint32));
 	set_asking(secondary, TRUE);
+	start_streams(secondary, secondary->link, theirs.secret);
 	ckpt_link_start(secondary->link);
 	return g_steal_pointer(&secondary);
 }
@@ -542,7 +591,10 @@ void ckpt_secondary_free(ckpt_secondary *secondary)
 		set_asking(secondary, FALSE);
 	if (secondary->link)
 		ckpt_link_stop(secondary->link, "the secondary ends replication");
+	if (secondary->link)
+		start_streams(secondary, NULL, NULL);
 	ckpt_link_free(secondary->link);
+	ckpt_filler_free(secondary->filler);
 	ckpt_replica_free(secondary->replica);
 	ckpt_digester_free(secondary->digester);
 	g_clear_pointer(&secondary->state, vmm_state_free);

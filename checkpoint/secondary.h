@@ -17,6 +17,9 @@
  * messages are refused. */
 struct ckpt_twin_streams {
 	void *data;
+	/* A link begins, and numbers with it; NULL: it has ended. The session's secret is for
+	 * digests. */
+	void (*start)(void *data, ckpt_link *link, const guint8 *secret);
 	/* From now on `need` is to be called where a checkpoint is due, with why, holding the
 	 * device lock; the primary is asked once for each reason and epoch. NULL: no longer. */
 	void (*set_need)(void *data,
@@ -24,9 +27,11 @@ struct ckpt_twin_streams {
 			 void *need_data);
 	/* A CKPT_INPUT message's payload; NULL or why not. */
 	const char *(*input)(void *data, const void *payload, gsize len);
-	/* A CKPT_DISK_WRITE; `first_sync`: before the first cut was taken. */
+	/* A CKPT_DISK_WRITE; `first_sync`: before the first cut. */
 	const char *(*disk_write)(void *data, const struct ckpt_disk_head *head,
 				  const void *bytes, gsize len, gboolean first_sync);
+	/* A CKPT_SYNC_DISK message's payload; only before the first cut. */
+	const char *(*sync_disk)(void *data, const void *payload, gsize len);
 	/* Whether all up to these numbers is here. */
 	gboolean (*may_commit)(void *data, guint64 input, guint64 disk);
 	/* A checkpoint that covers all up to these numbers was applied. At rest. */

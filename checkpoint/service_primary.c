@@ -293,14 +293,35 @@ static void set(JsonObject *object, const char *name, guint64 value)
 	json_object_set_int_member(object, name, (gint64)MIN(value, G_MAXINT64));
 }
 
+static JsonObject *disk_progress(const struct ckpt_disk_sync_counters *disk)
+{
+	JsonObject *object = json_object_new();
+
+	set(object, "bytes", disk->total);
+	set(object, "done", disk->done);
+	set(object, "equal", disk->equal);
+	set(object, "sent", disk->data);
+	set(object, "zeroes", disk->zeroes);
+	return object;
+}
+
 static void set_progress(ckpt_service *service, JsonObject *object)
 {
-	guint64 pages_left, ms_left;
+	struct ckpt_sync_progress progress;
 	JsonObject *sync = json_object_new();
+	JsonArray *disks = json_array_new();
 
-	ckpt_primary_progress(service->primary, &pages_left, &ms_left);
-	set(sync, "memory_left", pages_left * CKPT_PAGE);
-	set(sync, "ms_left", ms_left);
+	ckpt_primary_progress(service->primary, &progress);
+	set(sync, "round", progress.round);
+	set(sync, "memory_left", progress.memory_left);
+	set(sync, "disks_left", progress.disks_left);
+	set(sync, "wire_bytes", progress.wire_bytes);
+	set(sync, "ms_left", progress.ms_left);
+	for (guint i = 0; i < G_N_ELEMENTS(progress.disks); i++)
+		if (progress.disks[i].total)
+			json_array_add_object_element(disks,
+						      disk_progress(&progress.disks[i]));
+	json_object_set_array_member(sync, "disks", disks);
 	json_object_set_object_member(object, "sync", sync);
 }
 

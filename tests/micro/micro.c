@@ -55,18 +55,18 @@ static void on_event(void *data, const struct vmm_event *event)
 	guest->details[event->type] = g_strdup(event->detail);
 }
 
-static void add_disk(struct vmm_config *config, const char *path)
+static void add_disk(struct vmm_config *config, const char *path, gboolean readonly)
 {
-	struct vmm_disk_config disk = { .path = g_strdup(path) };
+	struct vmm_disk_config disk = { .path = g_strdup(path), .readonly = readonly };
 
 	if (path)
 		g_array_append_val(config->disks, disk);
 }
 
-static void add_net(struct vmm_config *config, const char *tap)
+static void add_net(struct vmm_config *config, const char *tap, guint8 mac)
 {
 	struct vmm_net_config net = { .tap = g_strdup(tap),
-				      .mac = { 2, 0, 0, 0, 0, 1 } };
+				      .mac = { 2, 0, 0, 0, 0, mac ?: 1 } };
 
 	if (tap)
 		g_array_append_val(config->nets, net);
@@ -88,9 +88,9 @@ static vmm_machine *make_machine(micro *guest, gboolean for_load, GError **error
 	g_free(config.console);
 	config.console = g_strdup(g_getenv("MICRO_CONSOLE") ?: "none");
 	config.hvc = g_strdup_printf("fd:%d", dup(guest->guest_end));
-	add_disk(&config, options->disk);
-	add_disk(&config, options->disk2);
-	add_net(&config, options->tap);
+	add_disk(&config, options->disk, FALSE);
+	add_disk(&config, options->disk2, options->disk2_readonly);
+	add_net(&config, options->tap, options->mac);
 	machine = vmm_machine_new(&config, for_load, on_event, guest, error);
 	vmm_config_clear(&config);
 	return machine;

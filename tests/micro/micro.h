@@ -19,6 +19,8 @@ struct micro_options {
 	enum vmm_dirty_method dirty;
 	const char *append; /* or NULL */
 	const char *disk, *disk2; /* paths, or NULL */
+	gboolean disk2_readonly;
+	guint8 mac; /* the last byte; 0: 1 */
 	const char *tap; /* or NULL */
 	gboolean for_load; /* prepared for a state, not started */
 	struct vmm_backends backends;

@@ -28,6 +28,8 @@ static void on_primary_state(void *data, enum ckpt_primary_state state, const ch
 		return;
 	if (g_getenv("MICRO_TALK"))
 		printf("# primary lost: %s\n", why);
+	g_free(pair->why[0]);
+	pair->why[0] = g_strdup(why);
 	g_atomic_int_set(&pair->primary_lost, 1);
 }
 
@@ -37,6 +39,8 @@ static void on_secondary_lost(void *data, const char *why)
 
 	if (g_getenv("MICRO_TALK"))
 		printf("# secondary lost: %s\n", why);
+	g_free(pair->why[1]);
+	pair->why[1] = g_strdup(why);
 	g_atomic_int_set(&pair->secondary_lost, 1);
 }
 
@@ -44,7 +48,7 @@ struct side {
 	struct pair *pair;
 	int fd;
 	struct ckpt_secondary_options options;
-	GError *error;
+	GError **error;
 };
 
 /* The handshakes meet only if both sides are at it. */
@@ -54,13 +58,13 @@ static void *make_secondary(void *data)
 	struct side *side = data;
 	struct ckpt_twin_streams streams = ckpt_node_twin_streams(side->pair->nodes[1]);
 	base_channel *channel = base_channel_new_take(side->fd, TRUE, side->pair->key,
-						      ckpt_rules, 10000, &side->error);
+						      ckpt_rules, 10000, side->error);
 
 	if (!channel)
 		return NULL;
 	return ckpt_secondary_new_take(micro_machine(side->pair->second), channel,
 				       &side->options, &streams, &hooks, side->pair,
-				       &side->error);
+				       side->error);
 }
 
 static void on_durable(void *data, int error)
@@ -93,7 +97,8 @@ static gboolean console_is_live(void *data)
 }
 
 /* Machine `which` of the pair, with devices that can be replicated. */
-static micro *make_machine(struct pair *pair, guint which, const struct micro_options *options)
+static micro *make_machine(struct pair *pair, guint which, const struct micro_options *options,
+			   const struct pair_setup *setup)
 {
 	static const char *const taps[] = { "tap0", "tap1" };
 	struct ckpt_node_hooks hooks = { .data = pair, .durable = on_durable };
@@ -114,10 +119,82 @@ static micro *make_machine(struct pair *pair, guint which, const struct micro_op
 	}
 	if (options->tap)
 		own.tap = taps[which];
-	own.disk = pair->disks[which] = options->disk ? micro_file(16 << 20) : NULL;
+	own.mac = setup->mac[which];
+	if (setup->disk_bytes[which])
+		pair->disks[which] = micro_file(setup->disk_bytes[which]);
+	if (setup->disk2_bytes[which])
+		pair->disks2[which] = micro_file(setup->disk2_bytes[which]);
+	own.disk = pair->disks[which];
+	own.disk2 = pair->disks2[which];
+	own.disk2_readonly = setup->disk2_readonly;
 	guest = micro_new(&own);
 	ckpt_node_attach(pair->nodes[which], micro_machine(guest));
 	return guest;
+}
+
+static base_key *make_key(void)
+{
+	g_autofree char *path = g_strdup_printf("%s/colo-key-%d", g_get_tmp_dir(), getpid());
+	g_autoptr(GError) error = NULL;
+	base_key *key;
+
+	unlink(path);
+	if (!base_key_generate(path, &error))
+		g_error("%s", error->message);
+	key = base_key_read(path, &error);
+	if (!key)
+		g_error("%s", error->message);
+	unlink(path);
+	return key;
+}
+
+struct pair *pair_make(const struct micro_options *options, const struct pair_setup *setup)
+{
+	struct pair *pair = g_new0(struct pair, 1);
+
+	pair->cable = -1;
+	if (setup->options)
+		pair->options = *setup->options;
+	pair->key = make_key();
+	pair->first = make_machine(pair, 0, options, setup);
+	pair->second = make_machine(pair, 1, options, setup);
+	return pair;
+}
+
+gboolean pair_join(struct pair *pair, const struct ckpt_primary_options *options,
+		   GError *errors[2])
+{
+	static const struct ckpt_primary_hooks hooks = { .state = on_primary_state,
+							 .committed = on_committed };
+	struct ckpt_streams streams = ckpt_node_streams(pair->nodes[0]);
+	struct side side = { .pair = pair,
+			     .options = { .silence_ms = options->silence_ms,
+					  .private_max = pair->options.private_max },
+			     .error = &errors[1] };
+	base_channel *channel;
+	GThread *thread;
+	int ends[2];
+
+	g_assert(!pair->primary && !pair->secondary);
+	g_atomic_int_set(&pair->committed, 0);
+	g_atomic_int_set(&pair->primary_lost, 0);
+	g_atomic_int_set(&pair->secondary_lost, 0);
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
+		g_error("socketpair: %s", g_strerror(errno));
+	pair->cable = dup(ends[0]);
+	side.fd = ends[1];
+	thread = g_thread_new("secondary", make_secondary, &side);
+	channel = base_channel_new_take(ends[0], FALSE, pair->key, ckpt_rules, 10000,
+					&errors[0]);
+	if (channel)
+		pair->primary = ckpt_primary_new_take(micro_machine(pair->first), channel,
+						      options, &streams, &hooks, pair,
+						      &errors[0]);
+	pair->secondary = g_thread_join(thread);
+	if (pair->primary && pair->secondary)
+		return TRUE;
+	pair_part(pair);
+	return FALSE;
 }
 
 struct pair *pair_new(const struct micro_options *options, enum ckpt_mode mode,
@@ -133,33 +210,13 @@ struct pair *pair_new(const struct micro_options *options, enum ckpt_mode mode,
 struct pair *pair_new_with(const struct micro_options *options,
 			   const struct pair_options *pair_options)
 {
-	static const struct ckpt_primary_hooks hooks = { .state = on_primary_state,
-							 .committed = on_committed };
-	struct ckpt_streams streams;
+	const guint64 bytes = options->disk ? 16 << 20 : 0;
+	const struct pair_setup setup = { .disk_bytes = { bytes, bytes },
+					  .options = pair_options };
+	struct pair *pair = pair_make(options, &setup);
 	struct ckpt_primary_options primary;
-	struct pair *pair = g_new0(struct pair, 1);
-	struct side side = { .pair = pair,
-			     .options = { .silence_ms = 5000,
-					  .private_max = pair_options->private_max } };
-	base_channel *channel;
-	GThread *thread;
-	int ends[2];
+	GError *errors[2] = { NULL, NULL };
 
-	pair->options = *pair_options;
-	pair->key_path = g_strdup_printf("%s/colo-key-%d", g_get_tmp_dir(), getpid());
-	unlink(pair->key_path);
-	if (!base_key_generate(pair->key_path, &side.error))
-		g_error("%s", side.error->message);
-	pair->key = base_key_read(pair->key_path, &side.error);
-	if (!pair->key)
-		g_error("%s", side.error->message);
-	pair->first = make_machine(pair, 0, options);
-	pair->second = make_machine(pair, 1, options);
-	streams = ckpt_node_streams(pair->nodes[0]);
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
-		g_error("socketpair: %s", g_strerror(errno));
-	side.fd = ends[1];
-	thread = g_thread_new("secondary", make_secondary, &side);
 	ckpt_primary_options_init(&primary);
 	primary.mode = pair_options->mode;
 	primary.period_ms = primary.age_ms = pair_options->period_ms;
@@ -167,34 +224,40 @@ struct pair *pair_new_with(const struct micro_options *options,
 	primary.verify = pair_options->verify;
 	if (pair_options->dirty_max)
 		primary.dirty_max = pair_options->dirty_max;
-	channel = base_channel_new_take(ends[0], FALSE, pair->key, ckpt_rules, 10000,
-					&side.error);
-	if (!channel)
-		g_error("channel: %s", side.error->message);
-	pair->primary = ckpt_primary_new_take(micro_machine(pair->first), channel, &primary,
-					      &streams, &hooks, pair, &side.error);
-	if (!pair->primary)
-		g_error("primary: %s", side.error->message);
-	pair->secondary = g_thread_join(thread);
-	if (!pair->secondary)
-		g_error("secondary: %s", side.error->message);
+	if (!pair_join(pair, &primary, errors))
+		g_error("primary: %s; secondary: %s", errors[0] ? errors[0]->message : "well",
+			errors[1] ? errors[1]->message : "well");
 	return pair;
+}
+
+void pair_cut(struct pair *pair)
+{
+	shutdown(pair->cable, SHUT_RDWR);
+}
+
+void pair_part(struct pair *pair)
+{
+	g_clear_pointer(&pair->primary, ckpt_primary_free);
+	g_clear_pointer(&pair->secondary, ckpt_secondary_free);
+	if (pair->cable >= 0)
+		close(pair->cable);
+	pair->cable = -1;
 }
 
 void pair_free(struct pair *pair)
 {
-	ckpt_primary_free(pair->primary);
-	ckpt_secondary_free(pair->secondary);
+	pair_part(pair);
 	micro_free(pair->first);
 	micro_free(pair->second);
 	for (guint i = 0; i < 2; i++) {
 		ckpt_node_free(pair->nodes[i]);
 		if (pair->disks[i])
 			micro_remove(pair->disks[i]);
+		if (pair->disks2[i])
+			micro_remove(pair->disks2[i]);
+		g_free(pair->why[i]);
 	}
 	base_key_free(pair->key);
-	unlink(pair->key_path);
-	g_free(pair->key_path);
 	g_free(pair);
 }
 

@@ -21,20 +21,29 @@ struct pair_options {
 
 struct pair {
 	struct pair_options options;
-	char *disks[2];
+	char *disks[2], *disks2[2]; /* files */
 	ckpt_node *nodes[2];
 	micro *first, *second;
 	gint durable; /* atomic: 1 once the promoted disk is, -1 if it could not */
 	ckpt_primary *primary;
 	ckpt_secondary *secondary;
 	base_key *key;
-	char *key_path;
+	int cable; /* either end of it */
 	gint committed; /* atomic: the last epoch */
 	gint primary_lost, secondary_lost; /* atomic */
 	/* Atomic: the secondary's guest hears what is said at its own console, although it is
 	 * not promoted. For making it another than the primary's. */
 	gint second_hears;
 	struct vmm_chardev_hooks console; /* the secondary's real ones */
+	char *why[2]; /* each side was lost; good once it is */
+};
+
+/* How the second machine differs from the first, and what both have. */
+struct pair_setup {
+	guint64 disk_bytes[2], disk2_bytes[2]; /* of either machine; 0: none */
+	guint8 mac[2]; /* the last byte; 0: as the other's */
+	gboolean disk2_readonly;
+	const struct pair_options *options; /* NULL: all as ever */
 };
 
 /* A network namespace of this process's own, with 10.99.0.1/24 on a bridge that both
@@ -48,6 +57,16 @@ struct pair *pair_new(const struct micro_options *options, enum ckpt_mode mode,
 struct pair *pair_new_with(const struct micro_options *options,
 			   const struct pair_options *pair_options);
 void pair_free(struct pair *pair);
+
+/* The same in steps. Two machines, the first running, with disks that are empty. */
+struct pair *pair_make(const struct micro_options *options, const struct pair_setup *setup);
+/* Starts replication; FALSE with each side's error, and nothing has changed. */
+gboolean pair_join(struct pair *pair, const struct ckpt_primary_options *options,
+		   GError *errors[2]);
+/* Cuts the connection between the two. */
+void pair_cut(struct pair *pair);
+/* Ends replication. Without a commit there can be another pair_join(). */
+void pair_part(struct pair *pair);
 
 /* The last committed epoch. */
 guint pair_committed(struct pair *pair);

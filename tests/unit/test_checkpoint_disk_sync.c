@@ -98,7 +98,7 @@ static void on_twin_failed(void *data, guint index, int error)
 {
 }
 
-static struct bed *bed_new(void)
+static struct bed *bed_new_with(gboolean readonly, gboolean can_zero)
 {
 	static const struct ckpt_disk_twin_limits limits = { PLENTY, PLENTY, PLENTY,
 							     PLENTY };
@@ -109,8 +109,10 @@ static struct bed *bed_new(void)
 	struct ckpt_sync_hooks in_hooks = { bed, on_in, on_failed };
 
 	bed->loop = vmm_loop_new(NULL);
-	for (guint i = 0; i < 2; i++)
-		fake_disk_init(&bed->real[i], DISK_BYTES, FALSE);
+	for (guint i = 0; i < 2; i++) {
+		fake_disk_init(&bed->real[i], DISK_BYTES, readonly);
+		bed->real[i].disk.can_zero = can_zero;
+	}
 	bed->out = ckpt_disk_out_new(on_write, bed);
 	bed->disk = ckpt_disk_out_new_take(&bed->real[0].disk, 0, bed->out);
 	bed->twins = ckpt_disk_twins_new(bed->loop, &twin_hooks, &limits);
@@ -119,6 +121,11 @@ static struct bed *bed_new(void)
 	bed->sync_in = ckpt_disk_sync_in_new(ckpt_disk_twin_base(bed->twins, 0), 0,
 					     secret, &in_hooks);
 	return bed;
+}
+
+static struct bed *bed_new(void)
+{
+	return bed_new_with(FALSE, TRUE);
 }
 
 static void free_message(void *data)
@@ -248,6 +255,46 @@ static void what_differs_is_sent_block_by_block(void **unused)
 	assert_int_equal(counters.data, CKPT_SYNC_BLOCK + 512);
 	assert_int_equal(counters.zeroes, CKPT_SYNC_BLOCK);
 	assert_int_equal(counters.equal + counters.data + counters.zeroes, DISK_BYTES);
+	bed_free(bed);
+}
+
+static void zeroes_are_data_for_a_disk_that_cannot_zero(void **unused)
+{
+	struct bed *bed = bed_new_with(FALSE, FALSE);
+
+	memset(bed->real[1].bytes, 'a', DISK_BYTES);
+	ckpt_disk_out_forward(bed->out, TRUE);
+	settle(bed);
+	assert_memory_equal(bed->real[0].bytes, bed->real[1].bytes, DISK_BYTES);
+	assert_int_equal(bed->sent[CKPT_SYNC_ZEROES], 0);
+	bed_free(bed);
+}
+
+static void a_read_only_disk_is_compared_and_never_written(void **unused)
+{
+	struct bed *bed = bed_new_with(TRUE, FALSE);
+	const struct ckpt_sync_head data = { .kind = CKPT_SYNC_DATA,
+					     .length = wire_put32(512) };
+	static const guint8 payload[512];
+	const char *why = NULL;
+	guint64 at;
+
+	memset(bed->real[0].bytes, 'a', DISK_BYTES);
+	memset(bed->real[1].bytes, 'a', DISK_BYTES);
+	bed->real[1].bytes[CKPT_SYNC_PIECE + 3 * CKPT_SYNC_BLOCK + 5] = 'b';
+	bed->real[1].bytes[DISK_BYTES - 1] = 'b';
+	settle(bed);
+	assert_true(ckpt_disk_sync_out_differs(bed->sync_out, &at));
+	assert_int_equal(at, CKPT_SYNC_PIECE + 3 * CKPT_SYNC_BLOCK);
+	assert_int_equal(bed->sent[CKPT_SYNC_DATA] + bed->real[1].writes, 0);
+	assert_false(ckpt_disk_sync_in_take(bed->sync_in, &data, payload, 512, &why));
+	assert_non_null(why);
+	bed_free(bed);
+
+	bed = bed_new_with(TRUE, FALSE);
+	settle(bed);
+	assert_true(ckpt_disk_sync_out_is_complete(bed->sync_out));
+	assert_false(ckpt_disk_sync_out_differs(bed->sync_out, &at));
 	bed_free(bed);
 }
 
@@ -580,6 +627,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_is_equal_is_not_sent),
 		cmocka_unit_test(what_differs_is_sent_block_by_block),
+		cmocka_unit_test(zeroes_are_data_for_a_disk_that_cannot_zero),
+		cmocka_unit_test(a_read_only_disk_is_compared_and_never_written),
 		cmocka_unit_test(a_write_during_the_sync_wins),
 		cmocka_unit_test(an_answer_to_nothing_is_refused),
 		cmocka_unit_test(a_piece_that_cannot_be_is_refused),

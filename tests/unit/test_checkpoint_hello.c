@@ -147,7 +147,7 @@ static void unlike_machines_are_refused_on_both_sides_with_what_differs(void **s
 	expect_refused(&meeting, "network cards: ");
 	set_up(&meeting);
 	hello->macs[0][5] = 9;
-	expect_refused(&meeting, "network card 0 of the peer's machine has another MAC");
+	expect_refused(&meeting, "has network card 0 with MAC: ");
 	set_up(&meeting);
 	hello->disks = wire_put32(0);
 	expect_refused(&meeting, "disks: ");
