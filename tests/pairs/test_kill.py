@@ -99,8 +99,10 @@ def kill_primary(mode, fault, rng, outcomes):
     try:
         answer = pair.protect()
         if not fault:
-            # now and then within the first sync or the first commits
-            time.sleep(rng.choice((0.02, 0.1, 0.3)) * rng.random())
+            # now and then within the first sync, mostly among the checkpoints
+            if rng.random() > 0.2:
+                pair.primary.control.event("protected", 20)
+            time.sleep(0.2 * rng.random())
             pair.primary.killed()
         status = pair.primary.wait(15)
         if status != -9:
