@@ -167,15 +167,15 @@ RUN_TESTS = BUILD=$(BUILD) MICROGUEST=$(BUILD)/guest/microguest.bin COLO_BUILD=$
 check:
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory tests
-	@$(RUN_TESTS) layers unit corpora micro testbed system
+	@$(RUN_TESTS) layers unit corpora micro pairs testbed system
 check-quick:
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory tests
-	@$(RUN_TESTS) layers unit corpora micro
+	@$(RUN_TESTS) layers unit corpora micro pairs
 check-long:
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory tests
-	@LONG=1 MICRO_RELOADS=1000 $(RUN_TESTS) layers unit corpora micro testbed system
+	@LONG=1 MICRO_RELOADS=1000 $(RUN_TESTS) layers unit corpora micro pairs testbed system
 check-layers:
 	@tests/check-layers
 

@@ -162,8 +162,10 @@ static gboolean take_standby(void *data, const char *value, GError **error)
 {
 	ckpt_service *service = data;
 
+	g_autoptr(GError) why = NULL;
+
 	service->standby = g_strdup(value);
-	return base_tcp_parse(value, NULL, NULL, error);
+	return base_tcp_parse(value, NULL, NULL, &why) || bad_option(error, "%s", why->message);
 }
 
 static gboolean brings_guest(void *data)
@@ -232,6 +234,7 @@ static gboolean prepare(void *data, struct vmm_config *config)
 static void detach(ckpt_service *service)
 {
 	service_end_greeting(service);
+	g_clear_pointer(&service->next, base_channel_free);
 	g_clear_pointer(&service->dial, ckpt_dial_free);
 	g_clear_pointer(&service->primary, ckpt_primary_free);
 	g_clear_pointer(&service->secondary, ckpt_secondary_free);

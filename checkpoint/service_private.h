@@ -77,6 +77,7 @@ struct ckpt_service {
 
 	/* As a standby. */
 	ckpt_listener *listener;
+	base_channel *next; /* a primary that came before the last one was seen off; or NULL */
 	ckpt_secondary *secondary;
 	guint64 epoch; /* the last commit that was told */
 };

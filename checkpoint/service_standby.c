@@ -47,21 +47,42 @@ static void *refuse(void *data)
 	return NULL;
 }
 
-static void called(void *data, base_channel *channel, const GError *error)
+static void turn_away_take(ckpt_service *service, base_channel *channel)
 {
-	ckpt_service *service = data;
+	g_warning("replication: %s is turned away: %s", base_channel_peer(channel),
+		  service->state == SERVICE_HOLDING ?
+			  "the guest of a lost primary is held here" :
+			  "there is a primary");
+	g_thread_unref(g_thread_new("refuse", refuse, channel));
+}
 
-	if (service->state != SERVICE_WAITING || service->greeter) {
-		g_warning("replication: %s is turned away: %s", base_channel_peer(channel),
-			  service->state == SERVICE_HOLDING ?
-				  "the guest of a lost primary is held here" :
-				  "there is a primary");
-		g_thread_unref(g_thread_new("refuse", refuse, channel));
-		return;
-	}
+static void welcome_take(ckpt_service *service, base_channel *channel)
+{
 	g_free(service->peer);
 	service->peer = g_strdup(base_channel_peer(channel));
 	service_greet_take(service, channel, greet_primary);
+}
+
+/* While nothing is held yet, the last primary may be gone without our having seen it: who
+ * comes then is kept waiting until that is known. */
+static void called(void *data, base_channel *channel, const GError *error)
+{
+	ckpt_service *service = data;
+	gboolean busy = service->greeter || service->state == SERVICE_JOINING;
+
+	if (service->state == SERVICE_WAITING && !busy) {
+		welcome_take(service, channel);
+	} else if (busy && !service->next) {
+		service->next = channel;
+	} else {
+		turn_away_take(service, channel);
+	}
+}
+
+static void welcome_next(ckpt_service *service)
+{
+	if (service->next)
+		welcome_take(service, g_steal_pointer(&service->next));
 }
 
 gboolean service_listen(ckpt_service *service, GError **error)
@@ -88,15 +109,20 @@ void service_greeted_standby(ckpt_service *service, struct greeting *greeting)
 	g_warning("replication: %s: %s", service->peer, greeting->error->message);
 	g_free(service->why);
 	service->why = g_strdup(greeting->error->message);
+	welcome_next(service);
 }
 
 static void wait_again(ckpt_service *service, const char *why)
 {
 	g_autofree char *reason = g_strdup(why);
+	base_channel *next = g_steal_pointer(&service->next);
 
 	/* Whatever is here now is no part of what comes. */
 	vmm_session_renew(service->session);
 	service_enter(service, SERVICE_WAITING, "waiting", reason);
+	service->next = next;
+	if (service->machine)
+		welcome_next(service);
 }
 
 static void lost(ckpt_service *service, const char *why)
@@ -109,12 +135,28 @@ static void lost(ckpt_service *service, const char *why)
 		wait_again(service, why);
 }
 
+/* What it holds cannot be kept: the primary must not count on it. */
+static void disk_failed(ckpt_service *service, const char *why)
+{
+	vmm_session_event(service->session, "disk-error", why);
+	if (service->state != SERVICE_JOINING && service->state != SERVICE_STANDBY)
+		return;
+	g_free(service->why);
+	service->why = g_strdup(why);
+	wait_again(service, service->why);
+}
+
 void service_standby_note(ckpt_service *service, const struct ckpt_note *note)
 {
-	if (note->kind == NOTE_COMMITTED && service->state == SERVICE_JOINING)
+	if (note->kind == NOTE_COMMITTED && service->state == SERVICE_JOINING) {
 		service_enter(service, SERVICE_STANDBY, "standby", service->peer);
-	else if (note->kind == NOTE_LOST)
+		if (service->next)
+			turn_away_take(service, g_steal_pointer(&service->next));
+	} else if (note->kind == NOTE_DISK_FAILED) {
+		disk_failed(service, note->text);
+	} else if (note->kind == NOTE_LOST) {
 		lost(service, note->text);
+	}
 }
 
 void service_promote(ckpt_service *service, JsonObject *arguments, vmm_answer *answer)

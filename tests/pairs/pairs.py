@@ -71,18 +71,22 @@ class Place(bed.Here):
 
 
 class Node(bed.Machine):
-    """One colo-vm of a pair; `fault`: where it dies (COLO_FAULT)."""
+    """One colo-vm of a pair; `fault`: where it dies (COLO_FAULT); `options` given by name
+    win over the usual ones."""
 
-    def __init__(self, place, number, *options, fault=None, cpus=1):
+    def __init__(self, place, number, *words, fault=None, cpus=1, key="key", options=()):
         self.number = number
         self.fault = fault
         self.colo_vm = FAULTS if fault else place.colo_vm
         environment = dict(os.environ, **({"COLO_FAULT": fault} if fault else {}))
         place = PlaceWith(place, self.colo_vm, environment)
-        super().__init__(place, "--memory", "64M", "--cpus", str(cpus), "--verbose",
-                         "--key", place.path("key"), "--console", "none",
+        usual = {"--memory": "64M", "--cpus": str(cpus)}
+        for name in usual:
+            if name not in options:
+                words += (name, usual[name])
+        super().__init__(place, "--verbose", "--key", place.path(key), "--console", "none",
                          "--disk", f"path={place.path('ab'[number] + '.img')}",
-                         "--net", f"tap=tap{number},mac={MAC}", *options,
+                         "--net", f"tap=tap{number},mac={MAC}", *words, *options,
                          control=f"vm{number}.sock")
         self.watch()
 
