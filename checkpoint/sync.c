@@ -47,14 +47,15 @@ struct sync {
 static void pace_charge(struct pace *pace, guint64 total)
 {
 	guint64 now = base_clock_monotonic_ns();
-	double by = (double)total - (double)pace->charged;
+	double by = (double)total - (double)pace->charged, free_ns;
 
 	pace->charged = total;
 	if (!pace->limit)
 		return;
 	if (pace->free_ns + BURST_NS < now)
 		pace->free_ns = now - BURST_NS;
-	pace->free_ns = (guint64)((double)pace->free_ns + by * 1e9 / (double)pace->limit);
+	free_ns = (double)pace->free_ns + by * 1e9 / (double)pace->limit;
+	pace->free_ns = free_ns > 0 ? (guint64)free_ns : 0;
 }
 
 static gboolean pace_is_free(const struct pace *pace)
