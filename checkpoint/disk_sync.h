@@ -8,24 +8,24 @@
  *	DATA, ZEROES of those
  *
  * Forwarding (checkpoint/disk_out.h) is on before it begins, and what arrives is
- *carried out in the order of arrival: forwarded writes, each held and committed at
- *once, and the sync's data, through ckpt_disk_twin_base(). Then, when all pieces are
- *through, the two disks are equal but for what is still forwarded:
+ * carried out in the order of arrival: forwarded writes, each held and committed at
+ * once, and the sync's data, through ckpt_disk_twin_base(). Then, when all pieces are
+ * through, the two disks are equal but for what is still forwarded:
  *
  * - A sector of a piece is left out of its data if a forwarded write touches it at any
- *time from the submission of the piece's read to the sending of the data; a write in
- *flight when the read is submitted counts. Whatever the read found there, the secondary
- *was sent that write, with the right content, before this data; and nothing older comes
- *after it.
+ *   time from the submission of the piece's read to the sending of the data; a write in
+ *   flight when the read is submitted counts. Whatever the read found there, the
+ *   secondary was sent that write, with the right content, before this data; and nothing
+ *   older comes after it.
  * - Any other sector was not written in that time, so what the read found is what it
- *holds when it is sent. Writes forwarded before have completed and are in it; writes
- *forwarded after arrive after, and win.
+ *   holds when it is sent. Writes forwarded before have completed and are in it; writes
+ *   forwarded after arrive after, and win.
  * - A block that is called equal: what the secondary read is what the primary read.
- *Where no write touched it, that is the right content. Where one did, that write was
- *forwarded and arrived, or will arrive, as any other. The secondary's read may show a
- *write that was forwarded after the primary's read; then the block may be called
- *different without being so, and its sectors that were written are left out of the data
- *as above.
+ *   Where no write touched it, that is the right content. Where one did, that write was
+ *   forwarded and arrived, or will arrive, as any other. The secondary's read may show a
+ *   write that was forwarded after the primary's read; then the block may be called
+ *   different without being so, and its sectors that were written are left out of the
+ *   data as above.
  *
  * So a piece is read once, however busy the guest is in it.
  *

@@ -2,11 +2,8 @@
 /*
  * The secondary's disks.
  *
- * A write that is on its way to the real disk is a struct write and has a chunk in the
- * layer `committed` until it is there. When one is added, whatever it overlaps in that
- * layer must be on the disk first: the layer knows the latest for each byte, which in
- * turn waits for those below it. Only a few are given to the real disk at a time, or
- * the guest's reads would stand behind all of them.
+ * What is committed is on its way to the real disk in a backlog (checkpoint/disk_backlog.h),
+ * whose layer is the lower of the two that a read looks through.
  *
  * A read notes what lies above the disk when it is submitted, and puts that over what
  * came from the disk when this completes: a write that reaches the disk in between has
@@ -28,12 +25,9 @@
 #include <sys/eventfd.h>
 
 #include "base/fd.h"
-#include "checkpoint/disk_layer.h"
+#include "checkpoint/disk_backlog.h"
+#include "checkpoint/disk_merge.h"
 
-#define ALIGNMENT 4096u
-/* Given to the real disk at a time. */
-#define WRITES_MAX 32u
-#define BYTES_MAX (8u << 20)
 /* Completions in one run of the handler. */
 #define BATCH 64
 /* Longest of one forwarded message; zeroes have no data, but a limit at the device. */
@@ -53,24 +47,16 @@ struct twin {
 	ckpt_disk_twins *twins;
 	guint index;
 	struct vmm_disk *real;
-	ckpt_layer *own, *committed;
-	guint64 serial; /* of the last write that was added */
-	GQueue pending; /* struct write, by serial: not on the disk yet */
-	GQueue ready; /* those that wait for nothing but their turn */
-	guint writes_out;
-	guint64 bytes_out;
+	struct ckpt_outlet outlet; /* to it */
+	ckpt_layer *own;
+	ckpt_backlog *committed;
 	GQueue flushes; /* struct op: until all up to `after` is on the disk */
 	GQueue parked; /* struct op: until a promotion; over `own_max` */
 	GQueue dead; /* struct op: of an epoch that is gone, to be forgotten */
 	/* struct op: done() is due, of the guest's when the machine runs */
 	GQueue finished, base_finished;
 	gboolean told; /* the guest, in this batch of the real disk's */
-	gboolean submitted; /* the real disk's flush_submissions() is due */
-	int failed; /* -errno, final */
-	/* Of a promotion. */
-	gboolean promoted, merged; /* merged: durable, or failed */
-	guint64 merge_serial;
-	struct vmm_disk_request *merge_flush; /* at the real disk */
+	ckpt_merge *merge; /* of a promotion; NULL: one of two */
 };
 
 enum place { NOWHERE, AT_DISK, IN_WRITE, IN_FLUSHES, IN_PARKED, IN_DEAD, IN_FINISHED };
@@ -91,22 +77,9 @@ struct op {
 	enum place place;
 	GList link;
 	GArray *patches; /* struct patch */
-	struct write *write; /* IN_WRITE */
+	ckpt_backlog_write *write; /* IN_WRITE */
 	guint64 after; /* IN_FLUSHES */
 	int result; /* IN_FINISHED */
-};
-
-struct write {
-	struct vmm_disk_request request; /* first: may be freed as this */
-	struct twin *twin;
-	struct ckpt_chunk *chunk;
-	guint64 serial;
-	GList link; /* in `pending` */
-	GList ready_link;
-	gboolean at_disk;
-	guint below; /* how many must be on the disk first */
-	GPtrArray *above; /* struct write: those that wait for this one; may be NULL */
-	struct op *op; /* whose request this is; may be NULL */
 };
 
 struct held {
@@ -242,12 +215,6 @@ static void child_done(struct vmm_disk_request *request, int result)
 	finish(op, result);
 }
 
-static void submit_real(struct twin *twin, struct vmm_disk_request *request)
-{
-	twin->real->submit(twin->real->data, request);
-	twin->submitted = TRUE;
-}
-
 /* To the real disk, as asked for. */
 static void pass(struct op *op)
 {
@@ -255,217 +222,53 @@ static void pass(struct op *op)
 	op->request.done = child_done;
 	op->request.data = op->request.handle = NULL;
 	op->place = AT_DISK;
-	submit_real(op->twin, &op->request);
-}
-
-static void settle(struct twin *twin)
-{
-	if (!twin->submitted)
-		return;
-	twin->submitted = FALSE;
-	twin->real->flush_submissions(twin->real->data);
+	ckpt_outlet_submit(&op->twin->outlet, &op->request);
 }
 
 /* Writes on their way. */
 
-static void free_write(struct write *write)
+static void written(void *data, void *owner, int result)
 {
-	write->chunk->owner = NULL;
-	ckpt_chunk_unref(write->chunk);
-	if (write->above)
-		g_ptr_array_unref(write->above);
-	g_free(write);
+	struct op *op = owner;
+
+	op->write = NULL;
+	finish_later(op, result);
 }
-
-static gboolean is_written(const struct twin *twin, guint64 serial)
-{
-	const struct write *oldest =
-		twin->pending.head ? twin->pending.head->data : NULL;
-
-	return !oldest || oldest->serial > serial;
-}
-
-static void end_merge(struct twin *twin)
-{
-	twin->merged = TRUE;
-	vmm_loop_again(twin->twins->source);
-}
-
-static void merge_flushed(struct vmm_disk_request *request, int result);
 
 /* What waits for writes that are on the disk now, or never will be. */
-static void go_on(struct twin *twin)
+static void go_on(void *data)
 {
+	struct twin *twin = data;
+	int failed = ckpt_backlog_error(twin->committed);
 	struct op *op;
 
 	while ((op = g_queue_peek_head(&twin->flushes)) &&
-	       (twin->failed || is_written(twin, op->after))) {
+	       (failed || ckpt_backlog_is_written(twin->committed, op->after))) {
 		take_out(op);
-		if (twin->failed)
-			finish_later(op, twin->failed);
+		if (failed)
+			finish_later(op, failed);
 		else
 			pass(op);
 	}
-	if (!twin->promoted || twin->merged || twin->merge_flush)
-		return;
-	if (twin->failed || twin->real->readonly) {
-		end_merge(twin);
-	} else if (is_written(twin, twin->merge_serial)) {
-		twin->merge_flush = g_new0(struct vmm_disk_request, 1);
-		twin->merge_flush->op = VMM_DISK_FLUSH;
-		twin->merge_flush->done = merge_flushed;
-		twin->merge_flush->data = twin;
-		submit_real(twin, twin->merge_flush);
-	}
+	if (twin->merge)
+		ckpt_merge_go_on(twin->merge);
 }
 
-static void fail(struct twin *twin, int result)
+static void failed(void *data, int error)
 {
+	struct twin *twin = data;
 	const struct ckpt_disk_twin_hooks *hooks = &twin->twins->hooks;
 
-	if (twin->failed)
-		return;
-	twin->failed = result;
-	/* Those at the disk come back by themselves. */
-	for (GList *l = twin->pending.head; l; l = l->next) {
-		struct write *write = l->data;
-
-		if (write->op && !write->at_disk) {
-			write->op->write = NULL;
-			finish_later(write->op, result);
-			write->op = NULL;
-		}
-	}
-	if (!twin->promoted)
-		hooks->failed(hooks->data, twin->index, result);
+	if (!twin->merge)
+		hooks->failed(hooks->data, twin->index, error);
 }
 
-static void merge_flushed(struct vmm_disk_request *request, int result)
+static void merged(void *data)
 {
-	struct twin *twin = request->data;
+	struct twin *twin = data;
 
-	g_free(request);
-	twin->merge_flush = NULL;
-	if (result < 0)
-		fail(twin, result);
-	end_merge(twin);
+	vmm_loop_again(twin->twins->source);
 	go_on(twin);
-}
-
-static void pump(struct twin *twin);
-
-static void write_done(struct vmm_disk_request *request, int result)
-{
-	struct write *write = (struct write *)request;
-	struct twin *twin = write->twin;
-
-	write->at_disk = FALSE;
-	twin->writes_out--;
-	twin->bytes_out -= write->chunk->bytes ? write->chunk->len : 0;
-	if (write->request.buffer != write->chunk->bytes)
-		free(write->request.buffer);
-	if (write->op) {
-		write->op->write = NULL;
-		finish_later(write->op, result);
-		write->op = NULL;
-	}
-	if (result < 0) {
-		/* It stays in `pending` and in the layer. */
-		fail(twin, result);
-	} else {
-		ckpt_layer_remove(twin->committed, write->chunk);
-		g_queue_unlink(&twin->pending, &write->link);
-		for (guint i = 0; write->above && i < write->above->len; i++) {
-			struct write *above = g_ptr_array_index(write->above, i);
-
-			if (--above->below == 0)
-				g_queue_push_tail_link(&twin->ready,
-						       &above->ready_link);
-		}
-		free_write(write);
-	}
-	pump(twin);
-	go_on(twin);
-}
-
-static guint8 *copy_aligned(const void *bytes, gsize len)
-{
-	void *memory = NULL;
-
-	if (posix_memalign(&memory, ALIGNMENT, len))
-		g_error("out of memory");
-	return memcpy(memory, bytes, len);
-}
-
-static void submit_write(struct twin *twin, struct write *write)
-{
-	const struct ckpt_chunk *chunk = write->chunk;
-
-	write->request = (struct vmm_disk_request){
-		.op = chunk->bytes ? VMM_DISK_WRITE : VMM_DISK_ZEROES,
-		.offset = chunk->offset,
-		.len = chunk->len,
-		.unmap = TRUE,
-		.done = write_done,
-	};
-	/* The disk wants it aligned, and at the end free(3) must do for it. */
-	if (chunk->bytes)
-		write->request.buffer = chunk->whole
-						? copy_aligned(chunk->bytes, chunk->len)
-						: chunk->bytes;
-	write->at_disk = TRUE;
-	twin->writes_out++;
-	twin->bytes_out += chunk->bytes ? chunk->len : 0;
-	submit_real(twin, &write->request);
-}
-
-static void pump(struct twin *twin)
-{
-	while (twin->ready.length && !twin->failed && twin->writes_out < WRITES_MAX &&
-	       twin->bytes_out < BYTES_MAX) {
-		GList *link = g_queue_pop_head_link(&twin->ready);
-
-		submit_write(twin, link->data);
-	}
-}
-
-static void wait_for(void *data, struct ckpt_chunk *chunk, guint64 from, guint64 to)
-{
-	struct write *write = data;
-	struct write *below = chunk ? chunk->owner : NULL;
-
-	if (!below)
-		return;
-	if (!below->above)
-		below->above = g_ptr_array_new();
-	else if (below->above->len &&
-		 g_ptr_array_index(below->above, below->above->len - 1) == write)
-		return;
-	g_ptr_array_add(below->above, write);
-	write->below++;
-}
-
-/* On top of all that is on its way. `op` may be NULL. Followed by pump(). */
-static void add_write(struct twin *twin, struct ckpt_chunk *chunk_take, struct op *op)
-{
-	struct write *write = g_new0(struct write, 1);
-
-	write->twin = twin;
-	write->chunk = chunk_take;
-	write->chunk->owner = write;
-	write->serial = ++twin->serial;
-	write->link.data = write->ready_link.data = write;
-	write->op = op;
-	if (op) {
-		op->place = IN_WRITE;
-		op->write = write;
-	}
-	ckpt_layer_visit(twin->committed, chunk_take->offset, chunk_take->len, wait_for,
-			 write);
-	ckpt_layer_put(twin->committed, chunk_take);
-	g_queue_push_tail_link(&twin->pending, &write->link);
-	if (!write->below)
-		g_queue_push_tail_link(&twin->ready, &write->ready_link);
 }
 
 /* Requests. */
@@ -501,11 +304,12 @@ static void submit_read(struct op *op)
 {
 	struct twin *twin = op->twin;
 	const struct vmm_disk_request *asked = op->asked;
-	struct reading reading = { op, twin->committed, 0 };
+	const ckpt_layer *committed = ckpt_backlog_layer(twin->committed);
+	struct reading reading = { op, committed, 0 };
 
 	if (op->is_base)
 		reading.below = NULL;
-	ckpt_layer_visit(op->is_base ? twin->committed : twin->own, asked->offset,
+	ckpt_layer_visit(op->is_base ? committed : twin->own, asked->offset,
 			 asked->len, note_patch, &reading);
 	if (reading.from_disk) {
 		pass(op);
@@ -555,30 +359,35 @@ static void write_below(struct op *op)
 	struct twin *twin = op->twin;
 	const struct vmm_disk_request *asked = op->asked;
 
-	if (twin->failed) {
-		finish_later(op, twin->failed);
+	int error = ckpt_backlog_error(twin->committed);
+
+	if (error) {
+		finish_later(op, error);
 		return;
 	}
 	/* The first sync's is never outside the queue: more may be committed while it
 	 * is at the disk. */
 	if (!op->is_base &&
-	    !ckpt_layer_touches(twin->committed, asked->offset, asked->len)) {
+	    !ckpt_layer_touches(ckpt_backlog_layer(twin->committed), asked->offset,
+				asked->len)) {
 		pass(op);
 		return;
 	}
-	add_write(twin, chunk_of(asked, &twin->twins->backlog_bytes), op);
-	pump(twin);
+	op->place = IN_WRITE;
+	op->write = ckpt_backlog_add(twin->committed,
+				     chunk_of(asked, &twin->twins->backlog_bytes), op);
+	ckpt_backlog_pump(twin->committed);
 }
 
 static void submit_flush(struct op *op)
 {
 	struct twin *twin = op->twin;
 
-	if (!op->is_base && !twin->promoted) {
+	if (!op->is_base && !twin->merge) {
 		finish_later(op, 0);
 		return;
 	}
-	op->after = twin->serial;
+	op->after = ckpt_backlog_serial(twin->committed);
 	put(op, IN_FLUSHES);
 	go_on(twin);
 }
@@ -599,7 +408,7 @@ static void submit(void *data, struct vmm_disk_request *asked)
 		finish_later(op, -EINVAL);
 	else if (asked->op == VMM_DISK_READ)
 		submit_read(op);
-	else if (op->is_base || op->twin->promoted)
+	else if (op->is_base || op->twin->merge)
 		write_below(op);
 	else
 		write_own(op);
@@ -607,7 +416,7 @@ static void submit(void *data, struct vmm_disk_request *asked)
 
 static void flush_submissions(void *data)
 {
-	settle(((struct face *)data)->twin);
+	ckpt_outlet_settle(&((struct face *)data)->twin->outlet);
 }
 
 static void forget(void *data, struct vmm_disk_request *asked)
@@ -626,7 +435,7 @@ static void forget(void *data, struct vmm_disk_request *asked)
 	}
 	if (op->place == IN_WRITE)
 		/* It has a copy, and takes its turn. */
-		op->write->op = NULL;
+		ckpt_backlog_disown(op->write);
 	take_out(op);
 	free(buffer);
 	g_free(op);
@@ -642,7 +451,7 @@ static void on_real_batch_done(void *user)
 {
 	struct twin *twin = user;
 
-	settle(twin);
+	ckpt_outlet_settle(&twin->outlet);
 	if (twin->told) {
 		twin->told = FALSE;
 		tell_batch_done(&twin->guest);
@@ -667,7 +476,7 @@ static void run_finished(struct twin *twin, GQueue *finished, const struct face 
 		finish(op, op->result);
 	}
 	tell_batch_done(face);
-	settle(twin);
+	ckpt_outlet_settle(&twin->outlet);
 	if (finished->length)
 		vmm_loop_again(source);
 }
@@ -684,10 +493,10 @@ static void check_promotion(ckpt_disk_twins *twins)
 
 		if (!twin)
 			continue;
-		if (!twin->merged)
+		if (!ckpt_merge_is_over(twin->merge))
 			return;
 		if (!error)
-			error = twin->failed;
+			error = ckpt_backlog_error(twin->committed);
 	}
 	twins->promote_done = NULL;
 	done(twins->promote_data, error);
@@ -770,42 +579,17 @@ static void drop_held_of(ckpt_disk_twins *twins, const struct twin *twin)
 	}
 }
 
-/* At the disk: it takes over what it still reads from. */
-static void abandon(struct twin *twin, struct write *write)
-{
-	struct ckpt_chunk *chunk = write->chunk;
-
-	if (write->request.buffer && write->request.buffer == chunk->bytes)
-		chunk->bytes = NULL;
-	chunk->owner = NULL;
-	ckpt_chunk_unref(chunk);
-	if (write->above)
-		g_ptr_array_unref(write->above);
-	twin->real->forget(twin->real->data, &write->request);
-}
-
 static void free_twin(void *data)
 {
 	struct face *face = data;
 	struct twin *twin = face->twin;
-	GList *link;
 
 	g_assert(!twin->flushes.length && !twin->parked.length && !twin->dead.length &&
 		 !twin->finished.length && !twin->base_finished.length);
 	drop_held_of(twin->twins, twin);
+	ckpt_merge_free(twin->merge);
 	ckpt_layer_free(twin->own);
-	ckpt_layer_free(twin->committed);
-	while ((link = g_queue_pop_head_link(&twin->pending))) {
-		struct write *write = link->data;
-
-		g_assert(!write->op);
-		if (write->at_disk)
-			abandon(twin, write);
-		else
-			free_write(write);
-	}
-	if (twin->merge_flush)
-		twin->real->forget(twin->real->data, twin->merge_flush);
+	ckpt_backlog_free(twin->committed);
 	twin->twins->twins[twin->index] = NULL;
 	twin->real->free(twin->real->data);
 	g_free(twin);
@@ -845,13 +629,15 @@ struct vmm_disk *ckpt_disk_twin_new_take(struct vmm_disk *real_take, guint index
 					 ckpt_disk_twins *twins)
 {
 	struct twin *twin = g_new0(struct twin, 1);
+	const struct ckpt_backlog_hooks hooks = { twin, written, go_on, failed };
 
 	g_assert(index < VMM_DISKS_MAX && !twins->twins[index] && !twins->promoted);
 	twin->twins = twins;
 	twin->index = index;
 	twin->real = real_take;
+	twin->outlet.disk = real_take;
 	twin->own = ckpt_layer_new();
-	twin->committed = ckpt_layer_new();
+	twin->committed = ckpt_backlog_new(&twin->outlet, &hooks);
 	make_face(twin, &twin->guest, FALSE);
 	make_face(twin, &twin->base, TRUE);
 	real_take->batch_done = on_real_batch_done;
@@ -954,7 +740,7 @@ void ckpt_disk_twins_commit(ckpt_disk_twins *twins, guint64 number)
 	while ((held = g_queue_peek_head(&twins->held)) && held->number <= number) {
 		g_queue_pop_head(&twins->held);
 		ckpt_chunk_charge(held->chunk, &twins->backlog_bytes);
-		add_write(held->twin, held->chunk, NULL);
+		ckpt_backlog_add(held->twin->committed, held->chunk, NULL);
 		g_free(held);
 	}
 	twins->committed_number = number;
@@ -966,8 +752,8 @@ void ckpt_disk_twins_commit(ckpt_disk_twins *twins, guint64 number)
 			continue;
 		ckpt_layer_clear(twin->own);
 		bury(twin);
-		pump(twin);
-		settle(twin);
+		ckpt_backlog_pump(twin->committed);
+		ckpt_outlet_settle(&twin->outlet);
 	}
 }
 
@@ -979,39 +765,24 @@ void ckpt_disk_twins_drop_held(ckpt_disk_twins *twins)
 
 /* Promotion. */
 
-static void merge_extent(void *data, struct ckpt_chunk *chunk, guint64 from, guint64 to)
-{
-	struct twin *twin = data;
-	gboolean is_whole;
-
-	if (!chunk)
-		return;
-	is_whole = from == chunk->offset && to == chunk->offset + chunk->len;
-	ckpt_chunk_charge(chunk, &twin->twins->backlog_bytes);
-	add_write(twin,
-		  is_whole ? ckpt_chunk_ref(chunk)
-			   : ckpt_chunk_slice(chunk, from, to - from),
-		  NULL);
-}
-
 static void promote(struct twin *twin)
 {
 	struct op *op;
 
-	twin->promoted = TRUE;
 	/* From here on it is the disk of a guest as any other. */
 	if (twin->real->serve_at_rest)
 		twin->real->serve_at_rest(twin->real->data, FALSE);
-	ckpt_layer_visit(twin->own, 0, twin->real->size, merge_extent, twin);
+	twin->merge = ckpt_merge_new(twin->own, twin->committed, &twin->outlet,
+				     &twin->twins->backlog_bytes, merged, twin);
 	ckpt_layer_clear(twin->own);
 	while ((op = g_queue_peek_head(&twin->parked))) {
 		take_out(op);
 		write_below(op);
 	}
-	twin->merge_serial = twin->serial;
-	pump(twin);
+	ckpt_merge_seal(twin->merge);
+	ckpt_backlog_pump(twin->committed);
 	go_on(twin);
-	settle(twin);
+	ckpt_outlet_settle(&twin->outlet);
 }
 
 void ckpt_disk_twins_promote(ckpt_disk_twins *twins,

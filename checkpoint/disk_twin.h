@@ -4,26 +4,26 @@
  *
  *	own		what the running guest wrote in this epoch; in memory only
  *	committed	the primary's writes up to the last checkpoint, on their way to
- *the disk the real disk
+ *			the disk
+ *	the real disk
  *
- * and beside it held: the primary's writes that no checkpoint covers yet, seen by
- *nobody.
+ * and beside it held: the primary's writes that no checkpoint covers yet, seen by nobody.
  *
  * The guest's writes complete at once and its flushes mean nothing, until a promotion
- *makes `own` a part of the disk: then everything is written in order, and a flush
- *completes when all before it, the merge included, is durable. Discarded bytes read as
- *zeroes in every layer and become zeroes on the disk.
+ * makes `own` a part of the disk: then everything is written in order, and a flush
+ * completes when all before it, the merge included, is durable. Discarded bytes read as
+ * zeroes in every layer and become zeroes on the disk.
  *
  * Writes that overlap reach the real disk in the order committed, others in any. One
- *that fails is final: it and what follows stay in memory, so that reads go on to be
- *right, nothing more is written, and after a promotion the guest's writes and flushes
- *fail.
+ * that fails is final: it and what follows stay in memory, so that reads go on to be
+ * right, nothing more is written, and after a promotion the guest's writes and flushes
+ * fail.
  *
  * Memory is bounded by asking for a checkpoint. If none comes, the guest's writes wait
- * (until the commit that makes them void, or the promotion that carries them out)
- *rather than fail: an error would be a file system gone read-only on the node that may
- *have to carry on. A primary that goes on sending is refused. Committed writes are
- *bounded by whoever commits: see `backlog_bytes`.
+ * (until the commit that makes them void, or the promotion that carries them out) rather
+ * than fail: an error would be a file system gone read-only on the node that may have to
+ * carry on. A primary that goes on sending is refused. Committed writes are bounded by
+ * whoever commits: see `backlog_bytes`.
  *
  * Everything with the device lock, or while the loop has no thread.
  */

@@ -9,13 +9,16 @@
 #include "checkpoint/protocol.h"
 
 #define URGENT_MAX (64u << 20)
-#define BULK_MAX (8u << 20)
+/* Little enough that a batch is still in the processor's cache when it is sent. */
+#define BULK_MAX (1u << 20)
+#define SPARE_MAX 4u
 #define BYE_MS 500u /* for saying why it ends, and again for the peer to read it */
 
 struct item {
 	guint16 type;
 	guint64 epoch;
 	gsize length;
+	GByteArray *batch; /* where the bytes are; NULL: here */
 	guint8 bytes[];
 };
 
@@ -29,6 +32,7 @@ struct ckpt_link {
 	GMutex lock; /* of what follows */
 	GCond changed;
 	GQueue urgent, bulk; /* struct item */
+	GQueue spare; /* GByteArray: batches that were sent */
 	gsize urgent_bytes, bulk_bytes;
 	gboolean ending; /* the sender says `bye` and ends */
 	char *bye; /* what the peer is still to be told, or NULL */
@@ -51,10 +55,19 @@ ckpt_link *ckpt_link_new_take(base_channel *channel, const struct ckpt_link_ops 
 	return link;
 }
 
+static void free_item(void *data)
+{
+	struct item *item = data;
+
+	if (item->batch)
+		g_byte_array_unref(item->batch);
+	g_free(item);
+}
+
 static void drop_queues(ckpt_link *link)
 {
-	g_queue_clear_full(&link->urgent, g_free);
-	g_queue_clear_full(&link->bulk, g_free);
+	g_queue_clear_full(&link->urgent, free_item);
+	g_queue_clear_full(&link->bulk, free_item);
 	link->urgent_bytes = link->bulk_bytes = 0;
 }
 
@@ -138,6 +151,27 @@ static gboolean send_one(ckpt_link *link, guint16 type, guint64 epoch, void *byt
 	return TRUE;
 }
 
+/* Its batch is kept for the next that is needed. */
+static void put_away(ckpt_link *link, struct item *item)
+{
+	g_mutex_lock(&link->lock);
+	if (item->batch && link->spare.length < SPARE_MAX) {
+		g_byte_array_set_size(item->batch, 0);
+		g_queue_push_head(&link->spare, g_steal_pointer(&item->batch));
+	}
+	g_mutex_unlock(&link->lock);
+	free_item(item);
+}
+
+static gboolean send_item_take(ckpt_link *link, struct item *item, GError **error)
+{
+	void *bytes = item->batch ? item->batch->data : item->bytes;
+	gboolean ok = send_one(link, item->type, item->epoch, bytes, item->length, error);
+
+	put_away(link, item);
+	return ok;
+}
+
 static void send_queues(ckpt_link *link)
 {
 	GError *error = NULL;
@@ -145,13 +179,12 @@ static void send_queues(ckpt_link *link)
 
 	while (ok) {
 		gboolean ping;
-		g_autofree struct item *item = next_item(link, &ping);
+		struct item *item = next_item(link, &ping);
 
 		if (!item && !ping)
 			return;
 		ok = ping ? send_one(link, CKPT_PING, 0, NULL, 0, &error) :
-			    send_one(link, item->type, item->epoch, item->bytes, item->length,
-				     &error);
+			    send_item_take(link, item, &error);
 	}
 	lose(link, error, FALSE);
 }
@@ -282,6 +315,7 @@ void ckpt_link_free(ckpt_link *link)
 		ckpt_link_stop(link, NULL);
 	drop_queues(link);
 	g_free(link->bye);
+	g_queue_clear_full(&link->spare, (GDestroyNotify)g_byte_array_unref);
 	g_clear_error(&link->lost);
 	g_mutex_clear(&link->lock);
 	g_cond_clear(&link->changed);
@@ -306,6 +340,7 @@ static struct item *new_item(guint16 type, guint64 epoch, const struct iovec *io
 	item->type = type;
 	item->epoch = epoch;
 	item->length = length;
+	item->batch = NULL;
 	for (guint i = 0; i < count; i++) {
 		memcpy(item->bytes + at, iov[i].iov_base, iov[i].iov_len);
 		at += iov[i].iov_len;
@@ -335,10 +370,8 @@ void ckpt_link_post(ckpt_link *link, guint16 type, guint64 epoch, const struct i
 		base_channel_abort(link->channel);
 }
 
-gboolean ckpt_link_send(ckpt_link *link, guint16 type, guint64 epoch,
-			const struct iovec *iov, guint count)
+static gboolean queue_bulk(ckpt_link *link, struct item *item_take)
 {
-	struct item *item = new_item(type, epoch, iov, count);
 	gboolean ok;
 
 	g_mutex_lock(&link->lock);
@@ -346,14 +379,40 @@ gboolean ckpt_link_send(ckpt_link *link, guint16 type, guint64 epoch,
 		g_cond_wait(&link->changed, &link->lock);
 	ok = !link->lost && !link->ending;
 	if (ok) {
-		g_queue_push_tail(&link->bulk, item);
-		link->bulk_bytes += item->length;
+		g_queue_push_tail(&link->bulk, item_take);
+		link->bulk_bytes += item_take->length;
 		g_cond_broadcast(&link->changed);
-	} else {
-		g_free(item);
 	}
 	g_mutex_unlock(&link->lock);
+	if (!ok)
+		free_item(item_take);
 	return ok;
+}
+
+gboolean ckpt_link_send(ckpt_link *link, guint16 type, guint64 epoch,
+			const struct iovec *iov, guint count)
+{
+	return queue_bulk(link, new_item(type, epoch, iov, count));
+}
+
+GByteArray *ckpt_link_new_batch(ckpt_link *link)
+{
+	GByteArray *batch;
+
+	g_mutex_lock(&link->lock);
+	batch = g_queue_pop_head(&link->spare);
+	g_mutex_unlock(&link->lock);
+	return batch ?: g_byte_array_new();
+}
+
+gboolean ckpt_link_send_batch(ckpt_link *link, guint16 type, guint64 epoch, GByteArray **batch)
+{
+	struct item *item = new_item(type, epoch, NULL, 0);
+
+	item->length = (*batch)->len;
+	item->batch = *batch;
+	*batch = ckpt_link_new_batch(link);
+	return queue_bulk(link, item);
 }
 
 gboolean ckpt_link_is_lost(ckpt_link *link)

@@ -43,10 +43,16 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ckpt_link, ckpt_link_free)
  * peer or the network cannot keep up. Any thread. */
 void ckpt_link_post(ckpt_link *link, guint16 type, guint64 epoch, const struct iovec *iov,
 		    guint count);
-/* The same for bulk: waits while more than 8 MiB of it are not yet sent. FALSE: lost. Not
+/* The same for bulk: waits while more than 1 MiB of it is not yet sent. FALSE: lost. Not
  * from the receiving thread. */
 gboolean ckpt_link_send(ckpt_link *link, guint16 type, guint64 epoch,
 			const struct iovec *iov, guint count) G_GNUC_WARN_UNUSED_RESULT;
+/* An empty batch for the next: the memory of one that was sent, if there is any. */
+GByteArray *ckpt_link_new_batch(ckpt_link *link);
+/* The same as ckpt_link_send() without copying: `batch` becomes an empty one, whatever the
+ * outcome. */
+gboolean ckpt_link_send_batch(ckpt_link *link, guint16 type, guint64 epoch,
+			      GByteArray **batch) G_GNUC_WARN_UNUSED_RESULT;
 gboolean ckpt_link_is_lost(ckpt_link *link);
 void ckpt_link_get_counters(ckpt_link *link, struct base_channel_counters *counters);
 

@@ -79,8 +79,9 @@ gboolean ckpt_primary_sync(ckpt_primary *primary);
 
 /* ship.c */
 
-/* Sends a batch of pages or digests and empties it; nothing if it is empty. FALSE: over. */
-gboolean ckpt_primary_send_batch(ckpt_primary *primary, guint16 type, GByteArray *batch);
+/* Sends a batch of pages or digests, which becomes an empty one; nothing if it is empty. FALSE:
+ * over. */
+gboolean ckpt_primary_send_batch(ckpt_primary *primary, guint16 type, GByteArray **batch);
 /* Whether a batch has no room for another page. */
 gboolean ckpt_primary_is_full(const GByteArray *batch);
 /* The decoder wants growing numbers, and both sides' memory likes them. */

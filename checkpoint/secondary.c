@@ -35,7 +35,7 @@ struct ckpt_secondary {
 	ckpt_link *link;
 	ckpt_digester *digester;
 	ckpt_replica *replica;
-	ckpt_filler *filler;
+	ckpt_filler *filler; /* until the first CUT */
 	GArray *own_dirty; /* guint32 */
 
 	/* Under the device lock. */
@@ -186,6 +186,9 @@ static gboolean take_cut(ckpt_secondary *secondary, const struct base_message *m
 {
 	if (message->epoch != secondary->epoch + 1 || !secondary->synced)
 		return foul(error, "a checkpoint out of turn");
+	if (secondary->filler && !ckpt_filler_flush(secondary->filler))
+		return foul(error, "more memory than there is room for");
+	g_clear_pointer(&secondary->filler, ckpt_filler_free);
 	memcpy(&secondary->cut, message->payload, sizeof(secondary->cut));
 	if (secondary->cut.run > 1)
 		return foul(error, "a mode that does not exist");
@@ -493,9 +496,7 @@ static gboolean take_message(void *data, const struct base_message *message, GEr
 	case CKPT_SYNC_DISK:
 		return take_sync_disk(secondary, message, error);
 	case CKPT_SYNC_PAGES:
-		return take_pages(secondary, message, fill_page, error) &&
-		       (ckpt_filler_flush(secondary->filler) ||
-			foul(error, "more than there is room for"));
+		return take_pages(secondary, message, fill_page, error);
 	case CKPT_CUT:
 		return take_cut(secondary, message, error);
 	}

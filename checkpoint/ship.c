@@ -9,17 +9,12 @@
 #define TWIN_PAYS 0.15
 #define TWIN_SAMPLE 16
 
-gboolean ckpt_primary_send_batch(ckpt_primary *primary, guint16 type, GByteArray *batch)
+gboolean ckpt_primary_send_batch(ckpt_primary *primary, guint16 type, GByteArray **batch)
 {
-	struct iovec iov = { batch->data, batch->len };
-
-	if (!batch->len)
+	if (!(*batch)->len)
 		return TRUE;
-	primary->now.bytes += sizeof(struct wire_frame) + batch->len;
-	if (!ckpt_link_send(primary->link, type, primary->epoch, &iov, 1))
-		return FALSE;
-	g_byte_array_set_size(batch, 0);
-	return TRUE;
+	primary->now.bytes += sizeof(struct wire_frame) + (*batch)->len;
+	return ckpt_link_send_batch(primary->link, type, primary->epoch, batch);
 }
 
 gboolean ckpt_primary_is_full(const GByteArray *batch)
@@ -83,7 +78,7 @@ static gboolean encode_page(ckpt_primary *primary, struct sending *sending, guin
 	else
 		primary->now.sent++;
 	return !ckpt_primary_is_full(sending->pages) ||
-	       ckpt_primary_send_batch(primary, CKPT_PAGES, sending->pages);
+	       ckpt_primary_send_batch(primary, CKPT_PAGES, &sending->pages);
 }
 
 static gboolean send_questions(ckpt_primary *primary, struct sending *sending)
@@ -93,7 +88,7 @@ static gboolean send_questions(ckpt_primary *primary, struct sending *sending)
 	g_mutex_lock(&primary->lock);
 	primary->questions++;
 	g_mutex_unlock(&primary->lock);
-	return ckpt_primary_send_batch(primary, CKPT_DIGESTS, sending->digests);
+	return ckpt_primary_send_batch(primary, CKPT_DIGESTS, &sending->digests);
 }
 
 static gboolean ask_about(ckpt_primary *primary, struct sending *sending, guint place)
@@ -136,7 +131,7 @@ static gboolean classify(ckpt_primary *primary, struct sending *sending, gboolea
 			return FALSE;
 	}
 	return send_questions(primary, sending) &&
-	       ckpt_primary_send_batch(primary, CKPT_PAGES, sending->pages);
+	       ckpt_primary_send_batch(primary, CKPT_PAGES, &sending->pages);
 }
 
 static gboolean wait_for_answers(ckpt_primary *primary)
@@ -180,15 +175,15 @@ static gboolean send_wanted(ckpt_primary *primary, struct sending *sending)
 	primary->now.twin = asked - wanted;
 	primary->twin_share = 0.8 * primary->twin_share +
 			      0.2 * (double)primary->now.twin / (double)asked;
-	return ckpt_primary_send_batch(primary, CKPT_PAGES, sending->pages);
+	return ckpt_primary_send_batch(primary, CKPT_PAGES, &sending->pages);
 }
 
 static gboolean send_pages(ckpt_primary *primary, gboolean run)
 {
 	struct sending sending = {
 		.candidates = g_array_new(FALSE, FALSE, sizeof(guint)),
-		.pages = g_byte_array_new(),
-		.digests = g_byte_array_new(),
+		.pages = ckpt_link_new_batch(primary->link),
+		.digests = ckpt_link_new_batch(primary->link),
 		.content = g_new(struct ckpt_digest, primary->collected->len + 1),
 	};
 	gboolean ok;
@@ -245,7 +240,7 @@ static gboolean send_state_and_end(ckpt_primary *primary)
 	g_mutex_lock(&primary->lock);
 	primary->ended = primary->epoch;
 	g_mutex_unlock(&primary->lock);
-	ok = ckpt_primary_send_batch(primary, CKPT_STATE, packed) && send_verify(primary) &&
+	ok = ckpt_primary_send_batch(primary, CKPT_STATE, &packed) && send_verify(primary) &&
 	     ckpt_link_send(primary->link, CKPT_END, primary->epoch, &iov, 1);
 	/* Without a commit nobody will ask for it any more. */
 	g_byte_array_set_size(primary->state_before, 0);

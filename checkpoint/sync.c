@@ -15,10 +15,13 @@
 #include "checkpoint/primary_private.h"
 
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 
 #define ROUNDS_MAX 30
+/* Large enough for the cost of a message not to matter, and in the cache until it is sent. */
+#define BATCH_ENOUGH (252u << 10)
 #define REST_PAGES 2048u /* what may be left for the first checkpoint */
 /* The disks get a turn at least after so many pages. */
 #define TURN_PAGES 1024u
@@ -44,14 +47,15 @@ struct sync {
 static void pace_charge(struct pace *pace, guint64 total)
 {
 	guint64 now = base_clock_monotonic_ns();
-	double by = (double)total - (double)pace->charged;
+	double by = (double)total - (double)pace->charged, free_ns;
 
 	pace->charged = total;
 	if (!pace->limit)
 		return;
 	if (pace->free_ns + BURST_NS < now)
 		pace->free_ns = now - BURST_NS;
-	pace->free_ns = (guint64)((double)pace->free_ns + by * 1e9 / (double)pace->limit);
+	free_ns = (double)pace->free_ns + by * 1e9 / (double)pace->limit;
+	pace->free_ns = free_ns > 0 ? (guint64)free_ns : 0;
 }
 
 static gboolean pace_is_free(const struct pace *pace)
@@ -190,7 +194,7 @@ static void encode_page(ckpt_primary *primary, guint32 page, GByteArray *batch)
 static gboolean send_round(struct sync *sync, const GArray *pages)
 {
 	ckpt_primary *primary = sync->primary;
-	g_autoptr(GByteArray) batch = g_byte_array_new();
+	g_autoptr(GByteArray) batch = ckpt_link_new_batch(primary->link);
 
 	for (guint i = 0; i < pages->len; i++) {
 		gboolean full;
@@ -198,14 +202,14 @@ static gboolean send_round(struct sync *sync, const GArray *pages)
 		encode_page(primary, g_array_index(pages, guint32, i), batch);
 		sync->looked_at += CKPT_PAGE;
 		sync->progress.memory_left = (guint64)(pages->len - i - 1) * CKPT_PAGE;
-		full = ckpt_primary_is_full(batch);
-		if (full && (!ckpt_primary_send_batch(primary, CKPT_SYNC_PAGES, batch) ||
+		full = batch->len > BATCH_ENOUGH;
+		if (full && (!ckpt_primary_send_batch(primary, CKPT_SYNC_PAGES, &batch) ||
 			     !keep_to_limit(sync)))
 			return FALSE;
 		if ((full || i % TURN_PAGES == 0) && !turn_to_disks(sync))
 			return FALSE;
 	}
-	return ckpt_primary_send_batch(primary, CKPT_SYNC_PAGES, batch) && keep_to_limit(sync);
+	return ckpt_primary_send_batch(primary, CKPT_SYNC_PAGES, &batch) && keep_to_limit(sync);
 }
 
 static gboolean finish_disks(struct sync *sync)
@@ -257,6 +261,48 @@ static void log_end(const struct sync *sync)
 	       (base_clock_monotonic_ns() - sync->start_ns) / 1000000);
 }
 
+/* What the secondary has at first: its memory was cleared. */
+static void know_zeros(ckpt_primary *primary)
+{
+	static const guint8 zeros[CKPT_PAGE];
+	struct ckpt_digest digest = ckpt_digest_page(primary->digester, zeros);
+
+	for (guint64 page = 0; page < primary->pages; page++)
+		primary->known[page] = digest;
+}
+
+static void list_range(ckpt_primary *primary, off_t from, off_t to)
+{
+	for (; from < to; from += CKPT_PAGE) {
+		guint32 page = (guint32)(from / CKPT_PAGE);
+
+		g_array_append_val(primary->pending, page);
+	}
+}
+
+/* All pages that there are become pending. One that was never touched is a hole in the memory's
+ * file, and reading it would only make it cost memory; if it is touched now it becomes dirty.
+ * A private memory (of a secondary that was promoted) has pages that are not in the file. */
+static void list_present(ckpt_primary *primary)
+{
+	int fd = vmm_memory_fd(primary->memory);
+	off_t end = (off_t)vmm_memory_bytes(primary->memory), from, to;
+
+	know_zeros(primary);
+	g_array_set_size(primary->pending, 0);
+	if (vmm_memory_is_private(primary->memory)) {
+		list_range(primary, 0, end);
+		return;
+	}
+	for (from = lseek(fd, 0, SEEK_DATA); from >= 0 && from < end;
+	     from = lseek(fd, to, SEEK_DATA)) {
+		to = lseek(fd, from, SEEK_HOLE);
+		if (to <= from)
+			to = end;
+		list_range(primary, from, to);
+	}
+}
+
 gboolean ckpt_primary_sync(ckpt_primary *primary)
 {
 	struct sync sync = { .primary = primary,
@@ -264,11 +310,9 @@ gboolean ckpt_primary_sync(ckpt_primary *primary)
 			     .start_ns = base_clock_monotonic_ns() };
 	guint rest = MIN(REST_PAGES, (guint)primary->pages / 4);
 
-	g_array_set_size(primary->pending, 0);
-	for (guint32 page = 0; page < primary->pages; page++)
-		g_array_append_val(primary->pending, page);
 	if (!vmm_machine_track(primary->machine, TRUE, &primary->cut_error))
 		return FALSE;
+	list_present(primary);
 	do {
 		sync.progress.round++;
 		if (!send_round(&sync, primary->pending) || !finish_disks(&sync) ||

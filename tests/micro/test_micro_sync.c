@@ -273,6 +273,23 @@ static void a_sync_that_is_ended_harms_nobody_and_can_be_tried_again(void **stat
 	pair_free(pair);
 }
 
+/* The second machine's memory and disk are far from empty then. */
+static void a_pair_that_was_parted_after_a_commit_joins_again(void **state)
+{
+	struct ckpt_primary_options options = options_for(CKPT_MODE_COLO);
+	struct pair *pair = make();
+	g_autoptr(GError) error = NULL;
+
+	work(pair);
+	join(pair, &options);
+	assert_true(pair_wait_for_epoch(pair, 5));
+	pair_part(pair);
+	assert_true(vmm_machine_pause(micro_machine(pair->second), &error));
+	scribble(pair->disks[0], 2 * MIB, MIB, 11);
+	protect(pair, CKPT_MODE_COLO, 3 * MIB);
+	pair_free(pair);
+}
+
 static struct pair *make_readonly(void)
 {
 	const struct micro_options options = { .cpus = 1 };
@@ -362,6 +379,7 @@ int main(void)
 		cmocka_unit_test(what_a_disk_has_already_is_not_sent),
 		cmocka_unit_test(a_promoted_guest_finds_its_disk),
 		cmocka_unit_test(a_sync_that_is_ended_harms_nobody_and_can_be_tried_again),
+		cmocka_unit_test(a_pair_that_was_parted_after_a_commit_joins_again),
 		cmocka_unit_test(read_only_disks_that_are_equal_are_compared),
 		cmocka_unit_test(a_read_only_disk_that_is_another_is_refused_by_its_name),
 		cmocka_unit_test(machines_that_are_not_alike_are_refused_on_both_sides),

@@ -39,23 +39,25 @@ void g_mutex_unlock(GMutex *mutex)
 void g_cond_wait(GCond *cond, GMutex *mutex)
 {
 	static __typeof__(&g_cond_wait) real;
+	__typeof__(real) found = __atomic_load_n(&real, __ATOMIC_RELAXED);
 
-	if (!real)
-		real = REAL(g_cond_wait);
+	if (!found)
+		__atomic_store_n(&real, found = REAL(g_cond_wait), __ATOMIC_RELAXED);
 	__tsan_release(mutex);
-	real(cond, mutex);
+	found(cond, mutex);
 	__tsan_acquire(mutex);
 }
 
 gboolean g_cond_wait_until(GCond *cond, GMutex *mutex, gint64 end_time)
 {
 	static __typeof__(&g_cond_wait_until) real;
+	__typeof__(real) found = __atomic_load_n(&real, __ATOMIC_RELAXED);
 	gboolean signalled;
 
-	if (!real)
-		real = REAL(g_cond_wait_until);
+	if (!found)
+		__atomic_store_n(&real, found = REAL(g_cond_wait_until), __ATOMIC_RELAXED);
 	__tsan_release(mutex);
-	signalled = real(cond, mutex, end_time);
+	signalled = found(cond, mutex, end_time);
 	__tsan_acquire(mutex);
 	return signalled;
 }

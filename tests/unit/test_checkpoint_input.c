@@ -318,6 +318,23 @@ static void when_no_checkpoint_comes_any_more_nothing_had_is_kept(void **state)
 	expect(input, RNG, 0, NULL);
 }
 
+static void a_new_connection_begins_with_nothing(void **state)
+{
+	ckpt_input *input = *state;
+
+	add_text(input, CONSOLE, 0, "old");
+	add_text(input, RNG, 0, "bytes");
+	ckpt_input_applied(input, 1);
+	ckpt_input_consume(input, RNG, 0, 2);
+	ckpt_input_restart(input);
+	assert_int_equal(ckpt_input_last(input) + ckpt_input_kept_bytes(input), 0);
+	expect(input, CONSOLE, 0, NULL);
+	expect(input, RNG, 0, NULL);
+	assert_true(ckpt_input_covers(input, 0));
+	assert_null(add(input, 1, CONSOLE, 0, "new", 3));
+	expect(input, CONSOLE, 0, "new");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -336,6 +353,7 @@ int main(void)
 		TEST(a_checkpoint_that_saw_nothing_brings_everything_back),
 		TEST(a_checkpoint_covers_what_came_and_no_less_than_before),
 		TEST(when_no_checkpoint_comes_any_more_nothing_had_is_kept),
+		TEST(a_new_connection_begins_with_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
