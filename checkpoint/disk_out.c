@@ -11,6 +11,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
+
+#include "checkpoint/disk_layer.h"
 
 struct disk {
 	struct vmm_disk disk;
@@ -21,6 +24,7 @@ struct disk {
 	GQueue waiting; /* struct vmm_disk_request: until there are no orphans */
 	guint orphans;
 	struct ckpt_disk_watcher watcher;
+	ckpt_layer *recent; /* since the last digests; NULL: nobody asks for any */
 };
 
 struct write {
@@ -37,11 +41,23 @@ struct ckpt_disk_out {
 	gboolean on;
 	guint64 number;
 	struct disk *disks[VMM_DISKS_MAX];
+	guint64 recent_bytes;
 };
 
 static gboolean is_write(enum vmm_disk_op op)
 {
 	return op != VMM_DISK_READ && op != VMM_DISK_FLUSH;
+}
+
+static void remember(struct disk *disk, const struct vmm_disk_request *request)
+{
+	struct ckpt_chunk *chunk =
+		ckpt_chunk_new(request->offset, request->len,
+			       request->op == VMM_DISK_WRITE ? request->buffer : NULL,
+			       &disk->out->recent_bytes);
+
+	ckpt_layer_put(disk->recent, chunk);
+	ckpt_chunk_unref(chunk);
 }
 
 static void send_write(struct write *write)
@@ -71,6 +87,8 @@ static void send_write(struct write *write)
 	}
 	if (disk->watcher.wrote)
 		disk->watcher.wrote(disk->watcher.data, request->offset, request->len);
+	if (disk->recent)
+		remember(disk, request);
 }
 
 static void write_done(struct vmm_disk_request *request, int result)
@@ -185,6 +203,7 @@ static void free_disk(void *data)
 		disk->real->forget(disk->real->data, &write->request);
 	}
 	disk->out->disks[disk->index] = NULL;
+	ckpt_layer_free(disk->recent);
 	disk->real->free(disk->real->data);
 	g_free(disk);
 }
@@ -230,6 +249,7 @@ struct vmm_disk *ckpt_disk_out_new_take(struct vmm_disk *real_take, guint index,
 	disk->disk.forget = forget;
 	disk->disk.serve_at_rest = NULL;
 	disk->disk.sync = real_take->sync ? sync_below : NULL;
+	disk->disk.read_now = NULL;
 	disk->disk.free = free_disk;
 	disk->disk.batch_done = NULL;
 	disk->disk.user = NULL;
@@ -247,6 +267,9 @@ void ckpt_disk_out_forward(ckpt_disk_out *out, gboolean on)
 	if (out->on == on)
 		return;
 	out->on = on;
+	for (guint i = 0; i < VMM_DISKS_MAX; i++)
+		if (out->disks[i])
+			g_clear_pointer(&out->disks[i]->recent, ckpt_layer_free);
 	if (!on)
 		return;
 	out->number = 0;
@@ -287,4 +310,48 @@ void ckpt_disk_out_show_in_flight(ckpt_disk_out *out, guint index)
 struct vmm_disk *ckpt_disk_out_below(ckpt_disk_out *out, guint index)
 {
 	return out->disks[index] ? out->disks[index]->real : NULL;
+}
+
+struct digesting {
+	guint8 disk;
+	GArray *ranges;
+};
+
+static void digest_extent(void *data, struct ckpt_chunk *chunk, guint64 from, guint64 to)
+{
+	static const guint8 zeroes[CKPT_VERIFY_RANGE_MAX];
+	const struct digesting *digesting = data;
+
+	while (chunk && from < to && digesting->ranges->len < CKPT_VERIFY_RANGES_MAX) {
+		guint32 length = (guint32)MIN(to - from, CKPT_VERIFY_RANGE_MAX);
+		const guint8 *bytes =
+			chunk->bytes ? chunk->bytes + (from - chunk->offset) : zeroes;
+		struct ckpt_verify_range range = {
+			.offset = wire_put64(from),
+			.digest = wire_put64(XXH3_64bits(bytes, length)),
+			.length = wire_put32(length),
+			.disk = digesting->disk,
+		};
+
+		g_array_append_val(digesting->ranges, range);
+		from += length;
+	}
+}
+
+void ckpt_disk_out_digests(ckpt_disk_out *out, GArray *ranges)
+{
+	g_array_set_size(ranges, 0);
+	for (guint i = 0; i < VMM_DISKS_MAX; i++) {
+		struct disk *disk = out->disks[i];
+		struct digesting digesting = { (guint8)i, ranges };
+
+		if (!disk)
+			continue;
+		if (disk->recent)
+			ckpt_layer_visit(disk->recent, 0, disk->disk.size, digest_extent,
+					 &digesting);
+		else
+			disk->recent = ckpt_layer_new();
+		ckpt_layer_clear(disk->recent);
+	}
 }

@@ -51,6 +51,11 @@ void ckpt_disk_out_forward(ckpt_disk_out *out, gboolean on);
 /* The last number given: 0 if none. For the cut. */
 guint64 ckpt_disk_out_number(const ckpt_disk_out *out);
 
+/* For --verify: digests of what was submitted since the last call, or since the first one,
+ * which finds nothing, each byte as it was written last: struct ckpt_verify_range to `ranges`
+ * (emptied first), at most CKPT_VERIFY_RANGES_MAX. Costs a copy of all that is written. */
+void ckpt_disk_out_digests(ckpt_disk_out *out, GArray *ranges);
+
 /* For the first sync (checkpoint/disk_sync.h). */
 
 /* `wrote`: a write of this disk was sent. `batch_done`: after completions, the place to

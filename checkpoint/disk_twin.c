@@ -27,6 +27,7 @@
 #include "base/fd.h"
 #include "checkpoint/disk_backlog.h"
 #include "checkpoint/disk_merge.h"
+#include "checkpoint/hello.h"
 
 /* Completions in one run of the handler. */
 #define BATCH 64
@@ -797,6 +798,42 @@ void ckpt_disk_twins_promote(ckpt_disk_twins *twins,
 		if (twins->twins[i])
 			promote(twins->twins[i]);
 	vmm_loop_again(twins->source);
+}
+
+struct reading_now {
+	guint8 *bytes;
+	guint64 offset; /* of the first of them */
+};
+
+static void lay_over(void *data, struct ckpt_chunk *chunk, guint64 from, guint64 to)
+{
+	const struct reading_now *reading = data;
+	guint8 *bytes = reading->bytes + (from - reading->offset);
+
+	if (chunk && chunk->bytes)
+		memcpy(bytes, chunk->bytes + (from - chunk->offset), to - from);
+	else if (chunk)
+		memset(bytes, 0, to - from);
+}
+
+gboolean ckpt_disk_twins_read(ckpt_disk_twins *twins, guint index, guint64 offset,
+			      void *bytes, gsize len, GError **error)
+{
+	const struct twin *twin = index < VMM_DISKS_MAX ? twins->twins[index] : NULL;
+	struct reading_now reading = { bytes, offset };
+
+	if (!twin || !twin->real->read_now || len > twin->real->size ||
+	    offset > twin->real->size - len ||
+	    (offset | len) % twin->real->block_size) {
+		g_set_error(error, CKPT_ERROR, CKPT_ERROR_PROTOCOL,
+			    "disk %u: no such range to read", index);
+		return FALSE;
+	}
+	if (!twin->real->read_now(twin->real->data, offset, bytes, len, error))
+		return FALSE;
+	ckpt_layer_visit(ckpt_backlog_layer(twin->committed), offset, len, lay_over,
+			 &reading);
+	return TRUE;
 }
 
 void ckpt_disk_twins_get_counters(const ckpt_disk_twins *twins,

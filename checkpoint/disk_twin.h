@@ -87,6 +87,12 @@ gboolean ckpt_disk_twins_may_commit(const ckpt_disk_twins *twins, guint64 number
  * them. To be called before the loaded machine takes its requests up again
  * (vmm_machine's loaded step), since those belong to the new epoch. Never waits. */
 void ckpt_disk_twins_commit(ckpt_disk_twins *twins, guint64 number);
+/* What the disk would show if nothing of this epoch had happened: what is committed, over
+ * what the real disk holds at this moment. For --verify: waits for the disk. `bytes` is
+ * 4096-aligned; FALSE, with the reason, where it cannot be read. */
+gboolean ckpt_disk_twins_read(ckpt_disk_twins *twins, guint index, guint64 offset,
+			      void *bytes, gsize len, GError **error)
+	G_GNUC_WARN_UNUSED_RESULT;
 /* The connection is gone: drops what no checkpoint covers. The next session's numbers
  * begin with 1. */
 void ckpt_disk_twins_drop_held(ckpt_disk_twins *twins);

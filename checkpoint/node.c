@@ -123,6 +123,16 @@ static gboolean sync_counters(void *data, guint disk, struct ckpt_disk_sync_coun
 	return node->sync_out && ckpt_node_sync_out_get(node->sync_out, disk, counters);
 }
 
+static void disk_digests(void *data, GArray *ranges)
+{
+	ckpt_node *node = data;
+	vmm_loop *loop = vmm_machine_loop(node->machine);
+
+	vmm_loop_lock(loop);
+	ckpt_disk_out_digests(node->disk_out, ranges);
+	vmm_loop_unlock(loop);
+}
+
 struct ckpt_streams ckpt_node_streams(ckpt_node *node)
 {
 	return (struct ckpt_streams){
@@ -133,6 +143,7 @@ struct ckpt_streams ckpt_node_streams(ckpt_node *node)
 		.sync_step = sync_step,
 		.sync_answer = sync_answer,
 		.sync_counters = sync_counters,
+		.disk_digests = disk_digests,
 	};
 }
 
@@ -210,6 +221,15 @@ static const char *take_disk_write(void *data, const struct ckpt_disk_head *head
 	return NULL;
 }
 
+static gboolean disk_read(void *data, guint disk, guint64 offset, void *bytes, gsize len,
+			  GError **error)
+{
+	ckpt_node *node = data;
+
+	/* Judged by the machine's disks, so there are some. */
+	return ckpt_disk_twins_read(node->disk_twins, disk, offset, bytes, len, error);
+}
+
 static gboolean may_commit(void *data, guint64 input, guint64 disk)
 {
 	ckpt_node *node = data;
@@ -272,6 +292,7 @@ struct ckpt_twin_streams ckpt_node_twin_streams(ckpt_node *node)
 		.input = take_input,
 		.disk_write = take_disk_write,
 		.sync_disk = take_sync_disk,
+		.disk_read = disk_read,
 		.may_commit = may_commit,
 		.applied = applied,
 		.is_behind = is_behind,

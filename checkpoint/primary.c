@@ -230,6 +230,8 @@ static void cut_here(void *data)
 		ckpt_link_post(primary->link, CKPT_SYNCED, 0, NULL, 0);
 	if (primary->verify)
 		ckpt_verify_pages(primary->memory, primary->verify);
+	if (primary->verify && primary->streams.disk_digests)
+		primary->streams.disk_digests(primary->streams.data, primary->verify_disk);
 	if (primary->hooks.cut)
 		primary->hooks.cut(primary->data, primary->epoch);
 	ckpt_fault(CKPT_FAULT_STAGED);
@@ -509,6 +511,8 @@ ckpt_primary *ckpt_primary_new_take(vmm_machine *machine, base_channel *channel_
 	primary->wanted = g_array_new(FALSE, FALSE, sizeof(guint32));
 	primary->state_bytes = vmm_state_new();
 	primary->state_before = g_byte_array_new();
+	primary->verify_disk =
+		g_array_new(FALSE, FALSE, sizeof(struct ckpt_verify_range));
 	primary->twin_share = 1;
 	if (options->verify)
 		primary->verify = g_new0(guint64, primary->pages);
@@ -542,6 +546,7 @@ void ckpt_primary_free(ckpt_primary *primary)
 	ckpt_encoder_free(primary->encoder);
 	g_free(primary->known);
 	g_free(primary->verify);
+	g_array_unref(primary->verify_disk);
 	g_free(primary->slots);
 	g_free(primary->seen);
 	vmm_stage_free(primary->stage);

@@ -40,6 +40,7 @@ struct ckpt_primary {
 	struct ckpt_cut cut;
 	GError *cut_error;
 	guint64 *verify; /* a digest of each page at the cut; NULL: not asked for */
+	GArray *verify_disk; /* struct ckpt_verify_range */
 
 	GMutex lock; /* of what follows */
 	GCond changed;

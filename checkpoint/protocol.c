@@ -24,6 +24,7 @@ const struct base_message_rule ckpt_rules[] = {
 	{ CKPT_NEED, "need", sizeof(wire_u32), sizeof(wire_u32) },
 	{ CKPT_PING, "ping", 0, 0 },
 	{ CKPT_VERIFY, "verify", sizeof(wire_u64), CKPT_BATCH_MAX },
+	{ CKPT_VERIFY_DISK, "verify disk", sizeof(struct ckpt_verify_range), CKPT_BATCH_MAX },
 	{ CKPT_BYE, "bye", 0, CKPT_TEXT_MAX },
 	{ 0 },
 };

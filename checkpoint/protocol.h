@@ -10,7 +10,7 @@
  *	CUT epoch n
  *	PAGES, DIGESTS ...			WANTED		which digests did not match
  *	PAGES (those wanted)
- *	STATE, VERIFY ..., END
+ *	STATE, VERIFY ..., VERIFY_DISK ..., END
  *						COMMITTED n	the commit point
  *						APPLIED n	with how long it took
  *	INPUT, DISK_WRITE	whenever they happen, numbered
@@ -55,6 +55,7 @@ enum ckpt_message {
 	CKPT_BYE = 16,
 	CKPT_VERIFY = 17,
 	CKPT_SYNCED = 18,
+	CKPT_VERIFY_DISK = 19,
 };
 
 /* One row for each, for the channel. */
@@ -112,10 +113,23 @@ struct ckpt_end {
 	wire_u64 pages; /* those sent, and those whose digests matched */
 	wire_u64 state_checksum; /* XXH3-64 of the state's bytes */
 	wire_u64 verify; /* pages whose digests came (checkpoint/verify.h): all or 0 */
+	wire_u64 verify_disk; /* ranges of disks */
 };
-G_STATIC_ASSERT(sizeof(struct ckpt_end) == 24);
+G_STATIC_ASSERT(sizeof(struct ckpt_end) == 32);
 
 /* CKPT_VERIFY: digests of consecutive pages (wire_u64), from the first on. */
+
+#define CKPT_VERIFY_RANGE_MAX (1u << 20) /* bytes */
+#define CKPT_VERIFY_RANGES_MAX 16384u /* of one checkpoint: what is over is not looked at */
+
+/* CKPT_VERIFY_DISK: as many of these as fit. */
+struct ckpt_verify_range {
+	wire_u64 offset, digest; /* XXH3-64 of what the guest wrote there last */
+	wire_u32 length; /* at most CKPT_VERIFY_RANGE_MAX */
+	guint8 disk;
+	guint8 pad[3];
+};
+G_STATIC_ASSERT(sizeof(struct ckpt_verify_range) == 24);
 
 struct ckpt_applied {
 	wire_u64 apply_ns; /* the guest stood still */

@@ -2,6 +2,7 @@
 /* The secondary's side of the epochs. */
 #include "checkpoint/secondary.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
 
@@ -54,6 +55,7 @@ struct ckpt_secondary {
 	guint64 state_checksum;
 	guint64 *verify; /* the primary's digests of its pages; NULL: not asked for */
 	guint64 verify_in; /* how many came */
+	GArray *verify_disk; /* struct ckpt_verify_range */
 
 	GMutex lock; /* of what follows */
 	guint64 committed; /* the last of which COMMITTED was said */
@@ -200,6 +202,7 @@ static gboolean take_cut(ckpt_secondary *secondary, const struct base_message *m
 	secondary->phase = ARRIVING;
 	secondary->arriving = message->epoch;
 	secondary->pages_in = secondary->verify_in = 0;
+	g_array_set_size(secondary->verify_disk, 0);
 	g_clear_pointer(&secondary->state, vmm_state_free);
 	return TRUE;
 }
@@ -236,6 +239,35 @@ static gboolean take_verify(ckpt_secondary *secondary, const struct base_message
 	return TRUE;
 }
 
+static gboolean judge_range(ckpt_secondary *secondary, const struct ckpt_verify_range *range)
+{
+	static const guint8 zero[sizeof(range->pad)];
+	guint64 offset = wire_get64(range->offset), length = wire_get32(range->length), size;
+
+	if (range->disk >= vmm_machine_disks(secondary->machine) ||
+	    memcmp(range->pad, zero, sizeof(zero)))
+		return FALSE;
+	size = vmm_machine_disk_bytes(secondary->machine, range->disk);
+	return length && length <= CKPT_VERIFY_RANGE_MAX && length <= size &&
+	       offset <= size - length;
+}
+
+static gboolean take_verify_disk(ckpt_secondary *secondary,
+				 const struct base_message *message, GError **error)
+{
+	const struct ckpt_verify_range *ranges = (const void *)message->payload;
+	gsize count = message->length / sizeof(*ranges);
+
+	if (!secondary->verify || message->length % sizeof(*ranges) ||
+	    count > CKPT_VERIFY_RANGES_MAX - secondary->verify_disk->len)
+		return foul(error, "digests of disks that nobody asked for");
+	for (gsize i = 0; i < count; i++)
+		if (!judge_range(secondary, &ranges[i]))
+			return foul(error, "a digest of a range that no disk has");
+	g_array_append_vals(secondary->verify_disk, ranges, (guint)count);
+	return TRUE;
+}
+
 static gboolean streams_may_commit(ckpt_secondary *secondary)
 {
 	vmm_loop *loop = vmm_machine_loop(secondary->machine);
@@ -267,6 +299,8 @@ static gboolean take_end(ckpt_secondary *secondary, const struct base_message *m
 	if (wire_get64(end.verify) != secondary->verify_in ||
 	    (secondary->verify && secondary->verify_in != vmm_memory_pages(secondary->memory)))
 		return foul(error, "another number of digests to verify than there are pages");
+	if (wire_get64(end.verify_disk) != secondary->verify_disk->len)
+		return foul(error, "another number of digests of disks than it says");
 	if (!streams_may_commit(secondary))
 		return foul(error, "a checkpoint whose input or disk writes are not all here");
 	/* Judged before it counts as ours: a commit must not fail to apply. */
@@ -275,19 +309,54 @@ static gboolean take_end(ckpt_secondary *secondary, const struct base_message *m
 
 /* Applying. */
 
-static gboolean verify(ckpt_secondary *secondary, GError **error)
+static gboolean differs(ckpt_secondary *secondary, const char *what, GError **error)
+{
+	g_set_error(error, CKPT_ERROR, CKPT_ERROR_VERIFY,
+		    "verify: checkpoint %" G_GUINT64_FORMAT ": %s", secondary->arriving, what);
+	return FALSE;
+}
+
+static gboolean verify_memory(ckpt_secondary *secondary, GError **error)
 {
 	g_autofree char *difference = NULL;
 
 	if (!secondary->verify)
 		return TRUE;
 	difference = ckpt_verify_difference(secondary->memory, secondary->verify);
-	if (!difference)
+	return !difference || differs(secondary, difference, error);
+}
+
+static gboolean verify_state(ckpt_secondary *secondary, GError **error)
+{
+	g_autofree char *difference = NULL;
+
+	if (!secondary->verify)
 		return TRUE;
-	g_set_error(error, CKPT_ERROR, CKPT_ERROR_VERIFY,
-		    "verify: checkpoint %" G_GUINT64_FORMAT ": %s", secondary->arriving,
-		    difference);
-	return FALSE;
+	difference = vmm_machine_difference(secondary->machine, secondary->state);
+	return !difference || differs(secondary, difference, error);
+}
+
+/* While the guest runs: what its own disk writes are is not looked at. */
+static gboolean verify_disks(ckpt_secondary *secondary, GError **error)
+{
+	const struct ckpt_twin_streams *streams = &secondary->streams;
+	vmm_loop *loop = vmm_machine_loop(secondary->machine);
+	guint count = streams->disk_read ? secondary->verify_disk->len : 0;
+	void *scratch = NULL;
+	g_autofree char *difference = NULL;
+
+	if (count && posix_memalign(&scratch, CKPT_PAGE, CKPT_VERIFY_RANGE_MAX))
+		g_error("out of memory");
+	for (guint i = 0; i < count && !difference && !ckpt_link_is_lost(secondary->link);
+	     i++) {
+		vmm_loop_lock(loop);
+		difference = ckpt_verify_disk_difference(
+			&g_array_index(secondary->verify_disk, struct ckpt_verify_range, i),
+			streams->disk_read, streams->data, scratch);
+		vmm_loop_unlock(loop);
+	}
+	free(scratch);
+	return !difference || differs(secondary, difference, error);
 }
 
 static gboolean apply_memory(ckpt_secondary *secondary, GError **error)
@@ -312,14 +381,15 @@ static gboolean apply_memory(ckpt_secondary *secondary, GError **error)
 }
 
 /* Between here and its end the guest stands still. */
-static gboolean apply(ckpt_secondary *secondary, GError **error)
+static gboolean apply(ckpt_secondary *secondary, guint64 *took_ns, GError **error)
 {
+	guint64 start = base_clock_monotonic_ns();
 	vmm_loop *loop = vmm_machine_loop(secondary->machine);
 
 	if (!vmm_machine_pause(secondary->machine, error))
 		return FALSE;
 	ckpt_fault(CKPT_FAULT_AT_REST);
-	if (!apply_memory(secondary, error) || !verify(secondary, error))
+	if (!apply_memory(secondary, error) || !verify_memory(secondary, error))
 		return FALSE;
 	ckpt_fault(CKPT_FAULT_MEMORY_APPLIED);
 	/* Before the load, which may make KVM write guest memory. */
@@ -336,8 +406,12 @@ static gboolean apply(ckpt_secondary *secondary, GError **error)
 		vmm_loop_unlock(loop);
 	}
 	ckpt_fault(CKPT_FAULT_STREAMS_APPLIED);
+	/* The last before it runs, whatever happened to it here. */
+	if (!verify_state(secondary, error))
+		return FALSE;
 	if (secondary->cut.run && !vmm_machine_resume(secondary->machine, error))
 		return FALSE;
+	*took_ns = base_clock_monotonic_ns() - start;
 	ckpt_fault(CKPT_FAULT_RUNS);
 	return TRUE;
 }
@@ -362,7 +436,7 @@ static gboolean commit(ckpt_secondary *secondary, GError **error)
 {
 	struct ckpt_applied applied = { 0 };
 	struct iovec iov = { &applied, sizeof(applied) };
-	guint64 start = base_clock_monotonic_ns(), took;
+	guint64 took = 0;
 
 	ckpt_fault(CKPT_FAULT_JUDGED);
 	g_mutex_lock(&secondary->lock);
@@ -377,7 +451,7 @@ static gboolean commit(ckpt_secondary *secondary, GError **error)
 	ckpt_fault(CKPT_FAULT_SAID_COMMITTED);
 	if (secondary->hooks.committed)
 		secondary->hooks.committed(secondary->data, secondary->arriving);
-	if (!apply(secondary, error)) {
+	if (!apply(secondary, &took, error) || !verify_disks(secondary, error)) {
 		g_mutex_lock(&secondary->lock);
 		secondary->failed = TRUE;
 		g_mutex_unlock(&secondary->lock);
@@ -387,7 +461,6 @@ static gboolean commit(ckpt_secondary *secondary, GError **error)
 	secondary->epoch = secondary->arriving;
 	g_mutex_unlock(&secondary->lock);
 	secondary->phase = BETWEEN;
-	took = base_clock_monotonic_ns() - start;
 	wait_for_disk(secondary);
 	applied.apply_ns = wire_put64(took);
 	applied.private_pages = wire_put64(ckpt_replica_private_pages(secondary->replica));
@@ -466,6 +539,7 @@ static gboolean may_come(enum phase phase, guint16 type)
 	case CKPT_DIGESTS:
 	case CKPT_STATE:
 	case CKPT_VERIFY:
+	case CKPT_VERIFY_DISK:
 	case CKPT_END:
 		return phase == ARRIVING;
 	}
@@ -511,6 +585,8 @@ static gboolean take_message(void *data, const struct base_message *message, GEr
 		return take_state(secondary, message, error);
 	case CKPT_VERIFY:
 		return take_verify(secondary, message, error);
+	case CKPT_VERIFY_DISK:
+		return take_verify_disk(secondary, message, error);
 	default:
 		return take_end(secondary, message, error) &&
 		       commit(secondary, error);
@@ -559,6 +635,8 @@ ckpt_secondary *ckpt_secondary_new_take(vmm_machine *machine, base_channel *chan
 	secondary->hooks = *hooks;
 	secondary->data = data;
 	secondary->own_dirty = g_array_new(FALSE, FALSE, sizeof(guint32));
+	secondary->verify_disk =
+		g_array_new(FALSE, FALSE, sizeof(struct ckpt_verify_range));
 	secondary->state_bytes = g_byte_array_new();
 	secondary->state_before = g_byte_array_new();
 	ckpt_hello_fill(&ours, machine, FALSE, FALSE, 0, NULL);
@@ -602,6 +680,7 @@ void ckpt_secondary_free(ckpt_secondary *secondary)
 	g_byte_array_unref(secondary->state_bytes);
 	g_byte_array_unref(secondary->state_before);
 	g_free(secondary->verify);
+	g_array_unref(secondary->verify_disk);
 	g_array_unref(secondary->own_dirty);
 	g_clear_pointer(&secondary->looked, g_array_unref);
 	g_mutex_clear(&secondary->lock);

@@ -32,6 +32,10 @@ struct ckpt_twin_streams {
 				  const void *bytes, gsize len, gboolean first_sync);
 	/* A CKPT_SYNC_DISK message's payload; only before the first cut. */
 	const char *(*sync_disk)(void *data, const void *payload, gsize len);
+	/* What the disk would show to the guest of the last checkpoint, for --verify. See
+	 * ckpt_disk_twins_read(). */
+	gboolean (*disk_read)(void *data, guint disk, guint64 offset, void *bytes, gsize len,
+			      GError **error);
 	/* Whether all up to these numbers is here. */
 	gboolean (*may_commit)(void *data, guint64 input, guint64 disk);
 	/* A checkpoint that covers all up to these numbers was applied. At rest. */

@@ -223,6 +223,22 @@ static gboolean send_verify(ckpt_primary *primary)
 	return TRUE;
 }
 
+static gboolean send_verify_disk(ckpt_primary *primary)
+{
+	guint at_once = CKPT_BATCH_MAX / sizeof(struct ckpt_verify_range);
+
+	for (guint at = 0; at < primary->verify_disk->len; at += at_once) {
+		guint n = MIN(at_once, primary->verify_disk->len - at);
+		struct iovec iov = { &g_array_index(primary->verify_disk,
+						    struct ckpt_verify_range, at),
+				     n * sizeof(struct ckpt_verify_range) };
+
+		if (!ckpt_link_send(primary->link, CKPT_VERIFY_DISK, primary->epoch, &iov, 1))
+			return FALSE;
+	}
+	return TRUE;
+}
+
 static gboolean send_state_and_end(ckpt_primary *primary)
 {
 	g_autoptr(GByteArray) packed = g_byte_array_new();
@@ -235,12 +251,14 @@ static gboolean send_state_and_end(ckpt_primary *primary)
 	end.pages = wire_put64(primary->now.sent + primary->now.twin);
 	end.state_checksum = wire_put64(XXH3_64bits(bytes, length));
 	end.verify = wire_put64(primary->verify ? primary->pages : 0);
+	end.verify_disk = wire_put64(primary->verify_disk->len);
 	ckpt_state_pack(bytes, length, primary->state_before, packed);
 	primary->now.bytes += sizeof(end) + sizeof(struct wire_frame);
 	g_mutex_lock(&primary->lock);
 	primary->ended = primary->epoch;
 	g_mutex_unlock(&primary->lock);
 	ok = ckpt_primary_send_batch(primary, CKPT_STATE, &packed) && send_verify(primary) &&
+	     send_verify_disk(primary) &&
 	     ckpt_link_send(primary->link, CKPT_END, primary->epoch, &iov, 1);
 	/* Without a commit nobody will ask for it any more. */
 	g_byte_array_set_size(primary->state_before, 0);

@@ -34,3 +34,18 @@ char *ckpt_verify_difference(const vmm_memory *memory, const guint64 *digests)
 	return g_strdup_printf("%" G_GUINT64_FORMAT " pages differ, at%s%s", count, text->str,
 			       count > NAMED_MAX ? " ..." : "");
 }
+
+char *ckpt_verify_disk_difference(const struct ckpt_verify_range *range,
+				  ckpt_verify_read read, void *data, void *scratch)
+{
+	guint64 offset = wire_get64(range->offset);
+	guint32 length = wire_get32(range->length);
+	g_autoptr(GError) error = NULL;
+
+	if (!read(data, range->disk, offset, scratch, length, &error))
+		return g_strdup(error->message);
+	if (XXH3_64bits(scratch, length) == wire_get64(range->digest))
+		return NULL;
+	return g_strdup_printf("disk %u differs in the %u bytes at %#" G_GINT64_MODIFIER "x",
+			       range->disk, length, offset);
+}

@@ -59,6 +59,11 @@ struct vmm_disk {
 	 * completed. Without the device lock, on a thread that may be held up for as long
 	 * as the disk takes; meanwhile the disk is not freed. */
 	gboolean (*sync)(void *data, GError **error);
+	/* May be NULL. What the disk holds at this moment, on the caller's thread, which waits
+	 * for it: for checks, not for guests. Requests that are out may show or not. `bytes` is
+	 * 4096-aligned; all of it lies inside the disk, in whole blocks. */
+	gboolean (*read_now)(void *data, guint64 offset, void *bytes, gsize len,
+			     GError **error);
 	/* Frees the disk with all that belongs to it; no request may be out. Never waits
 	 * long for a disk that hangs. */
 	void (*free)(void *data);

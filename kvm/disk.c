@@ -531,6 +531,25 @@ static gboolean sync_disk(void *data, GError **error)
 	return vmm_error_errno(error, err, "flush disk %s", disk->path);
 }
 
+static gboolean read_now(void *data, guint64 offset, void *bytes, gsize len, GError **error)
+{
+	struct disk *disk = data;
+	gsize done = 0;
+
+	while (done < len) {
+		gssize n = pread(disk->fd, (guint8 *)bytes + done, len - done,
+				 (off_t)(offset + done));
+		int err = n < 0 ? errno : EIO;
+
+		if (n < 0 && err == EINTR)
+			continue;
+		if (n <= 0)
+			return vmm_error_errno(error, err, "read disk %s", disk->path);
+		done += (gsize)n;
+	}
+	return TRUE;
+}
+
 /* Waits a bounded time until the kernel is through with everything. */
 static gboolean wait_for_kernel(struct disk *disk)
 {
@@ -745,6 +764,7 @@ struct vmm_disk *vmm_disk_open(const char *path, gboolean readonly, gboolean dir
 		.forget = forget,
 		.serve_at_rest = serve_at_rest,
 		.sync = sync_disk,
+		.read_now = read_now,
 		.free = free_disk,
 	};
 	if (!open_path(disk, direct, &st, error) || !find_size(disk, &st, error) ||

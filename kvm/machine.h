@@ -155,6 +155,14 @@ gboolean vmm_machine_load(vmm_machine *machine, const vmm_state *state, GError *
 /* Whether the state could be loaded here; changes nothing. */
 gboolean vmm_machine_check(vmm_machine *machine, const vmm_state *state, GError **error);
 
+/* NULL where the machine is as `loaded` has it, which was just loaded: what it would save now
+ * is compared field by field. Else what differs, in words, or why that cannot be said. PAUSED
+ * or PREPARED. Caller frees.
+ *
+ * Left out is what is time, which has passed since: clocks, the timers' deadlines and counts,
+ * and the interrupts of those that fired. */
+char *vmm_machine_difference(vmm_machine *machine, const vmm_state *loaded);
+
 /* While on, a guest that switches off, resets or breaks only stops: the event says so, the
  * machine stays as it is, and another state can be loaded over it. Turned off, what it asked
  * for is done. For a secondary, whose guest is not the one that counts. */

@@ -336,3 +336,23 @@ gboolean vmm_machine_load(vmm_machine *machine, const vmm_state *state, GError *
 	g_mutex_unlock(&machine->control);
 	return ok;
 }
+
+/* Named in a report; the first says enough where much is wrong. */
+#define DIFFERENCES_MAX 8
+
+static gboolean judge_difference(const char *section, const guint8 *payload, gsize at,
+				 char **name)
+{
+	return strcmp(section, "clock") != 0 &&
+	       vmm_vcpu_judge_difference(section, payload, at, name);
+}
+
+char *vmm_machine_difference(vmm_machine *machine, const vmm_state *loaded)
+{
+	g_autoptr(vmm_state) here = vmm_state_new();
+	g_autoptr(GError) error = NULL;
+
+	if (!vmm_machine_save(machine, here, &error))
+		return g_strdup(error->message);
+	return vmm_state_differences(here, loaded, judge_difference, DIFFERENCES_MAX);
+}

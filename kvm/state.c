@@ -302,3 +302,72 @@ char *vmm_state_difference(const vmm_state *a, const vmm_state *b)
 	}
 	return NULL;
 }
+
+struct differences {
+	GString *text;
+	guint found, max;
+};
+
+static void note(struct differences *d, const struct section *s, const char *what)
+{
+	if (d->found++ < d->max)
+		g_string_append_printf(d->text, "%s%s.%u: %s", d->text->len ? "; " : "",
+				       s->name, s->instance, what);
+}
+
+/* The field that a byte is of; NULL: nobody has named it. */
+static const struct vmm_state_field *field_at(const struct section *s, gsize at)
+{
+	for (const struct vmm_state_field *f = s->fields; f && f->name; f++)
+		if (at >= f->offset && at - f->offset < f->size)
+			return f;
+	return NULL;
+}
+
+/* Each field once; of what has no fields, each 16 bytes. */
+static void compare_section(struct differences *d, const struct section *s, const guint8 *a,
+			    const guint8 *b, vmm_state_judge judge)
+{
+	for (gsize at = 0; at < s->length; at++) {
+		const struct vmm_state_field *field;
+		g_autofree char *name = NULL;
+
+		if (a[at] == b[at] || !judge(s->name, a, at, &name))
+			continue;
+		field = field_at(s, at);
+		if (!name)
+			name = field ? g_strdup(field->name) :
+				       g_strdup_printf("byte %zu", at);
+		note(d, s, name);
+		at = field ? (gsize)field->offset + field->size - 1 : at | 15;
+	}
+}
+
+char *vmm_state_differences(const vmm_state *a, const vmm_state *b, vmm_state_judge judge,
+			    guint max)
+{
+	g_autoptr(GString) text = g_string_new(NULL);
+	struct differences d = { text, 0, max };
+
+	for (guint i = 0; i < a->sections->len; i++) {
+		const struct section *sa = &g_array_index(a->sections, struct section, i);
+		const struct section *sb = find(b, sa->name, sa->instance);
+
+		if (!sb)
+			note(&d, sa, "only in the first");
+		else if (sa->version != sb->version || sa->length != sb->length)
+			note(&d, sa, "version or length");
+		else
+			compare_section(&d, sa, a->bytes + sa->offset,
+					b->bytes + sb->offset, judge);
+	}
+	for (guint i = 0; i < b->sections->len; i++) {
+		const struct section *sb = &g_array_index(b->sections, struct section, i);
+
+		if (!find(a, sb->name, sb->instance))
+			note(&d, sb, "only in the second");
+	}
+	if (d.found > max)
+		g_string_append_printf(text, "; and %u more", d.found - max);
+	return d.found ? g_strdup(text->str) : NULL;
+}

@@ -60,4 +60,12 @@ vmm_state *vmm_state_parse(const void *bytes, gsize len, GError **error)
  * and field where `a`'s fields are known. Caller frees. */
 char *vmm_state_difference(const vmm_state *a, const vmm_state *b);
 
+/* FALSE where a difference at that byte of a section's payload means nothing. May set
+ * `name`, for what has no field's name; freed by the caller. */
+typedef gboolean (*vmm_state_judge)(const char *section, const guint8 *payload, gsize at,
+				    char **name);
+/* The same for all differences that mean something, the first `max` by name. */
+char *vmm_state_differences(const vmm_state *a, const vmm_state *b, vmm_state_judge judge,
+			    guint max);
+
 #endif

@@ -66,6 +66,10 @@ void vmm_vcpu_save(const vmm_vcpu *vcpu, vmm_state *state);
 gboolean vmm_vcpu_load(vmm_vcpu *vcpu, const vmm_state *state, enum vmm_load pass,
 		       GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/* A vmm_state_judge for those sections: what is time, or a timer's interrupt, is let pass. */
+gboolean vmm_vcpu_judge_difference(const char *section, const guint8 *payload, gsize at,
+				   char **name);
+
 /* The guest's TSC counter as an offset to the host's (KVM_VCPU_TSC_OFFSET); FALSE where
  * this host's KVM does not do that. */
 gboolean vmm_vcpu_get_tsc_offset(const vmm_vcpu *vcpu, guint64 *offset);

@@ -19,6 +19,7 @@
 #define MSR_TSC 0x10u
 #define MSR_TSC_DEADLINE 0x6e0u
 /* Intel SDM vol. 3A, 11.5: offsets in the APIC page, bits of the timer's LVT entry. */
+#define LAPIC_REQUESTS 0x200
 #define LAPIC_LVT_TIMER 0x320
 #define LAPIC_INITIAL_COUNT 0x380
 #define LAPIC_CURRENT_COUNT 0x390
@@ -415,6 +416,32 @@ gboolean vmm_vcpu_load(vmm_vcpu *vcpu, const vmm_state *state, enum vmm_load pas
 	if (pass == VMM_LOAD_APPLY)
 		memcpy(vcpu->copy.xsave, saved, vcpu->hv->xsave_size);
 	return load_msrs(vcpu, state, pass, error);
+}
+
+/* Where the timer's interrupt is noted. */
+static gsize timer_request_byte(const guint8 *lapic)
+{
+	guint vector = lapic[LAPIC_LVT_TIMER];
+
+	return LAPIC_REQUESTS + vector / 32 * 16 + vector % 32 / 8;
+}
+
+gboolean vmm_vcpu_judge_difference(const char *section, const guint8 *payload, gsize at,
+				   char **name)
+{
+	struct saved_msr msr;
+
+	if (!strcmp(section, "vcpu-lapic")) {
+		*name = g_strdup_printf("register %#zx", at & ~(gsize)15);
+		return (at & ~(gsize)15) != LAPIC_CURRENT_COUNT &&
+		       at != timer_request_byte(payload);
+	}
+	if (!strcmp(section, "vcpu-msrs")) {
+		memcpy(&msr, payload + (at & ~(gsize)15), sizeof(msr));
+		*name = g_strdup_printf("MSR %#x", wire_get32(msr.index));
+		return wire_get32(msr.index) != MSR_TSC_DEADLINE;
+	}
+	return TRUE;
 }
 
 static gboolean tsc_attribute(const vmm_vcpu *vcpu, gulong request, guint64 *offset)

@@ -56,7 +56,9 @@ static void *make_secondary(void *data)
 {
 	static const struct ckpt_secondary_hooks hooks = { .lost = on_secondary_lost };
 	struct side *side = data;
-	struct ckpt_twin_streams streams = ckpt_node_twin_streams(side->pair->nodes[1]);
+	struct ckpt_twin_streams real = ckpt_node_twin_streams(side->pair->nodes[1]);
+	struct ckpt_twin_streams streams = fault_streams(&side->pair->fault, &real,
+							 micro_machine(side->pair->second));
 	base_channel *channel = base_channel_new_take(side->fd, TRUE, side->pair->key,
 						      ckpt_rules, 10000, side->error);
 

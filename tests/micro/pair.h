@@ -7,6 +7,7 @@
 #define TESTS_PAIR_H
 
 #include "checkpoint/node.h"
+#include "tests/micro/fault.h"
 #include "tests/micro/micro.h"
 
 #define PAIR_GUEST_ADDRESS "10.99.0.2"
@@ -35,6 +36,7 @@ struct pair {
 	 * not promoted. For making it another than the primary's. */
 	gint second_hears;
 	struct vmm_chardev_hooks console; /* the secondary's real ones */
+	struct fault fault; /* of the secondary's streams */
 	char *why[2]; /* each side was lost; good once it is */
 };
 

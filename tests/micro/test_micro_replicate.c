@@ -3,7 +3,8 @@
  * A primary and a secondary in this process, each with its own machine, over a real channel:
  * checkpoints with --verify, promotion, and the loss of either side.
  *
- * MICRO_CHECKPOINTS sets how many of each mode (200), MICRO_PROMOTIONS how many (12).
+ * MICRO_CHECKPOINTS sets how many of each mode (200), MICRO_PROMOTIONS how many (12),
+ * MICRO_TEST a pattern of the tests to run.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -305,10 +306,10 @@ static void a_secondary_that_holds_much_asks_for_a_checkpoint(void **state)
 	struct pair *pair = pair_new_with(&options, &pair_options);
 
 	assert_true(pair_wait_for_epoch(pair, 1));
-	g_free(micro_do(pair->first, "blkwrite 0 0 512 7"));
+	g_free(micro_do(pair->first, "blkwrite 0 0 1200 7"));
 	micro_sleep_ms(pair->first, 100);
 	assert_int_equal(pair_committed(pair), 1);
-	g_free(micro_do(pair->first, "blkwrite 0 512 2048 7"));
+	g_free(micro_do(pair->first, "blkwrite 0 1200 1200 7"));
 	assert_true(pair_wait_for_epoch(pair, 2));
 	assert_int_equal(pair_reason(pair), CKPT_REASON_DISK);
 	for (guint i = 0; i < 1000 && pair_committed(pair) < 3; i++)
@@ -337,6 +338,65 @@ static void a_burst_of_writes_is_cut_before_the_rate_of_them_is_known(void **sta
 		assert_int_equal(pair_reason(pair), CKPT_REASON_DIRTY);
 		pair_free(pair);
 	}
+}
+
+static void wait_until_lost(struct pair *pair)
+{
+	for (guint i = 0; i < 10000 && !(g_atomic_int_get(&pair->primary_lost) &&
+					 g_atomic_int_get(&pair->secondary_lost));
+	     i++)
+		micro_sleep_ms(pair->first, 1);
+	assert_int_equal(g_atomic_int_get(&pair->primary_lost), 1);
+	assert_int_equal(g_atomic_int_get(&pair->secondary_lost), 1);
+}
+
+/* Something of the secondary is spoilt, and both sides say what. */
+static void spoil_and_find(enum ckpt_mode mode, enum fault_kind kind, const char *wanted)
+{
+	struct micro_options options = { .cpus = 1, .disk = "yes" };
+	struct pair *pair = pair_new(&options, mode, HOUR_MS, TRUE);
+	g_autoptr(GError) error = NULL;
+	guint8 *page;
+
+	assert_true(pair_wait_for_epoch(pair, 1));
+	/* In order, all is equal. */
+	g_free(micro_do(pair->first, "blkwrite 0 8 64 1"));
+	ckpt_primary_request(pair->primary, CKPT_REASON_REQUEST);
+	assert_true(pair_wait_for_epoch(pair, 2));
+	/* Applied, too. */
+	assert_int_equal(pair_reason(pair), CKPT_REASON_REQUEST);
+	if (kind == FAULT_NONE) {
+		page = vmm_memory_base_page(
+			vmm_machine_memory(micro_machine(pair->second)), 0x3210);
+		page[100] ^= 1;
+	}
+	g_atomic_int_set(&pair->fault.kind, (gint)kind);
+	g_free(micro_do(pair->first, "blkwrite 0 2048 8 1"));
+	ckpt_primary_request(pair->primary, CKPT_REASON_REQUEST);
+	wait_until_lost(pair);
+	assert_non_null(strstr(pair->why[1], "verify: checkpoint 3: "));
+	assert_non_null(strstr(pair->why[1], wanted));
+	assert_non_null(strstr(pair->why[0], wanted));
+	assert_false(ckpt_secondary_promote(pair->secondary, &error));
+	assert_true(g_error_matches(error, CKPT_ERROR, CKPT_ERROR_MODE));
+	pair_free(pair);
+}
+
+static void verifying_finds_a_page_that_differs(void **state)
+{
+	spoil_and_find(CKPT_MODE_COLO, FAULT_NONE, "1 pages differ, at 0x3210000");
+	spoil_and_find(CKPT_MODE_BUFFERED, FAULT_NONE, "1 pages differ, at 0x3210000");
+}
+
+static void verifying_finds_a_field_that_differs(void **state)
+{
+	spoil_and_find(CKPT_MODE_COLO, FAULT_STATE, "serial.0: scr");
+}
+
+static void verifying_finds_a_block_of_a_disk_that_differs(void **state)
+{
+	spoil_and_find(CKPT_MODE_COLO, FAULT_DISK, "disk 0 differs in the 4096 bytes at 0x100000");
+	spoil_and_find(CKPT_MODE_BUFFERED, FAULT_DISK, "disk 0 differs in the 4096 bytes at 0x100000");
 }
 
 static void nothing_is_promoted_before_the_first_commit(void **state)
@@ -369,10 +429,15 @@ int main(void)
 			a_secondary_whose_guest_goes_astray_asks_for_a_checkpoint),
 		cmocka_unit_test(a_secondary_that_holds_much_asks_for_a_checkpoint),
 		cmocka_unit_test(a_burst_of_writes_is_cut_before_the_rate_of_them_is_known),
+		cmocka_unit_test(verifying_finds_a_page_that_differs),
+		cmocka_unit_test(verifying_finds_a_field_that_differs),
+		cmocka_unit_test(verifying_finds_a_block_of_a_disk_that_differs),
 		cmocka_unit_test(nothing_is_promoted_before_the_first_commit),
 	};
 
 	micro_need_kvm();
+	if (g_getenv("MICRO_TEST"))
+		cmocka_set_test_filter(g_getenv("MICRO_TEST"));
 	if (!pair_make_network()) {
 		fprintf(stderr, "SKIPPED: cannot make a network namespace with a bridge\n");
 		return MICRO_SKIP;

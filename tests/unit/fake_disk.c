@@ -124,6 +124,14 @@ static void free_disk(void *data)
 	((struct fake_disk *)data)->freed = TRUE;
 }
 
+static gboolean read_now(void *data, guint64 offset, void *bytes, gsize len, GError **error)
+{
+	struct fake_disk *fake = data;
+
+	memcpy(bytes, fake->bytes + offset, len);
+	return TRUE;
+}
+
 void fake_disk_init(struct fake_disk *fake, guint64 size, gboolean readonly)
 {
 	*fake = (struct fake_disk){
@@ -146,6 +154,11 @@ void fake_disk_init(struct fake_disk *fake, guint64 size, gboolean readonly)
 			.free = free_disk,
 		},
 	};
+}
+
+void fake_disk_let_read_now(struct fake_disk *fake)
+{
+	fake->disk.read_now = read_now;
 }
 
 void fake_disk_clear(struct fake_disk *fake)

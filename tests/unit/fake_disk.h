@@ -23,6 +23,8 @@ struct fake_disk {
 };
 
 void fake_disk_init(struct fake_disk *fake, guint64 size, gboolean readonly);
+/* It can be read at once, too. Before it is handed on. */
+void fake_disk_let_read_now(struct fake_disk *fake);
 /* The disk must have been freed by its user. */
 void fake_disk_clear(struct fake_disk *fake);
 

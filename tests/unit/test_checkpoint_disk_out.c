@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <xxhash.h>
 
 #include "checkpoint/disk_out.h"
 #include "tests/unit/fake_disk.h"
@@ -225,6 +226,58 @@ static void a_disk_is_freed_with_forgotten_writes_under_way(void **state)
 	/* tear_down() does the rest. */
 }
 
+static void expect_range(const GArray *ranges, guint index, guint8 disk, guint64 offset,
+			 guint32 length, guint8 fill)
+{
+	const struct ckpt_verify_range *range =
+		&g_array_index(ranges, struct ckpt_verify_range, index);
+	g_autofree guint8 *bytes = g_malloc(length);
+
+	memset(bytes, fill, length);
+	assert_true(index < ranges->len);
+	assert_int_equal(range->disk, disk);
+	assert_int_equal(wire_get64(range->offset), offset);
+	assert_int_equal(wire_get32(range->length), length);
+	assert_true(wire_get64(range->digest) == XXH3_64bits(bytes, length));
+}
+
+static void what_was_written_last_has_a_digest(void **state)
+{
+	struct bed *bed = *state;
+	g_autoptr(GArray) ranges =
+		g_array_new(FALSE, FALSE, sizeof(struct ckpt_verify_range));
+	struct fake_request *requests[5];
+
+	ckpt_disk_out_forward(bed->out, TRUE);
+	requests[0] = submit(bed, 0, VMM_DISK_WRITE, 0, 4096, 1);
+	/* Whoever asks first begins it. */
+	ckpt_disk_out_digests(bed->out, ranges);
+	assert_int_equal(ranges->len, 0);
+	requests[1] = submit(bed, 0, VMM_DISK_WRITE, 8192, 2048, 2);
+	requests[2] = submit(bed, 0, VMM_DISK_WRITE, 8704, 512, 3);
+	requests[3] = submit(bed, 1, VMM_DISK_ZEROES, 0, (2u << 20) + 512, 0);
+	ckpt_disk_out_digests(bed->out, ranges);
+	assert_int_equal(ranges->len, 6);
+	expect_range(ranges, 0, 0, 8192, 512, 2);
+	expect_range(ranges, 1, 0, 8704, 512, 3);
+	expect_range(ranges, 2, 0, 9216, 1024, 2);
+	expect_range(ranges, 3, 1, 0, 1u << 20, 0);
+	expect_range(ranges, 4, 1, 1u << 20, 1u << 20, 0);
+	expect_range(ranges, 5, 1, 2u << 20, 512, 0);
+	ckpt_disk_out_digests(bed->out, ranges);
+	assert_int_equal(ranges->len, 0);
+	/* It ends with the link. */
+	ckpt_disk_out_forward(bed->out, FALSE);
+	ckpt_disk_out_forward(bed->out, TRUE);
+	requests[4] = submit(bed, 0, VMM_DISK_WRITE, 0, 512, 4);
+	ckpt_disk_out_digests(bed->out, ranges);
+	assert_int_equal(ranges->len, 0);
+	for (guint i = 0; i < 2; i++)
+		fake_disk_complete_all(&bed->fake[i]);
+	for (guint i = 0; i < G_N_ELEMENTS(requests); i++)
+		fake_request_free(requests[i]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -236,6 +289,7 @@ int main(void)
 		T(the_disks_errors_reach_the_guest),
 		T(what_was_sent_and_forgotten_is_carried_out_before_what_follows),
 		T(what_was_not_sent_is_forgotten_by_the_disk_too),
+		T(what_was_written_last_has_a_digest),
 		T(a_disk_is_freed_with_forgotten_writes_under_way),
 	};
 

@@ -60,6 +60,8 @@ static struct bed *bed_new(const struct ckpt_disk_twin_limits *limits, guint blo
 	bed->twins = ckpt_disk_twins_new(bed->loop, &hooks, limits);
 	for (guint i = 0; i < 2; i++) {
 		fake_disk_init(&bed->fake[i], DISK_BYTES, FALSE);
+		if (!i)
+			fake_disk_let_read_now(&bed->fake[i]);
 		bed->fake[i].disk.block_size = block_size;
 		bed->disk[i] =
 			ckpt_disk_twin_new_take(&bed->fake[i].disk, i, bed->twins);
@@ -232,6 +234,41 @@ static void a_read_is_put_together_from_all_layers(void **unused)
 	assert_int_equal(request->request.buffer[1024], 'c');
 	fake_request_free(request);
 	settle(bed);
+	bed_free(bed);
+}
+
+/* As --verify wants it: on the disk or on its way, and nothing of the running guest. */
+static void what_is_committed_can_be_read_at_once(void **unused)
+{
+	struct bed *bed = bed_with_plenty();
+	g_autoptr(GError) error = NULL;
+	guint8 bytes[5 * 512];
+
+	memset(bed->fake[0].bytes, 'd', DISK_BYTES);
+	hold(bed, 512, 512, 'c');
+	assert_true(try_hold(bed, 0, VMM_DISK_ZEROES, 1024, 512, 0));
+	hold(bed, 1536, 512, 'h');
+	ckpt_disk_twins_commit(bed->twins, 2);
+	write_own(bed, 0, 4096, 'o');
+	for (guint i = 0; i < 2; i++) {
+		assert_true(ckpt_disk_twins_read(bed->twins, 0, 0, bytes, sizeof(bytes),
+						 &error));
+		assert_int_equal(bytes[0], 'd');
+		assert_int_equal(bytes[512], 'c');
+		assert_int_equal(bytes[1023], 'c');
+		assert_int_equal(bytes[1024], 0);
+		assert_int_equal(bytes[1536], 'd');
+		assert_int_equal(bytes[2048], 'd');
+		settle(bed);
+	}
+	assert_int_equal(bed->fake[0].bytes[512], 'c');
+	assert_false(ckpt_disk_twins_read(bed->twins, 0, DISK_BYTES - 512, bytes, 1024,
+					  NULL));
+	assert_false(ckpt_disk_twins_read(bed->twins, 0, 1, bytes, 512, NULL));
+	assert_false(ckpt_disk_twins_read(bed->twins, 5, 0, bytes, 512, NULL));
+	/* One that cannot say is no proof. */
+	assert_false(ckpt_disk_twins_read(bed->twins, 1, 0, bytes, 512, &error));
+	assert_non_null(error);
 	bed_free(bed);
 }
 
@@ -1058,6 +1095,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_guests_writes_stay_in_memory),
 		cmocka_unit_test(a_read_is_put_together_from_all_layers),
+		cmocka_unit_test(what_is_committed_can_be_read_at_once),
 		cmocka_unit_test(a_commit_replaces_what_the_guest_wrote),
 		cmocka_unit_test(
 			a_read_sees_a_write_that_lands_while_it_is_at_the_disk),

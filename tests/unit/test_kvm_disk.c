@@ -269,6 +269,21 @@ static void what_is_written_is_read_again(void **state)
 	assert_true(rig->batches > 0);
 }
 
+static void what_it_holds_can_be_read_at_once(void **state)
+{
+	struct rig *rig = *state;
+	guint8 bytes[1024];
+	g_autoptr(GError) error = NULL;
+
+	assert_int_equal(write_bytes(rig, 4096, 512, 0x5a), 0);
+	assert_true(rig->disk->read_now(rig->disk->data, 4096, bytes, sizeof(bytes), &error));
+	assert_int_equal(bytes[0], 0x5a);
+	assert_int_equal(bytes[511], 0x5a);
+	assert_int_equal(bytes[512], 0);
+	assert_false(rig->disk->read_now(rig->disk->data, BYTES, bytes, 512, &error));
+	assert_non_null(error);
+}
+
 static void a_transfer_that_is_cut_short_is_continued(void **state)
 {
 	struct rig *rig = *state;
@@ -777,6 +792,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(what_is_written_is_read_again),
+		TEST(what_it_holds_can_be_read_at_once),
 		TEST(a_transfer_that_is_cut_short_is_continued),
 		TEST(a_file_that_became_shorter_is_an_error),
 		TEST(more_requests_than_the_ring_holds_all_complete),

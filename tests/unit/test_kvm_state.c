@@ -398,6 +398,38 @@ static void a_difference_names_what_only_one_has(void **state)
 	assert_difference(c, b, "third.1: version or length differs");
 }
 
+/* Of the first section `b` means nothing, and the second's bytes have names. */
+static gboolean judge(const char *section, const guint8 *payload, gsize at, char **name)
+{
+	if (!strcmp(section, "second"))
+		*name = g_strdup_printf("letter %c", payload[at]);
+	return strcmp(section, "first") != 0 || at < 8 || at >= 16;
+}
+
+static void all_differences_that_mean_something_are_named(void **state)
+{
+	struct sample sample = { 0x1122334455667788, { 9, 9 }, 3, { 0 } };
+	g_autoptr(vmm_state) a = make(), b = vmm_state_new(), c = make();
+	g_autofree char *none = vmm_state_differences(a, c, judge, 5);
+	g_autofree char *some = NULL, *first = NULL, *let_pass = NULL;
+
+	assert_null(none);
+	vmm_state_put(b, "first", 0, 1, &sample, sizeof(sample), NULL);
+	vmm_state_put(b, "second", 7, 2, "hello", 5, NULL);
+	let_pass = vmm_state_differences(a, b, judge, 5);
+	assert_null(let_pass);
+	vmm_state_reset(b);
+	sample.a = 1;
+	vmm_state_put(b, "first", 0, 1, &sample, sizeof(sample), NULL);
+	vmm_state_put(b, "second", 7, 2, "jello", 5, NULL);
+	vmm_state_put(b, "third", 1, 1, "x", 1, NULL);
+	some = vmm_state_differences(a, b, judge, 5);
+	assert_string_equal(some,
+			    "first.0: a; second.7: letter h; third.1: only in the second");
+	first = vmm_state_differences(a, b, judge, 1);
+	assert_string_equal(first, "first.0: a; and 2 more");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -419,6 +451,7 @@ int main(void)
 		cmocka_unit_test(equal_states_do_not_differ),
 		cmocka_unit_test(a_difference_names_section_and_field),
 		cmocka_unit_test(a_difference_names_what_only_one_has),
+		cmocka_unit_test(all_differences_that_mean_something_are_named),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
