@@ -30,6 +30,7 @@ struct list {
 
 struct ckpt_addresses {
 	struct list link, ip4, ip6;
+	guint64 changes;
 };
 
 /* What is left of a frame to look at. */
@@ -79,7 +80,7 @@ static gboolean is_host6(const guint8 ip[16])
 	return ip[0] != 0xff && !(is_zero(ip, 15) && ip[15] <= 1);
 }
 
-static gboolean judge(const struct ckpt_address *address)
+gboolean ckpt_address_is_possible(const struct ckpt_address *address)
 {
 	if (!is_station(address->mac) || wire_get16(address->vlan) >= VLAN_RESERVED)
 		return FALSE;
@@ -126,24 +127,26 @@ static void move_to_end(struct list *list, guint i)
 	list->of[list->count - 1] = moved;
 }
 
-/* Puts a new entry at the end, in the place of another where the list is full. */
-static void insert(struct list *list, const struct ckpt_address *address)
+/* Puts a new entry at the end, in the place of another where the list is full; FALSE: there
+ * is no place for it. */
+static gboolean insert(struct list *list, const struct ckpt_address *address)
 {
 	guint i = 0;
 
 	if (list->count < CKPT_ADDRESSES_MAX) {
 		list->of[list->count++] = *address;
-		return;
+		return TRUE;
 	}
 	while (i < list->count && (list->of[i].flags & CKPT_ADDRESS_CLAIMED))
 		i++;
 	if (i == list->count) {
 		if (!(address->flags & CKPT_ADDRESS_CLAIMED))
-			return;
+			return FALSE;
 		i = 0;
 	}
 	move_to_end(list, i);
 	list->of[list->count - 1] = *address;
+	return TRUE;
 }
 
 /* `known`: which flags the address says, set or not; another claim is never taken back.
@@ -153,7 +156,7 @@ static void remember(ckpt_addresses *addresses, struct ckpt_address *address,
 {
 	struct list *list = list_of(addresses, address->family);
 	guint i = list->count;
-	struct ckpt_address *old;
+	struct ckpt_address *old, before;
 
 	/* No router forwards those. */
 	if (ckpt_address_is_link_local(address))
@@ -161,22 +164,24 @@ static void remember(ckpt_addresses *addresses, struct ckpt_address *address,
 	while (i > 0 && !same(&list->of[i - 1], address))
 		i--;
 	if (!i) {
-		insert(list, address);
+		addresses->changes += insert(list, address);
 		return;
 	}
 	old = &list->of[i - 1];
+	before = *old;
 	if (memcmp(old->mac, address->mac, sizeof(old->mac))) {
 		if ((old->flags & ~address->flags) & CKPT_ADDRESS_CLAIMED)
 			return;
 		memcpy(old->mac, address->mac, sizeof(old->mac));
 	}
 	old->flags = (guint8)((old->flags & ~known) | address->flags);
+	addresses->changes += memcmp(&before, old, sizeof(before)) != 0;
 	move_to_end(list, i - 1);
 }
 
 static void learn(ckpt_addresses *addresses, struct ckpt_address *address, guint known)
 {
-	if (judge(address))
+	if (ckpt_address_is_possible(address))
 		remember(addresses, address, known);
 }
 
@@ -269,7 +274,7 @@ void ckpt_addresses_learn(ckpt_addresses *addresses, const struct iovec *iov,
 		address.vlan = wire_put16(get16(bytes + ETH_HLEN) & VLAN_MASK);
 		type = get16(bytes + 16);
 	}
-	if (!judge(&address))
+	if (!ckpt_address_is_possible(&address))
 		return;
 	remember(addresses, &address, 0);
 	view.at += skip;
@@ -287,7 +292,7 @@ gboolean ckpt_addresses_add(ckpt_addresses *addresses,
 {
 	struct ckpt_address copy = *address;
 
-	if (!judge(&copy))
+	if (!ckpt_address_is_possible(&copy))
 		return FALSE;
 	remember(addresses, &copy, CKPT_ADDRESS_ROUTER);
 	return TRUE;
@@ -305,4 +310,9 @@ guint ckpt_addresses_copy(const ckpt_addresses *addresses,
 		n += lists[i]->count;
 	}
 	return n;
+}
+
+guint64 ckpt_addresses_changes(const ckpt_addresses *addresses)
+{
+	return addresses->changes;
 }

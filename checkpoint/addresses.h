@@ -56,13 +56,19 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ckpt_addresses, ckpt_addresses_free)
  */
 void ckpt_addresses_learn(ckpt_addresses *addresses, const struct iovec *iov,
 			  guint count);
-/* What the other node says; FALSE where that is no address that a guest can have. */
+/* Whether it is an address that a guest can have: what the other node says may be anything.
+ */
+gboolean ckpt_address_is_possible(const struct ckpt_address *address);
+/* What the other node says; FALSE where it is not possible. */
 gboolean ckpt_addresses_add(ckpt_addresses *addresses,
 			    const struct ckpt_address *address);
 /* Copies them out, families apart, in each what was heard of last at the end; adding
  * them elsewhere in this order gives the same. Returns how many. */
 guint ckpt_addresses_copy(const ckpt_addresses *addresses,
 			  struct ckpt_address to[CKPT_ADDRESSES_ALL]);
+
+/* Grows when an address is new, forgotten or another, not when it is merely heard of. */
+guint64 ckpt_addresses_changes(const ckpt_addresses *addresses);
 
 /* fe80::/10 */
 gboolean ckpt_address_is_link_local(const struct ckpt_address *address);

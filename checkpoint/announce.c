@@ -221,3 +221,44 @@ gboolean ckpt_announce(const ckpt_addresses *addresses, struct vmm_net_port *por
 			return FALSE;
 	return TRUE;
 }
+
+/* From one to the next. Switches learn from the first; the others are for those that were
+ * lost, or came while a bridge's port was not forwarding yet. */
+static const guint waits_ms[] = { 100, 200, 700 };
+
+struct ckpt_announcer {
+	const ckpt_addresses *addresses;
+	struct vmm_net_port *port;
+	vmm_timer *timer;
+	guint again; /* which of them comes next */
+};
+
+static void announce_once_more(void *data)
+{
+	ckpt_announcer *announcer = data;
+
+	if (!ckpt_announce(announcer->addresses, announcer->port))
+		g_debug("announcement %u: no room for all of it", announcer->again);
+	if (announcer->again < G_N_ELEMENTS(waits_ms))
+		vmm_timer_set(announcer->timer, waits_ms[announcer->again++], 0);
+}
+
+ckpt_announcer *ckpt_announcer_new(vmm_loop *loop, const ckpt_addresses *addresses,
+				   struct vmm_net_port *port)
+{
+	ckpt_announcer *announcer = g_new0(ckpt_announcer, 1);
+
+	announcer->addresses = addresses;
+	announcer->port = port;
+	announcer->timer = vmm_timer_new(loop, announce_once_more, announcer);
+	announce_once_more(announcer);
+	return announcer;
+}
+
+void ckpt_announcer_free(ckpt_announcer *announcer)
+{
+	if (!announcer)
+		return;
+	vmm_timer_free(announcer->timer);
+	g_free(announcer);
+}

@@ -8,6 +8,7 @@
 
 #include "checkpoint/addresses.h"
 #include "kvm/net.h"
+#include "kvm/timer.h"
 
 /* Sends through `port`, as from the guest: for each IPv4 address gratuitous ARP, as
  * request and as reply (RFC 826, RFC 5227); for each IPv6 address a neighbour
@@ -22,5 +23,13 @@
  * had no room for all. `port`: what really sends, not one that learns from it (see
  * ckpt_twin_port_real()). With the device lock held. */
 gboolean ckpt_announce(const ckpt_addresses *addresses, struct vmm_net_port *port);
+
+/* Does so at once, and 100 ms, 300 ms and 1 s later: with what is known by then. Both are
+ * borrowed and live longer. With the device lock held; the later ones come from `loop`. */
+typedef struct ckpt_announcer ckpt_announcer;
+ckpt_announcer *ckpt_announcer_new(vmm_loop *loop, const ckpt_addresses *addresses,
+				   struct vmm_net_port *port);
+/* At any time: those that are due later do not come. */
+void ckpt_announcer_free(ckpt_announcer *announcer);
 
 #endif

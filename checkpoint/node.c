@@ -2,6 +2,9 @@
 /* What a machine's devices are made of so that it can be either side of a pair. */
 #include "checkpoint/node.h"
 
+#include <string.h>
+
+#include "checkpoint/announce.h"
 #include "checkpoint/disk_out.h"
 #include "checkpoint/disk_twin.h"
 #include "checkpoint/mirror.h"
@@ -15,6 +18,14 @@
 #define HELD_MAX (256u << 20)
 #define BACKLOG_MAX (128u << 20)
 
+struct card {
+	ckpt_addresses *addresses;
+	guint64 told; /* of ckpt_addresses_changes(): what the secondary was sent */
+	/* Of a twin. */
+	struct vmm_net_port *port; /* borrowed */
+	ckpt_announcer *announcer; /* NULL before the promotion */
+};
+
 struct ckpt_node {
 	gboolean is_twin;
 	struct ckpt_node_hooks hooks;
@@ -22,7 +33,8 @@ struct ckpt_node {
 	ckpt_link *link; /* as a primary; NULL: nobody is replicated to */
 	gboolean mirroring; /* a first cut was taken */
 
-	ckpt_addresses *addresses;
+	guint nets;
+	struct card cards[VMM_NETS_MAX];
 	ckpt_mirror *mirror;
 	ckpt_disk_out *disk_out;
 	ckpt_node_sync_out *sync_out; /* as a primary with a link */
@@ -60,6 +72,8 @@ static void start(void *data, ckpt_link *link, const guint8 *secret)
 
 	if (link) {
 		node->link = link;
+		for (guint i = 0; i < node->nets; i++)
+			node->cards[i].told = 0;
 		ckpt_disk_out_forward(node->disk_out, TRUE);
 		node->sync_out = ckpt_node_sync_out_new(node->disk_out, link, secret);
 		return;
@@ -123,6 +137,31 @@ static gboolean sync_counters(void *data, guint disk, struct ckpt_disk_sync_coun
 	return node->sync_out && ckpt_node_sync_out_get(node->sync_out, disk, counters);
 }
 
+static void send_addresses(ckpt_node *node, guint net)
+{
+	struct ckpt_addresses_head head = { .net = (guint8)net };
+	struct ckpt_address all[CKPT_ADDRESSES_ALL];
+	struct card *card = &node->cards[net];
+	guint count = ckpt_addresses_copy(card->addresses, all);
+	const struct iovec iov[] = { { &head, sizeof(head) },
+				     { all, count * sizeof(all[0]) } };
+
+	ckpt_link_post(node->link, CKPT_ADDRESSES, 0, iov, G_N_ELEMENTS(iov));
+	card->told = ckpt_addresses_changes(card->addresses);
+}
+
+static void at_cut(void *data)
+{
+	ckpt_node *node = data;
+	vmm_loop *loop = vmm_machine_loop(node->machine);
+
+	vmm_loop_lock(loop);
+	for (guint i = 0; node->link && i < node->nets; i++)
+		if (ckpt_addresses_changes(node->cards[i].addresses) != node->cards[i].told)
+			send_addresses(node, i);
+	vmm_loop_unlock(loop);
+}
+
 static void disk_digests(void *data, GArray *ranges)
 {
 	ckpt_node *node = data;
@@ -143,6 +182,7 @@ struct ckpt_streams ckpt_node_streams(ckpt_node *node)
 		.sync_step = sync_step,
 		.sync_answer = sync_answer,
 		.sync_counters = sync_counters,
+		.at_cut = at_cut,
 		.disk_digests = disk_digests,
 	};
 }
@@ -204,6 +244,30 @@ static const char *take_input(void *data, const void *payload, gsize len)
 	wake_guest(node);
 	if (ckpt_input_kept_bytes(node->input) >= node->input_need)
 		need(node, CKPT_REASON_INPUT);
+	return NULL;
+}
+
+static const char *take_addresses(void *data, const void *payload, gsize len)
+{
+	static const guint8 zero[sizeof(((struct ckpt_addresses_head *)0)->pad)];
+	ckpt_node *node = data;
+	struct ckpt_addresses_head head;
+	struct ckpt_address all[CKPT_ADDRESSES_ALL];
+
+	if (len < sizeof(head) || len - sizeof(head) > sizeof(all) ||
+	    (len - sizeof(head)) % sizeof(all[0]))
+		return "addresses in pieces";
+	memcpy(&head, payload, sizeof(head));
+	len -= sizeof(head);
+	memcpy(all, (const guint8 *)payload + sizeof(head), len);
+	if (head.net >= node->nets || memcmp(head.pad, zero, sizeof(zero)))
+		return "addresses of an unknown card";
+	for (guint i = 0; i < len / sizeof(all[0]); i++)
+		if (!ckpt_address_is_possible(&all[i]))
+			return "an address that no guest can have";
+	for (guint i = 0; i < len / sizeof(all[0]); i++)
+		if (!ckpt_addresses_add(node->cards[head.net].addresses, &all[i]))
+			g_assert_not_reached();
 	return NULL;
 }
 
@@ -270,6 +334,20 @@ static void durable(void *data, int error)
 		node->hooks.durable(node->hooks.data, error);
 }
 
+static void announce(ckpt_node *node)
+{
+	vmm_loop *loop = vmm_machine_loop(node->machine);
+
+	for (guint i = 0; i < node->nets; i++) {
+		struct card *card = &node->cards[i];
+		struct vmm_net_port *real =
+			card->port ? ckpt_twin_port_real(card->port) : NULL;
+
+		if (real && !card->announcer)
+			card->announcer = ckpt_announcer_new(loop, card->addresses, real);
+	}
+}
+
 static void promote(void *data)
 {
 	ckpt_node *node = data;
@@ -280,6 +358,7 @@ static void promote(void *data)
 		ckpt_disk_twins_promote(node->disk_twins, durable, node);
 	}
 	ckpt_twin_promote(node->twin);
+	announce(node);
 	wake_guest(node);
 }
 
@@ -290,6 +369,7 @@ struct ckpt_twin_streams ckpt_node_twin_streams(ckpt_node *node)
 		.set_need = set_need,
 		.start = start_twin,
 		.input = take_input,
+		.addresses = take_addresses,
 		.disk_write = take_disk_write,
 		.sync_disk = take_sync_disk,
 		.disk_read = disk_read,
@@ -316,13 +396,14 @@ static struct vmm_net_port *open_net(void *data, guint index,
 				     GError **error)
 {
 	ckpt_node *node = data;
+	struct card *card = &node->cards[index];
 	struct vmm_net_port *port = vmm_tap_open(config->tap, loop, error);
 
 	if (port && node->is_twin)
-		port = ckpt_twin_port_new_take(node->twin, index, port, loop,
-					       node->addresses);
+		card->port = port = ckpt_twin_port_new_take(node->twin, index, port, loop,
+							    card->addresses);
 	return port ? ckpt_mirror_port_new_take(port, index, node->mirror,
-						node->is_twin ? NULL : node->addresses) :
+						node->is_twin ? NULL : card->addresses) :
 		      NULL;
 }
 
@@ -394,6 +475,8 @@ static void closed(void *data)
 {
 	ckpt_node *node = data;
 
+	for (guint i = 0; i < node->nets; i++)
+		g_clear_pointer(&node->cards[i].announcer, ckpt_announcer_free);
 	g_clear_pointer(&node->disk_twins, ckpt_disk_twins_free);
 	g_clear_pointer(&node->twin, ckpt_twin_free);
 }
@@ -424,7 +507,10 @@ ckpt_node *ckpt_node_new(gboolean twin, guint nets, const struct ckpt_node_hooks
 	node->hooks = *hooks;
 	node->input_need = INPUT_NEED;
 	node->disk_need = DISK_NEED;
-	node->addresses = ckpt_addresses_new();
+	g_assert(nets <= VMM_NETS_MAX);
+	node->nets = nets;
+	for (guint i = 0; i < nets; i++)
+		node->cards[i].addresses = ckpt_addresses_new();
 	node->disk_out = ckpt_disk_out_new(send_disk_write, node);
 	if (twin) {
 		node->input = ckpt_input_new(nets, INPUT_MAX);
@@ -444,7 +530,8 @@ void ckpt_node_free(ckpt_node *node)
 	ckpt_disk_twins_free(node->disk_twins);
 	ckpt_twin_free(node->twin);
 	ckpt_input_free(node->input);
-	ckpt_addresses_free(node->addresses);
+	for (guint i = 0; i < node->nets; i++)
+		ckpt_addresses_free(node->cards[i].addresses);
 	g_free(node);
 }
 
@@ -459,7 +546,7 @@ void ckpt_node_attach(ckpt_node *node, vmm_machine *machine)
 	node->machine = machine;
 }
 
-const ckpt_addresses *ckpt_node_addresses(const ckpt_node *node)
+const ckpt_addresses *ckpt_node_addresses(const ckpt_node *node, guint net)
 {
-	return node->addresses;
+	return node->cards[net].addresses;
 }

@@ -49,7 +49,9 @@ void ckpt_node_attach(ckpt_node *node, vmm_machine *machine);
 struct ckpt_streams ckpt_node_streams(ckpt_node *node);
 struct ckpt_twin_streams ckpt_node_twin_streams(ckpt_node *node);
 
-/* What the guest calls itself, for announcements. Holding the device lock. */
-const ckpt_addresses *ckpt_node_addresses(const ckpt_node *node);
+/* What card `net` of the guest calls itself. The secondary learns it from its own guest and
+ * from the primary; after a promotion it is announced (checkpoint/announce.h) on the card's
+ * real port. Holding the device lock. */
+const ckpt_addresses *ckpt_node_addresses(const ckpt_node *node, guint net);
 
 #endif

@@ -228,6 +228,8 @@ static void cut_here(void *data)
 	/* The guest's next write may overtake the CUT, but not this. */
 	if (primary->epoch == 1)
 		ckpt_link_post(primary->link, CKPT_SYNCED, 0, NULL, 0);
+	if (primary->streams.at_cut)
+		primary->streams.at_cut(primary->streams.data);
 	if (primary->verify)
 		ckpt_verify_pages(primary->memory, primary->verify);
 	if (primary->verify && primary->streams.disk_digests)

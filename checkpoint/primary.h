@@ -48,6 +48,8 @@ struct ckpt_streams {
 	/* FALSE: no such disk. */
 	gboolean (*sync_counters)(void *data, guint disk,
 				  struct ckpt_disk_sync_counters *counters);
+	/* Whatever else the secondary should know, to the link; may be NULL. */
+	void (*at_cut)(void *data);
 	/* For --verify; may be NULL: see ckpt_disk_out_digests(). */
 	void (*disk_digests)(void *data, GArray *ranges);
 };

@@ -2,6 +2,7 @@
 /* What may come over the channel, by type: judged before a payload is read. */
 #include "checkpoint/protocol.h"
 
+#include "checkpoint/addresses.h"
 #include "checkpoint/disk_sync.h"
 
 const struct base_message_rule ckpt_rules[] = {
@@ -25,6 +26,9 @@ const struct base_message_rule ckpt_rules[] = {
 	{ CKPT_PING, "ping", 0, 0 },
 	{ CKPT_VERIFY, "verify", sizeof(wire_u64), CKPT_BATCH_MAX },
 	{ CKPT_VERIFY_DISK, "verify disk", sizeof(struct ckpt_verify_range), CKPT_BATCH_MAX },
+	{ CKPT_ADDRESSES, "addresses", sizeof(struct ckpt_addresses_head),
+	  sizeof(struct ckpt_addresses_head) +
+		  CKPT_ADDRESSES_ALL * sizeof(struct ckpt_address) },
 	{ CKPT_BYE, "bye", 0, CKPT_TEXT_MAX },
 	{ 0 },
 };

@@ -13,6 +13,7 @@
  *	STATE, VERIFY ..., VERIFY_DISK ..., END
  *						COMMITTED n	the commit point
  *						APPLIED n	with how long it took
+ *	ADDRESSES		with a cut, where they changed
  *	INPUT, DISK_WRITE	whenever they happen, numbered
  *						NEED		asks for a checkpoint, with why
  *	PING					PING		so that silence means loss
@@ -56,6 +57,7 @@ enum ckpt_message {
 	CKPT_VERIFY = 17,
 	CKPT_SYNCED = 18,
 	CKPT_VERIFY_DISK = 19,
+	CKPT_ADDRESSES = 20,
 };
 
 /* One row for each, for the channel. */
@@ -146,6 +148,14 @@ struct ckpt_input_head {
 	guint8 pad[6];
 };
 G_STATIC_ASSERT(sizeof(struct ckpt_input_head) == 16);
+
+/* What a card of the guest calls itself; its addresses (struct ckpt_address, at most
+ * CKPT_ADDRESSES_ALL) follow, in the order of ckpt_addresses_copy(). */
+struct ckpt_addresses_head {
+	guint8 net; /* which network card */
+	guint8 pad[7];
+};
+G_STATIC_ASSERT(sizeof(struct ckpt_addresses_head) == 8);
 
 /* A write of the guest; for WRITE its data follows. */
 struct ckpt_disk_head {

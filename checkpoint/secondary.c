@@ -471,16 +471,17 @@ static gboolean commit(ckpt_secondary *secondary, GError **error)
 
 /* Streams. */
 
-static gboolean take_input(ckpt_secondary *secondary, const struct base_message *message,
-			   GError **error)
+/* Input or addresses. */
+static gboolean take_stream(ckpt_secondary *secondary, const struct base_message *message,
+			    const char *(*take)(void *data, const void *payload, gsize len),
+			    GError **error)
 {
 	vmm_loop *loop = vmm_machine_loop(secondary->machine);
-	const char *why = "input that nobody here takes";
+	const char *why = "input or addresses that nobody here takes";
 
 	vmm_loop_lock(loop);
-	if (secondary->streams.input)
-		why = secondary->streams.input(secondary->streams.data, message->payload,
-					       message->length);
+	if (take)
+		why = take(secondary->streams.data, message->payload, message->length);
 	vmm_loop_unlock(loop);
 	return !why || foul(error, why);
 }
@@ -527,6 +528,7 @@ static gboolean may_come(enum phase phase, guint16 type)
 {
 	switch (type) {
 	case CKPT_INPUT:
+	case CKPT_ADDRESSES:
 	case CKPT_DISK_WRITE:
 		return TRUE;
 	case CKPT_SYNC_PAGES:
@@ -561,7 +563,9 @@ static gboolean take_message(void *data, const struct base_message *message, GEr
 		return foul(error, "a message out of order");
 	switch (message->type) {
 	case CKPT_INPUT:
-		return take_input(secondary, message, error);
+		return take_stream(secondary, message, secondary->streams.input, error);
+	case CKPT_ADDRESSES:
+		return take_stream(secondary, message, secondary->streams.addresses, error);
 	case CKPT_DISK_WRITE:
 		return take_disk_write(secondary, message, error);
 	case CKPT_SYNCED:

@@ -27,6 +27,8 @@ struct ckpt_twin_streams {
 			 void *need_data);
 	/* A CKPT_INPUT message's payload; NULL or why not. */
 	const char *(*input)(void *data, const void *payload, gsize len);
+	/* A CKPT_ADDRESSES message's payload; NULL or why not. */
+	const char *(*addresses)(void *data, const void *payload, gsize len);
 	/* A CKPT_DISK_WRITE; `first_sync`: before the first cut. */
 	const char *(*disk_write)(void *data, const struct ckpt_disk_head *head,
 				  const void *bytes, gsize len, gboolean first_sync);

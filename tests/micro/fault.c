@@ -26,6 +26,13 @@ static const char *input(void *data, const void *payload, gsize len)
 	return fault->real.input(fault->real.data, payload, len);
 }
 
+static const char *addresses(void *data, const void *payload, gsize len)
+{
+	struct fault *fault = data;
+
+	return fault->real.addresses(fault->real.data, payload, len);
+}
+
 static const char *disk_write(void *data, const struct ckpt_disk_head *head,
 			      const void *bytes, gsize len, gboolean first_sync)
 {
@@ -89,6 +96,7 @@ struct ckpt_twin_streams fault_streams(struct fault *fault,
 		.data = fault,
 		.set_need = set_need,
 		.input = input,
+		.addresses = addresses,
 		.disk_write = disk_write,
 		.disk_read = disk_read,
 		.may_commit = may_commit,

@@ -7,6 +7,9 @@
  * MICRO_TEST a pattern of the tests to run.
  */
 #include <arpa/inet.h>
+#include <linux/if_packet.h>
+#include <net/ethernet.h>
+#include <net/if.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -182,6 +185,72 @@ static void a_promoted_secondary_goes_on_from_what_it_has(void **state)
 		check_disk(pair->second);
 		pair_free(pair);
 	}
+}
+
+/* Hears what the secondary's machine sends to its tap. */
+static int open_ear(void)
+{
+	struct sockaddr_ll address = { .sll_family = AF_PACKET,
+				       .sll_protocol = htons(ETH_P_ALL),
+				       .sll_ifindex = (int)if_nametoindex("tap1") };
+	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK,
+			htons(ETH_P_ALL));
+
+	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+		g_error("listen at tap1: %s", g_strerror(errno));
+	return fd;
+}
+
+/* How many frames came from there, and how many of them are ARP in which the guest says its
+ * address unasked. */
+static guint count_heard(int ear, guint *announcements)
+{
+	static const guint8 ip[] = { 10, 99, 0, 2 };
+	struct sockaddr_ll from;
+	socklen_t from_len = sizeof(from);
+	guint8 frame[2048];
+	guint frames = 0;
+	gssize n;
+
+	while ((n = recvfrom(ear, frame, sizeof(frame), 0, (struct sockaddr *)&from,
+			     &from_len)) > 0) {
+		if (from.sll_pkttype == PACKET_OUTGOING)
+			continue;
+		frames++;
+		*announcements += n >= 42 && from.sll_protocol == htons(ETH_P_ARP) &&
+				  !memcmp(frame + 28, ip, 4) && !memcmp(frame + 38, ip, 4);
+	}
+	return frames;
+}
+
+/* The resting guest never said anything: what it is called came from the primary. */
+static void a_promoted_secondary_says_where_its_addresses_are(void **state)
+{
+	struct micro_options options = { .cpus = 1, .tap = "yes",
+					 .append = "ip=" PAIR_GUEST_ADDRESS "/24" };
+	struct pair *pair = pair_new(&options, CKPT_MODE_BUFFERED, 10, TRUE);
+	g_autoptr(GError) error = NULL;
+	struct client client = { 0 };
+	guint announcements = 0;
+	int ear = open_ear();
+
+	connect_client(&client);
+	exchange(&client);
+	assert_true(pair_wait_for_epoch(pair, pair_committed(pair) + 3));
+	assert_int_equal(count_heard(ear, &announcements), 0);
+	assert_true(vmm_machine_pause(micro_machine(pair->first), &error));
+	assert_true(ckpt_secondary_promote(pair->secondary, &error));
+	for (guint ms = 0; ms < 10000 && announcements < 8; ms += 10) {
+		micro_sleep_ms(pair->second, 10);
+		count_heard(ear, &announcements);
+	}
+	/* As request and as reply, four times. */
+	assert_true(announcements >= 8);
+	/* So the connection goes on. */
+	exchange(&client);
+	close(client.fd);
+	close(ear);
+	pair_free(pair);
 }
 
 /* Its own run is not the one that counts: the next checkpoint heals it. */
@@ -420,6 +489,7 @@ int main(void)
 		cmocka_unit_test(a_resting_secondary_follows_verified_checkpoints),
 		cmocka_unit_test(the_guest_goes_on_when_its_secondary_is_gone),
 		cmocka_unit_test(a_promoted_secondary_goes_on_from_what_it_has),
+		cmocka_unit_test(a_promoted_secondary_says_where_its_addresses_are),
 		cmocka_unit_test(
 			a_secondary_whose_guest_dies_is_healed_by_the_next_checkpoint),
 		cmocka_unit_test(what_is_typed_at_the_primary_both_guests_are_told),

@@ -583,6 +583,54 @@ static void a_port_without_room_is_said(void **state)
 	assert_true(ckpt_announce(rig->addresses, &rig->port.port));
 }
 
+static void wait_for_sent(vmm_loop *loop, const struct rig *rig, guint count)
+{
+	for (guint i = 0; i < 400 && rig->port.sent->len < count; i++)
+		vmm_loop_iterate(loop, 10);
+	assert_int_equal(rig->port.sent->len, count);
+}
+
+static void an_announcement_is_repeated_a_few_times(void **state)
+{
+	struct rig *rig = *state;
+	g_autoptr(vmm_loop) loop = vmm_loop_new(NULL);
+	ckpt_announcer *announcer;
+
+	send_arp(rig, MAC_A, 0, IP4_A);
+	announcer = ckpt_announcer_new(loop, rig->addresses, &rig->port.port);
+	assert_int_equal(rig->port.sent->len, 2);
+	wait_for_sent(loop, rig, 4);
+	/* With what was learned since. */
+	send_arp(rig, MAC_A, 0, IP4_B);
+	wait_for_sent(loop, rig, 8);
+	wait_for_sent(loop, rig, 12);
+	vmm_loop_iterate(loop, 1100);
+	assert_int_equal(rig->port.sent->len, 12);
+	ckpt_announcer_free(announcer);
+	/* One that ends early is silent. */
+	announcer = ckpt_announcer_new(loop, rig->addresses, &rig->port.port);
+	ckpt_announcer_free(announcer);
+	vmm_loop_iterate(loop, 150);
+	assert_int_equal(rig->port.sent->len, 16);
+}
+
+static void only_what_is_new_or_another_counts_as_a_change(void **state)
+{
+	struct rig *rig = *state;
+	guint64 changes = ckpt_addresses_changes(rig->addresses);
+
+	send_arp(rig, MAC_A, 0, IP4_A);
+	assert_true(ckpt_addresses_changes(rig->addresses) > changes);
+	changes = ckpt_addresses_changes(rig->addresses);
+	send_arp(rig, MAC_A, 0, IP4_A);
+	assert_true(ckpt_addresses_changes(rig->addresses) == changes);
+	send_arp(rig, MAC_B, 0, IP4_A);
+	assert_true(ckpt_addresses_changes(rig->addresses) > changes);
+	changes = ckpt_addresses_changes(rig->addresses);
+	send_arp(rig, MAC_B, 0, IP4_B);
+	assert_true(ckpt_addresses_changes(rig->addresses) > changes);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -602,6 +650,8 @@ int main(void)
 		TEST(an_address_belongs_to_the_card_that_claimed_it_last),
 		TEST(the_other_node_can_be_told_of_them),
 		TEST(what_the_other_node_says_is_judged),
+		TEST(an_announcement_is_repeated_a_few_times),
+		TEST(only_what_is_new_or_another_counts_as_a_change),
 		TEST(an_ipv4_address_is_announced_by_arp_in_both_forms),
 		TEST(an_ipv6_address_is_announced_by_an_advertisement),
 		TEST(a_router_says_that_it_still_is_one),
