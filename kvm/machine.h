@@ -160,7 +160,7 @@ gboolean vmm_machine_check(vmm_machine *machine, const vmm_state *state, GError 
  * or PREPARED. Caller frees.
  *
  * Left out is what is time, which has passed since: clocks, the timers' deadlines and counts,
- * and the interrupts of those that fired. */
+ * and the interrupts of those that fired; and a register that KVM works out from others. */
 char *vmm_machine_difference(vmm_machine *machine, const vmm_state *loaded);
 
 /* While on, a guest that switches off, resets or breaks only stops: the event says so, the

@@ -66,7 +66,8 @@ void vmm_vcpu_save(const vmm_vcpu *vcpu, vmm_state *state);
 gboolean vmm_vcpu_load(vmm_vcpu *vcpu, const vmm_state *state, enum vmm_load pass,
 		       GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
-/* A vmm_state_judge for those sections: what is time, or a timer's interrupt, is let pass. */
+/* A vmm_state_judge for those sections: what is time, or a timer's interrupt, is let pass, and
+ * what KVM works out from the rest. */
 gboolean vmm_vcpu_judge_difference(const char *section, const guint8 *payload, gsize at,
 				   char **name);
 
