@@ -357,6 +357,8 @@ static void promote(void *data)
 		ckpt_disk_twins_drop_held(node->disk_twins);
 		ckpt_disk_twins_promote(node->disk_twins, durable, node);
 	}
+	/* The loop may have been held all the time, with nobody to read it. */
+	vmm_machine_discard_console_input(node->machine);
 	ckpt_twin_promote(node->twin);
 	announce(node);
 	wake_guest(node);

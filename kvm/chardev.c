@@ -36,6 +36,8 @@
  * poll() promises room for. */
 #define CAREFUL_MAX 256u
 #define TYPED_MAX 256u
+/* Reads that are thrown away at once: what comes beyond is new. */
+#define DISCARD_MAX 64u
 /* How long the listener rests where there is no descriptor for a client. */
 #define ACCEPT_REST_S 1
 /* How long the end of the output may wait for each piece that a file takes. */
@@ -369,6 +371,25 @@ static void readable(void *data, guint32 events)
 		give(chardev, bytes, (gsize)n);
 	else if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
 		end_of_input(chardev);
+}
+
+void vmm_chardev_discard_input(vmm_chardev *chardev)
+{
+	struct pollfd poller = { .fd = chardev->in_fd, .events = POLLIN };
+	guint8 bytes[INPUT_MAX];
+
+	chardev->n_typed = 0;
+	for (guint i = 0; i < DISCARD_MAX && chardev->in; i++) {
+		gssize n = poll(&poller, 1, 0) == 1 && (poller.revents & POLLIN) ?
+				   read(chardev->in_fd, bytes, sizeof(bytes)) :
+				   0;
+
+		/* An end or an error is found again by whoever reads next. */
+		if (n <= 0)
+			return;
+		if (chardev->raw)
+			filter_escapes(chardev, bytes, (gsize)n);
+	}
 }
 
 void vmm_chardev_poll(vmm_chardev *chardev)

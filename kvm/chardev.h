@@ -67,6 +67,9 @@ const char *vmm_chardev_name(const vmm_chardev *chardev);
 
 /* Holding the device lock. */
 void vmm_chardev_output(vmm_chardev *chardev, const void *bytes, gsize len);
+/* What waits at the host's end now is thrown away: it was said before this host end counted,
+ * and while the loop was held. */
+void vmm_chardev_discard_input(vmm_chardev *chardev);
 /* The device has room again, or hooks->next has bytes. */
 void vmm_chardev_poll(vmm_chardev *chardev);
 guint64 vmm_chardev_dropped(const vmm_chardev *chardev);

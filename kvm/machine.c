@@ -795,6 +795,13 @@ void vmm_machine_poll_consoles(vmm_machine *machine)
 		vmm_chardev_poll(machine->hvc_end);
 }
 
+void vmm_machine_discard_console_input(vmm_machine *machine)
+{
+	vmm_chardev_discard_input(machine->console_end);
+	if (machine->hvc_end)
+		vmm_chardev_discard_input(machine->hvc_end);
+}
+
 const char *vmm_machine_console_name(vmm_machine *machine)
 {
 	return vmm_chardev_name(machine->console_end);

@@ -111,6 +111,8 @@ vmm_loop *vmm_machine_loop(vmm_machine *machine);
 void vmm_machine_poll_rng(vmm_machine *machine);
 /* `backends.console.next` has bytes again. Holding the device lock. */
 void vmm_machine_poll_consoles(vmm_machine *machine);
+/* What waits at the consoles' host ends is thrown away. Holding the device lock. */
+void vmm_machine_discard_console_input(vmm_machine *machine);
 const char *vmm_machine_console_name(vmm_machine *machine); /* "pty:/dev/pts/3", ... */
 const char *vmm_machine_hvc_name(vmm_machine *machine); /* NULL without one */
 /* What the guest is told about its processor; how many rows. */

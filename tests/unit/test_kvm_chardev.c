@@ -275,6 +275,23 @@ static void input_of_another_comes_and_the_host_end_is_deaf_until_it_is_live(voi
 	close(far);
 }
 
+static void what_waits_at_the_host_end_can_be_thrown_away(void **state)
+{
+	struct rig *rig = *state;
+	int far = make_replicated_pair(rig);
+
+	send_text(far, "before");
+	vmm_chardev_discard_input(rig->chardev);
+	rig->live = TRUE;
+	send_text(far, "after");
+	fake_run(rig->fake);
+	assert_string_equal(rig->got->str, "after");
+	close(far);
+	vmm_chardev_discard_input(rig->chardev);
+	fake_run(rig->fake);
+	vmm_chardev_discard_input(rig->chardev);
+}
+
 static void without_a_host_end_input_of_another_comes_all_the_same(void **state)
 {
 	const struct vmm_chardev_hooks hooks = { *state, on_given, give_next, is_live };
@@ -688,6 +705,7 @@ int main(void)
 		TEST(input_is_left_where_it_is_until_there_is_room),
 		TEST(whoever_replicates_is_told_what_the_device_is_given),
 		TEST(input_of_another_comes_and_the_host_end_is_deaf_until_it_is_live),
+		TEST(what_waits_at_the_host_end_can_be_thrown_away),
 		TEST(without_a_host_end_input_of_another_comes_all_the_same),
 		TEST(output_nobody_takes_pushes_out_the_oldest),
 		TEST(a_slow_reader_gets_everything_in_order),
