@@ -506,8 +506,8 @@ ckpt_primary *ckpt_primary_new_take(vmm_machine *machine, base_channel *channel_
 	primary->slots = g_new(guint32, primary->pages);
 	memset(primary->slots, 0xff, primary->pages * sizeof(guint32));
 	primary->seen = g_new0(gulong, primary->pages / 64 + 1);
-	primary->stage = vmm_stage_new(STAGE_PAGES);
-	primary->last = vmm_stage_new(STAGE_PAGES);
+	primary->stage = vmm_stage_new((guint)MIN(STAGE_PAGES, primary->pages));
+	primary->last = vmm_stage_new((guint)MIN(STAGE_PAGES, primary->pages));
 	primary->pending = g_array_new(FALSE, FALSE, sizeof(guint32));
 	primary->collected = g_array_new(FALSE, FALSE, sizeof(guint32));
 	primary->wanted = g_array_new(FALSE, FALSE, sizeof(guint32));

@@ -246,7 +246,6 @@ static gboolean send_state_and_end(ckpt_primary *primary)
 	gsize length;
 	const guint8 *bytes = vmm_state_bytes(primary->state_bytes, &length);
 	struct iovec iov = { &end, sizeof(end) };
-	gboolean ok;
 
 	end.pages = wire_put64(primary->now.sent + primary->now.twin);
 	end.state_checksum = wire_put64(XXH3_64bits(bytes, length));
@@ -254,16 +253,17 @@ static gboolean send_state_and_end(ckpt_primary *primary)
 	end.verify_disk = wire_put64(primary->verify_disk->len);
 	ckpt_state_pack(bytes, length, primary->state_before, packed);
 	primary->now.bytes += sizeof(end) + sizeof(struct wire_frame);
-	g_mutex_lock(&primary->lock);
-	primary->ended = primary->epoch;
-	g_mutex_unlock(&primary->lock);
-	ok = ckpt_primary_send_batch(primary, CKPT_STATE, &packed) && send_verify(primary) &&
-	     send_verify_disk(primary) &&
-	     ckpt_link_send(primary->link, CKPT_END, primary->epoch, &iov, 1);
+	if (!ckpt_primary_send_batch(primary, CKPT_STATE, &packed) ||
+	    !send_verify(primary) || !send_verify_disk(primary))
+		return FALSE;
 	/* Without a commit nobody will ask for it any more. */
 	g_byte_array_set_size(primary->state_before, 0);
 	g_byte_array_append(primary->state_before, bytes, (guint)length);
-	return ok;
+	/* From here on a commit can be true. */
+	g_mutex_lock(&primary->lock);
+	primary->ended = primary->epoch;
+	g_mutex_unlock(&primary->lock);
+	return ckpt_link_send(primary->link, CKPT_END, primary->epoch, &iov, 1);
 }
 
 gboolean ckpt_primary_ship(ckpt_primary *primary, gboolean run)
