@@ -122,11 +122,13 @@ $(BENCHES): $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(MICRO_HELPERS) $(
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) -lcmocka
 
-# Each fuzz target twice: with libFuzzer, and as a program that replays its corpus.
+# Each fuzz target twice: with libFuzzer, and as a program that replays its corpus. Functions
+# named in a target's .wrap are its own there, so that no KVM and no peer is needed.
+fuzz_wraps = $(addprefix -Wl$(comma)--wrap=,$(shell cat tests/fuzz/$(1).wrap 2>/dev/null))
 $(FUZZ_REPLAYS): $(BUILD)/tests/fuzz/replay-%: $(BUILD)/tests/fuzz/%.o \
 		$(BUILD)/tests/fuzz/replay.o $(BUILD)/tests/fuzz/harness.o $(LIB)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
+	$(Q)$(CC) $(ALL_LDFLAGS) $(call fuzz_wraps,$*) -o $@ $^ $(PKG_LIBS)
 FUZZ_CFLAGS = -std=gnu11 -I. -I$(BUILD) -D_GNU_SOURCE -g -O1 -fno-strict-aliasing -pthread \
 	-fsanitize=address,undefined -fno-sanitize-recover=all -Wno-gnu-variable-sized-type-not-at-end $(PKG_CFLAGS)
 $(BUILD)/fuzzers/%.o: %.c $(BUILD)/kvm/dsdt.h
@@ -136,7 +138,7 @@ $(BUILD)/fuzzers/%.o: %.c $(BUILD)/kvm/dsdt.h
 $(FUZZERS): $(BUILD)/fuzzers/%: $(BUILD)/fuzzers/tests/fuzz/%.o \
 		$(BUILD)/fuzzers/tests/fuzz/harness.o $(LIB_SOURCES:%.c=$(BUILD)/fuzzers/%.o)
 	$(call say,LD,$@)
-	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $^ $(PKG_LIBS)
+	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer $(call fuzz_wraps,$*) -o $@ $^ $(PKG_LIBS)
 .PRECIOUS: $(BUILD)/fuzzers/%.o $(BUILD)/%.o
 
 FUZZ_SECONDS ?= 60

@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What a secondary may say, at any moment: wherever the primary's checkpoint thread waits or
+ * sends, the input says something, or lets a deadline pass. A commit is believed for what was
+ * sent to its end only, and once; what is refused ends it, with a reason; the guest is asked
+ * for nothing more than cuts.
+ *
+ * The machine, the link, threads and waiting are this file's (see fuzz_primary.wrap): the
+ * checkpoint thread is this one, and time does not pass.
+ */
+#include "checkpoint/primary.h"
+
+#include <string.h>
+
+#include "tests/fuzz/harness.h"
+
+#define PAGES 256u
+#define USED 40u
+
+struct model {
+	struct fuzz_input *input;
+	vmm_memory *memory;
+	const struct ckpt_link_ops *ops;
+	void *ops_data;
+	void *(*thread)(void *data);
+	void *thread_data;
+	gboolean lost, tracking, at_rest, speaking;
+	guint states; /* how often the state changed */
+
+	guint64 cut, ended, committed, told; /* epochs */
+	guint64 said_committed; /* by the input, and taken */
+	guint questions, answers; /* of this checkpoint */
+	GByteArray *asked; /* the last DIGESTS, for a right answer */
+};
+
+static struct model *model;
+
+vmm_memory *__wrap_vmm_machine_memory(vmm_machine *machine);
+gboolean __wrap_vmm_machine_quiesce(vmm_machine *machine, void (*fn)(void *data), void *data,
+				    GError **error);
+gboolean __wrap_vmm_machine_save(vmm_machine *machine, vmm_state *state, GError **error);
+gboolean __wrap_vmm_machine_track(vmm_machine *machine, gboolean on, GError **error);
+gboolean __wrap_vmm_machine_collect(vmm_machine *machine, GArray *pages, GError **error);
+void __wrap_ckpt_hello_fill(struct ckpt_hello *hello, vmm_machine *machine, gboolean primary,
+			    gboolean verify, const guint8 *secret);
+gboolean __wrap_ckpt_hello_exchange(base_channel *channel, const struct ckpt_hello *ours,
+				    struct ckpt_hello *theirs, guint deadline_ms,
+				    GError **error);
+ckpt_link *__wrap_ckpt_link_new_take(base_channel *channel, const struct ckpt_link_ops *ops,
+				     void *data, guint silence_ms);
+void __wrap_ckpt_link_start(ckpt_link *link);
+void __wrap_ckpt_link_stop(ckpt_link *link, const char *why);
+void __wrap_ckpt_link_free(ckpt_link *link);
+gboolean __wrap_ckpt_link_is_lost(ckpt_link *link);
+void __wrap_ckpt_link_refuse(ckpt_link *link, const char *why);
+gboolean __wrap_ckpt_link_send(ckpt_link *link, guint16 type, guint64 epoch,
+			       const struct iovec *iov, guint count);
+GThread *__wrap_g_thread_new(const char *name, GThreadFunc fn, void *data);
+void *__wrap_g_thread_join(GThread *thread);
+gboolean __wrap_g_cond_wait_until(GCond *cond, GMutex *lock, gint64 until);
+
+/* The machine: a page or a few change between two cuts. */
+
+vmm_memory *__wrap_vmm_machine_memory(vmm_machine *machine)
+{
+	return model->memory;
+}
+
+gboolean __wrap_vmm_machine_quiesce(vmm_machine *machine, void (*fn)(void *data), void *data,
+				    GError **error)
+{
+	g_assert(model->tracking);
+	model->at_rest = TRUE;
+	fn(data);
+	model->at_rest = FALSE;
+	return TRUE;
+}
+
+gboolean __wrap_vmm_machine_save(vmm_machine *machine, vmm_state *state, GError **error)
+{
+	g_assert(model->at_rest);
+	vmm_state_reset(state);
+	vmm_state_put(state, "fuzz", 0, 1, "a state", 8, NULL);
+	return TRUE;
+}
+
+gboolean __wrap_vmm_machine_track(vmm_machine *machine, gboolean on, GError **error)
+{
+	model->tracking = on;
+	return TRUE;
+}
+
+gboolean __wrap_vmm_machine_collect(vmm_machine *machine, GArray *pages, GError **error)
+{
+	guint n = fuzz_u8(model->input) % 8;
+
+	g_assert(model->at_rest);
+	g_array_set_size(pages, 0);
+	for (guint i = 0; i < n; i++) {
+		guint32 page = (i * 5 + fuzz_u8(model->input) % 5) % USED;
+
+		vmm_memory_page(model->memory, page)[i]++;
+		g_array_append_val(pages, page);
+	}
+	return TRUE;
+}
+
+/* Hello and link. */
+
+void __wrap_ckpt_hello_fill(struct ckpt_hello *hello, vmm_machine *machine, gboolean primary,
+			    gboolean verify, const guint8 *secret)
+{
+	memset(hello, 0, sizeof(*hello));
+}
+
+gboolean __wrap_ckpt_hello_exchange(base_channel *channel, const struct ckpt_hello *ours,
+				    struct ckpt_hello *theirs, guint deadline_ms,
+				    GError **error)
+{
+	return TRUE;
+}
+
+ckpt_link *__wrap_ckpt_link_new_take(base_channel *channel, const struct ckpt_link_ops *ops,
+				     void *data, guint silence_ms)
+{
+	model->ops = ops;
+	model->ops_data = data;
+	return (ckpt_link *)model;
+}
+
+void __wrap_ckpt_link_start(ckpt_link *link)
+{
+}
+
+static void lose(const char *why)
+{
+	g_autoptr(GError) error =
+		g_error_new_literal(BASE_CHANNEL_ERROR, BASE_CHANNEL_LOST, why);
+
+	if (model->lost)
+		return;
+	model->lost = TRUE;
+	model->ops->lost(model->ops_data, error);
+}
+
+void __wrap_ckpt_link_stop(ckpt_link *link, const char *why)
+{
+	lose(why);
+}
+
+void __wrap_ckpt_link_free(ckpt_link *link)
+{
+}
+
+gboolean __wrap_ckpt_link_is_lost(ckpt_link *link)
+{
+	return model->lost;
+}
+
+void __wrap_ckpt_link_refuse(ckpt_link *link, const char *why)
+{
+	lose(why);
+}
+
+/* What the secondary says. */
+
+static void say(guint16 type, guint64 epoch, const void *bytes, gsize len)
+{
+	struct base_message message = { type, epoch, (guint32)len, NULL };
+	const struct base_message_rule *rule = ckpt_rules;
+	guint8 *copy = g_aligned_alloc(1, MAX(len, (gsize)1), 64);
+	g_autoptr(GError) error = NULL;
+
+	while (rule->name && rule->type != type)
+		rule++;
+	if (rule->name && len >= rule->min && len <= rule->max && type != CKPT_PING &&
+	    type != CKPT_BYE) {
+		memcpy(copy, bytes ?: "", len);
+		message.payload = len ? copy : NULL;
+		if (!model->ops->message(model->ops_data, &message, &error)) {
+			g_assert(error);
+			lose(error->message);
+		} else if (type == CKPT_COMMITTED) {
+			g_assert(epoch == model->said_committed + 1 &&
+				 epoch == model->ended);
+			model->said_committed = epoch;
+		} else if (type == CKPT_APPLIED) {
+			g_assert(epoch == model->said_committed);
+		} else if (type == CKPT_WANTED) {
+			g_assert(epoch == model->cut &&
+				 ++model->answers <= model->questions);
+		} else {
+			g_assert(type == CKPT_NEED);
+		}
+	}
+	g_aligned_free(copy);
+}
+
+/* Of the last question, the pages whose turn in `which` it is. */
+static void answer(guint8 which)
+{
+	const struct ckpt_page_digest *entries = (const void *)model->asked->data;
+	wire_u32 wanted[PAGES + 1];
+	guint n = 0, count = model->asked->len / sizeof(*entries);
+
+	for (guint i = 0; i < count && n < PAGES; i++)
+		if (which & 1u << i % 8)
+			wanted[n++] = entries[i].page;
+	say(CKPT_WANTED, model->cut, wanted, n * sizeof(*wanted));
+}
+
+static void say_something(void)
+{
+	struct fuzz_input *input = model->input;
+	guint8 op = fuzz_u8(input), bytes[256] = { 0 };
+	guint64 epoch = model->cut;
+
+	if (op >= 0xe0)
+		epoch += (guint64)(gint64)(gint8)fuzz_u8(input);
+	switch (op & 7) {
+	case 0:
+	case 1:
+		answer(fuzz_u8(input));
+		break;
+	case 2:
+	case 3:
+		say(CKPT_COMMITTED, epoch, NULL, 0);
+		break;
+	case 4:
+	case 5:
+		say(CKPT_APPLIED, epoch, bytes, sizeof(struct ckpt_applied));
+		break;
+	case 6:
+		bytes[0] = fuzz_u8(input);
+		say(CKPT_NEED, 0, bytes, sizeof(wire_u32));
+		break;
+	default:
+		say(fuzz_u8(input) % 20, epoch, bytes,
+		    fuzz_bytes(input, bytes, fuzz_u8(input)));
+		break;
+	}
+}
+
+/* The primary speaks; meanwhile the secondary may. */
+gboolean __wrap_ckpt_link_send(ckpt_link *link, guint16 type, guint64 epoch,
+			       const struct iovec *iov, guint count)
+{
+	if (model->lost)
+		return FALSE;
+	switch (type) {
+	case CKPT_CUT:
+		g_assert(epoch == model->said_committed + 1);
+		model->cut = epoch;
+		model->questions = model->answers = 0;
+		break;
+	case CKPT_DIGESTS:
+		model->questions++;
+		g_byte_array_set_size(model->asked, 0);
+		g_byte_array_append(model->asked, iov->iov_base, (guint)iov->iov_len);
+		break;
+	case CKPT_END:
+		model->ended = epoch;
+		break;
+	}
+	if (model->input->left && fuzz_u8(model->input) & 1)
+		say_something();
+	return !model->lost;
+}
+
+/* Waiting: as long as somebody has something to say. */
+gboolean __wrap_g_cond_wait_until(GCond *cond, GMutex *lock, gint64 until)
+{
+	if (!model->input->left || fuzz_u8(model->input) == 0xff) {
+		if (model->input->left)
+			return FALSE;
+		g_mutex_unlock(lock);
+		lose("the end of the input");
+		g_mutex_lock(lock);
+		return TRUE;
+	}
+	g_mutex_unlock(lock);
+	say_something();
+	g_mutex_lock(lock);
+	return TRUE;
+}
+
+GThread *__wrap_g_thread_new(const char *name, GThreadFunc fn, void *data)
+{
+	model->thread = fn;
+	model->thread_data = data;
+	return (GThread *)model;
+}
+
+void *__wrap_g_thread_join(GThread *thread)
+{
+	return NULL;
+}
+
+/* Hooks. */
+
+static void on_state(void *data, enum ckpt_primary_state state, const char *why)
+{
+	model->states++;
+	if (state == CKPT_PRIMARY_PROTECTED)
+		g_assert(model->committed >= 1 && !model->lost);
+	else
+		g_assert(state == CKPT_PRIMARY_LOST && why && model->lost);
+}
+
+static void on_cut(void *data, guint64 epoch)
+{
+	g_assert(model->at_rest && epoch == model->committed + 1);
+}
+
+static void on_committed(void *data, guint64 epoch)
+{
+	g_assert(epoch == model->committed + 1 && epoch == model->ended &&
+		 epoch == model->said_committed);
+	model->committed = epoch;
+}
+
+int LLVMFuzzerTestOneInput(const guint8 *data, gsize size)
+{
+	static const struct ckpt_primary_hooks hooks = { on_state, on_cut, on_committed };
+	static const struct ckpt_streams streams = { 0 };
+	struct fuzz_input input = { data, size };
+	struct model m = { .input = &input, .asked = g_byte_array_new() };
+	struct ckpt_primary_options options;
+	ckpt_primary *primary;
+
+	model = &m;
+	m.memory = vmm_memory_new(PAGES * VMM_PAGE, NULL);
+	g_assert(m.memory);
+	ckpt_primary_options_init(&options);
+	options.mode = fuzz_u8(&input) & 1 ? CKPT_MODE_COLO : CKPT_MODE_BUFFERED;
+	options.period_ms = options.age_ms = 0;
+	primary = ckpt_primary_new_take(NULL, NULL, &options, &streams, &hooks, NULL, NULL);
+	g_assert(primary && m.thread);
+	m.thread(m.thread_data);
+	g_assert(!m.tracking && m.lost);
+	g_assert(ckpt_primary_get_state(primary) == CKPT_PRIMARY_LOST);
+	ckpt_primary_free(primary);
+	vmm_memory_free(m.memory);
+	g_byte_array_unref(m.asked);
+	return 0;
+}
