@@ -37,16 +37,22 @@ static base_key *make_key(void)
 
 struct rig *rig_new(void)
 {
-	const struct micro_options first = { .memory = MEMORY };
-	const struct micro_options second = { .memory = MEMORY,
-					      .for_load = TRUE,
-					      .backends = { .private_memory = TRUE } };
+	const struct micro_options like = { .memory = MEMORY };
+
+	return rig_new_of(&like, &like);
+}
+
+struct rig *rig_new_of(const struct micro_options *first, const struct micro_options *second)
+{
+	struct micro_options twin = *second;
 	struct rig *rig = g_new0(struct rig, 1);
 
 	micro_need_kvm();
+	twin.for_load = TRUE;
+	twin.backends.private_memory = TRUE;
 	rig->key = make_key();
-	rig->guests[PRIMARY] = micro_new(&first);
-	rig->guests[SECONDARY] = micro_new(&second);
+	rig->guests[PRIMARY] = micro_new(first);
+	rig->guests[SECONDARY] = micro_new(&twin);
 	g_free(micro_do(rig->guests[PRIMARY], "dirty 200 4000 3"));
 	return rig;
 }
@@ -59,19 +65,34 @@ void rig_free(struct rig *rig)
 	g_free(rig);
 }
 
-/* A guest may first answer what its original was asked. */
+/* The answer that has `wanted` in it. A guest may first answer what its original was asked. */
+static char *ask_for(micro *guest, const char *question, const char *wanted)
+{
+	for (guint i = 0; i < 10; i++) {
+		char *answer = micro_ask(guest, "%s", question);
+
+		if (!answer)
+			break;
+		if (strstr(answer, wanted))
+			return answer;
+		g_free(answer);
+		micro_forget(guest, 20);
+	}
+	fail_msg("the guest, asked \"%s\", does not say %s", question, wanted);
+	return NULL;
+}
+
 static void expect_pong(struct rig *rig, micro *guest)
 {
-	g_autofree char *wanted = g_strdup_printf("pong=%u", ++rig->pongs);
+	g_autofree char *question = g_strdup_printf("ping %u", ++rig->pongs);
+	g_autofree char *wanted = g_strdup_printf("pong=%u", rig->pongs);
 
-	for (guint i = 0; i < 5; i++) {
-		g_autofree char *answer = micro_ask(guest, "ping %u", rig->pongs);
+	g_free(ask_for(guest, question, wanted));
+}
 
-		assert_non_null(answer);
-		if (strstr(answer, wanted))
-			return;
-	}
-	fail_msg("the guest does not answer %s", wanted);
+void rig_talk(struct rig *rig)
+{
+	expect_pong(rig, rig->guests[PRIMARY]);
 }
 
 static void check_guest(struct rig *rig, micro *guest)
@@ -79,7 +100,7 @@ static void check_guest(struct rig *rig, micro *guest)
 	g_autofree char *verified = NULL;
 
 	expect_pong(rig, guest);
-	verified = micro_do(guest, "verify");
+	verified = ask_for(guest, "verify", " bad=");
 	assert_int_equal(micro_number(verified, "bad"), 0);
 }
 
@@ -174,21 +195,38 @@ static void on_promote(void *data)
 
 /* Making one. */
 
-struct second_side {
+struct side {
 	struct session *session;
 	const struct session_options *options;
 	int fd;
 };
 
+static void made(struct session *session)
+{
+	g_mutex_lock(&session->lock);
+	session->making--;
+	g_mutex_unlock(&session->lock);
+}
+
+static gboolean is_making(struct session *session)
+{
+	gboolean making;
+
+	g_mutex_lock(&session->lock);
+	making = session->making > 0;
+	g_mutex_unlock(&session->lock);
+	return making;
+}
+
 static guint patience(const struct session_options *options)
 {
-	return options->impatient ? 400 : 8000;
+	return options->impatient ? 800 : 8000;
 }
 
 static void *make_second(void *data)
 {
 	static const struct ckpt_secondary_hooks hooks = { .lost = on_secondary_lost };
-	struct second_side *side = data;
+	struct side *side = data;
 	struct session *session = side->session;
 	const struct ckpt_twin_streams streams = { .data = session, .promote = on_promote };
 	const struct ckpt_secondary_options options = {
@@ -205,11 +243,15 @@ static void *make_second(void *data)
 			&streams, &hooks, session, &error);
 	if (error)
 		note_why(session, SECONDARY, error->message);
+	made(session);
 	return NULL;
 }
 
-static void make_first(struct session *session, const struct session_options *wanted, int fd)
+static void *make_first(void *data)
 {
+	struct side *side = data;
+	struct session *session = side->session;
+	const struct session_options *wanted = side->options;
 	const struct ckpt_primary_hooks hooks = {
 		.state = on_primary_state,
 		.cut = wanted->mode == CKPT_MODE_BUFFERED ? on_cut : NULL,
@@ -225,7 +267,7 @@ static void make_first(struct session *session, const struct session_options *wa
 	options.period_ms = options.age_ms = 5;
 	options.verify = wanted->verify;
 	options.silence_ms = options.answer_ms = options.hello_ms = patience(wanted);
-	channel = base_channel_new_take(fd, FALSE, session->rig->key, ckpt_rules, 5000,
+	channel = base_channel_new_take(side->fd, FALSE, session->rig->key, ckpt_rules, 5000,
 					&error);
 	if (channel)
 		session->primary = ckpt_primary_new_take(
@@ -233,6 +275,8 @@ static void make_first(struct session *session, const struct session_options *wa
 			&streams, &hooks, session, &error);
 	if (error)
 		note_why(session, PRIMARY, error->message);
+	made(session);
+	return NULL;
 }
 
 static void pass(void *data, struct wiretap_message *message)
@@ -242,18 +286,24 @@ static void pass(void *data, struct wiretap_message *message)
 struct session *session_new(struct rig *rig, const struct session_options *options)
 {
 	struct session *session = g_new0(struct session, 1);
-	struct second_side side = { session, options };
-	GThread *thread;
+	struct side sides[2] = { { session, options }, { session, options } };
+	GThread *threads[2];
 	int ends[2];
 
 	session->rig = rig;
 	g_mutex_init(&session->lock);
 	g_cond_init(&session->changed);
 	session->tap = wiretap_new(rig->key, options->fn ?: pass, options->data, ends);
-	side.fd = ends[1];
-	thread = g_thread_new("second", make_second, &side);
-	make_first(session, options, ends[0]);
-	g_thread_join(thread);
+	session->making = 2;
+	for (guint side = 0; side < 2; side++) {
+		sides[side].fd = ends[side];
+		threads[side] = g_thread_new("side", side == PRIMARY ? make_first : make_second,
+					     &sides[side]);
+	}
+	while (options->talk && is_making(session))
+		rig_talk(rig);
+	for (guint side = 0; side < 2; side++)
+		g_thread_join(threads[side]);
 	return session;
 }
 

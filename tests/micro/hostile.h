@@ -20,6 +20,8 @@ struct rig {
 };
 /* Exits with MICRO_SKIP where there is no KVM. */
 struct rig *rig_new(void);
+/* The same with machines of these kinds. */
+struct rig *rig_new_of(const struct micro_options *first, const struct micro_options *second);
 void rig_free(struct rig *rig);
 /* The primary's guest goes on, and finds its memory as it should be. */
 void rig_check_first(struct rig *rig);
@@ -34,20 +36,24 @@ struct session {
 	GCond changed;
 	char *why[2]; /* each side's log would say: refused at once, or lost later */
 	guint64 committed; /* that the primary was told */
+	guint making; /* sides that are being made */
 	guint64 *digests[4]; /* of the primary's memory at the cut, by epoch */
 	char *difference; /* between that and what was promoted, of a guest that rested */
 };
 
 struct session_options {
 	enum ckpt_mode mode;
-	gboolean impatient; /* deadlines of 400 ms */
+	gboolean impatient; /* deadlines of 800 ms */
 	gboolean verify;
+	gboolean talk; /* with the primary's guest, as long as it takes to make a session */
 	wiretap_fn fn; /* NULL: nothing happens to the messages */
 	void *data;
 };
 
 /* Never fails: a side that refused has its reason in `why`. */
 struct session *session_new(struct rig *rig, const struct session_options *options);
+/* The primary's guest answers; aborts if not. */
+void rig_talk(struct rig *rig);
 /* Waits until both sides are lost, or until that epoch was committed; TRUE: lost. Aborts after
  * half a minute of neither. */
 gboolean session_is_lost_before(struct session *session, guint64 epoch);
