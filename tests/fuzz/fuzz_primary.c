@@ -323,14 +323,20 @@ int LLVMFuzzerTestOneInput(const guint8 *data, gsize size)
 {
 	static const struct ckpt_primary_hooks hooks = { on_state, on_cut, on_committed };
 	static const struct ckpt_streams streams = { 0 };
+	static vmm_memory *memory;
 	struct fuzz_input input = { data, size };
 	struct model m = { .input = &input, .asked = g_byte_array_new() };
 	struct ckpt_primary_options options;
 	ckpt_primary *primary;
 
 	model = &m;
-	m.memory = vmm_memory_new(PAGES * VMM_PAGE, NULL);
-	g_assert(m.memory);
+	/* One for all runs: most of the time would go into making it. */
+	if (!memory)
+		memory = vmm_memory_new(PAGES * VMM_PAGE, NULL);
+	g_assert(memory);
+	m.memory = memory;
+	for (guint page = 0; page < USED; page++)
+		memset(vmm_memory_page(memory, page), 0, VMM_PAGE);
 	ckpt_primary_options_init(&options);
 	options.mode = fuzz_u8(&input) & 1 ? CKPT_MODE_COLO : CKPT_MODE_BUFFERED;
 	options.period_ms = options.age_ms = 0;
@@ -340,7 +346,6 @@ int LLVMFuzzerTestOneInput(const guint8 *data, gsize size)
 	g_assert(!m.tracking && m.lost);
 	g_assert(ckpt_primary_get_state(primary) == CKPT_PRIMARY_LOST);
 	ckpt_primary_free(primary);
-	vmm_memory_free(m.memory);
 	g_byte_array_unref(m.asked);
 	return 0;
 }
