@@ -18,6 +18,23 @@
 #define PATIENCE_US (30 * (gint64)G_USEC_PER_SEC)
 #define KEPT G_N_ELEMENTS(((struct session *)0)->digests)
 
+/* The answer that has `wanted` in it. A guest may first answer what its original was asked. */
+static char *ask_for(micro *guest, const char *question, const char *wanted)
+{
+	for (guint i = 0; i < 10; i++) {
+		char *answer = micro_ask(guest, "%s", question);
+
+		if (!answer)
+			break;
+		if (strstr(answer, wanted))
+			return answer;
+		g_free(answer);
+		micro_forget(guest, 20);
+	}
+	fail_msg("the guest, asked \"%s\", does not say %s", question, wanted);
+	return NULL;
+}
+
 static base_key *make_key(void)
 {
 	g_autofree char *path =
@@ -57,29 +74,48 @@ struct rig *rig_new_of(const struct micro_options *first, const struct micro_opt
 	return rig;
 }
 
+struct rig *rig_new_with_nodes(void)
+{
+	const struct ckpt_node_hooks hooks = { 0 };
+	struct rig *rig = g_new0(struct rig, 1);
+
+	micro_need_kvm();
+	rig->key = make_key();
+	for (guint which = 0; which < 2; which++) {
+		struct micro_options options = { .memory = MEMORY };
+
+		rig->nodes[which] = ckpt_node_new(which == SECONDARY, 0, &hooks);
+		rig->disks[which] = micro_file(16 << 20);
+		options.disk = rig->disks[which];
+		options.for_load = which == SECONDARY;
+		options.backends = ckpt_node_backends(rig->nodes[which]);
+		rig->guests[which] = micro_new(&options);
+		ckpt_node_attach(rig->nodes[which], micro_machine(rig->guests[which]));
+	}
+	g_free(micro_do(rig->guests[PRIMARY], "dirty 200 4000 3"));
+	g_free(micro_do(rig->guests[PRIMARY], "blkbg 200"));
+	return rig;
+}
+
+void rig_check_disk(struct rig *rig, guint which)
+{
+	g_autofree char *report = ask_for(rig->guests[which], "blkbg", " writes=");
+
+	assert_int_equal(micro_number(report, "bad"), 0);
+	assert_int_equal(micro_number(report, "errors"), 0);
+}
+
 void rig_free(struct rig *rig)
 {
 	micro_free(rig->guests[PRIMARY]);
 	micro_free(rig->guests[SECONDARY]);
+	for (guint which = 0; which < 2; which++) {
+		ckpt_node_free(rig->nodes[which]);
+		if (rig->disks[which])
+			micro_remove(rig->disks[which]);
+	}
 	base_key_free(rig->key);
 	g_free(rig);
-}
-
-/* The answer that has `wanted` in it. A guest may first answer what its original was asked. */
-static char *ask_for(micro *guest, const char *question, const char *wanted)
-{
-	for (guint i = 0; i < 10; i++) {
-		char *answer = micro_ask(guest, "%s", question);
-
-		if (!answer)
-			break;
-		if (strstr(answer, wanted))
-			return answer;
-		g_free(answer);
-		micro_forget(guest, 20);
-	}
-	fail_msg("the guest, asked \"%s\", does not say %s", question, wanted);
-	return NULL;
 }
 
 static void expect_pong(struct rig *rig, micro *guest)
@@ -228,7 +264,10 @@ static void *make_second(void *data)
 	static const struct ckpt_secondary_hooks hooks = { .lost = on_secondary_lost };
 	struct side *side = data;
 	struct session *session = side->session;
-	const struct ckpt_twin_streams streams = { .data = session, .promote = on_promote };
+	const struct ckpt_twin_streams streams =
+		session->rig->nodes[SECONDARY] ?
+			ckpt_node_twin_streams(session->rig->nodes[SECONDARY]) :
+			(struct ckpt_twin_streams){ .data = session, .promote = on_promote };
 	const struct ckpt_secondary_options options = {
 		.silence_ms = patience(side->options),
 		.hello_ms = patience(side->options),
@@ -257,7 +296,9 @@ static void *make_first(void *data)
 		.cut = wanted->mode == CKPT_MODE_BUFFERED ? on_cut : NULL,
 		.committed = on_committed,
 	};
-	const struct ckpt_streams streams = { 0 };
+	const struct ckpt_streams streams = session->rig->nodes[PRIMARY] ?
+						    ckpt_node_streams(session->rig->nodes[PRIMARY]) :
+						    (struct ckpt_streams){ 0 };
 	struct ckpt_primary_options options;
 	g_autoptr(GError) error = NULL;
 	base_channel *channel;
@@ -346,6 +387,8 @@ static void judge_promotion(struct session *session, gboolean exact)
 	if (session->difference)
 		fail_msg("not what was committed: %s", session->difference);
 	check_guest(session->rig, guest);
+	if (session->rig->nodes[SECONDARY])
+		rig_check_disk(session->rig, SECONDARY);
 }
 
 void session_free_judged(struct session *session, gboolean exact)

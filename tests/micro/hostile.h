@@ -6,8 +6,7 @@
 #ifndef TESTS_HOSTILE_H
 #define TESTS_HOSTILE_H
 
-#include "checkpoint/primary.h"
-#include "checkpoint/secondary.h"
+#include "checkpoint/node.h"
 #include "tests/micro/micro.h"
 #include "tests/micro/wiretap.h"
 
@@ -15,6 +14,10 @@ enum { PRIMARY, SECONDARY };
 
 struct rig {
 	micro *guests[2]; /* the first is busy, and runs through all sessions */
+	/* NULL, or what their devices are made of: then input and disk writes are mirrored, and
+	 * there is one session, for a node is promoted once. */
+	ckpt_node *nodes[2];
+	char *disks[2];
 	base_key *key;
 	guint pongs;
 };
@@ -22,7 +25,11 @@ struct rig {
 struct rig *rig_new(void);
 /* The same with machines of these kinds. */
 struct rig *rig_new_of(const struct micro_options *first, const struct micro_options *second);
+/* The same with nodes, and a busy disk. */
+struct rig *rig_new_with_nodes(void);
 void rig_free(struct rig *rig);
+/* Of the one that was promoted, after its session: nothing that it flushed is lost. */
+void rig_check_disk(struct rig *rig, guint which);
 /* The primary's guest goes on, and finds its memory as it should be. */
 void rig_check_first(struct rig *rig);
 

@@ -24,7 +24,7 @@ struct cut {
 	guint after; /* messages, both ways */
 	gboolean within; /* the last of them only in part */
 	guint seen;
-	gboolean done;
+	gint done; /* atomic */
 };
 
 static void maybe_cut(void *data, struct wiretap_message *message)
@@ -36,7 +36,8 @@ static void maybe_cut(void *data, struct wiretap_message *message)
 		return;
 	if (cut->within)
 		g_byte_array_set_size(message->bytes, message->bytes->len / 2);
-	message->cut = cut->done = TRUE;
+	message->cut = TRUE;
+	g_atomic_int_set(&cut->done, TRUE);
 }
 
 /* How many messages it takes to commit and apply two checkpoints. */
@@ -66,7 +67,7 @@ static void cut_everywhere(enum ckpt_mode mode)
 		guint64 epoch = 0;
 
 		assert_true(session_is_lost_before(session, G_MAXUINT64));
-		assert_true(cut.done);
+		assert_true(g_atomic_int_get(&cut.done));
 		if (session->secondary)
 			epoch = ckpt_secondary_epoch(session->secondary);
 		by_epoch[MIN(epoch, G_N_ELEMENTS(by_epoch) - 1)]++;
