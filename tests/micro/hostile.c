@@ -93,7 +93,6 @@ struct rig *rig_new_with_nodes(void)
 		ckpt_node_attach(rig->nodes[which], micro_machine(rig->guests[which]));
 	}
 	g_free(micro_do(rig->guests[PRIMARY], "dirty 200 4000 3"));
-	g_free(micro_do(rig->guests[PRIMARY], "blkbg 200"));
 	return rig;
 }
 
@@ -101,6 +100,8 @@ void rig_check_disk(struct rig *rig, guint which)
 {
 	g_autofree char *report = ask_for(rig->guests[which], "blkbg", " writes=");
 
+	if (micro_number(report, "bad") || micro_number(report, "errors"))
+		fail_msg("guest %u: %s", which, report);
 	assert_int_equal(micro_number(report, "bad"), 0);
 	assert_int_equal(micro_number(report, "errors"), 0);
 }

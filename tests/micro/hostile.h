@@ -25,7 +25,7 @@ struct rig {
 struct rig *rig_new(void);
 /* The same with machines of these kinds. */
 struct rig *rig_new_of(const struct micro_options *first, const struct micro_options *second);
-/* The same with nodes, and a busy disk. */
+/* The same with nodes, and equal disks. */
 struct rig *rig_new_with_nodes(void);
 void rig_free(struct rig *rig);
 /* Of the one that was promoted, after its session: nothing that it flushed is lost. */
