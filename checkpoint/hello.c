@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-G_DEFINE_QUARK(ckpt-error-quark, ckpt_error)
+G_DEFINE_QUARK(ckpt - error - quark, ckpt_error)
 G_STATIC_ASSERT(CKPT_HELLO_DISKS == VMM_DISKS_MAX);
 G_STATIC_ASSERT(CKPT_HELLO_NETS == VMM_NETS_MAX);
 
@@ -44,13 +44,14 @@ void ckpt_hello_fill(struct ckpt_hello *hello, vmm_machine *machine, gboolean pr
 static gboolean unlike(GError **error, const char *what, guint64 theirs, guint64 ours)
 {
 	g_set_error(error, CKPT_ERROR, CKPT_ERROR_UNLIKE,
-		    "the peer's machine has %s %" G_GUINT64_FORMAT ", this one %" G_GUINT64_FORMAT,
+		    "the peer's machine has %s %" G_GUINT64_FORMAT
+		    ", this one %" G_GUINT64_FORMAT,
 		    what, theirs, ours);
 	return FALSE;
 }
 
-static gboolean unlike_disk(GError **error, guint index, const char *what, guint64 theirs,
-			    guint64 ours)
+static gboolean unlike_disk(GError **error, guint index, const char *what,
+			    guint64 theirs, guint64 ours)
 {
 	g_autofree char *which = g_strdup_printf("disk %u with %s", index, what);
 
@@ -64,10 +65,12 @@ static gboolean judge_disk(guint index, const struct ckpt_hello_disk *ours,
 	guint32 block_size = wire_get32(ours->block_size);
 
 	if (wire_get64(theirs->bytes) != bytes)
-		return unlike_disk(error, index, "bytes:", wire_get64(theirs->bytes), bytes);
+		return unlike_disk(error, index, "bytes:", wire_get64(theirs->bytes),
+				   bytes);
 	if (wire_get32(theirs->block_size) != block_size)
-		return unlike_disk(error, index, "block size:",
-				   wire_get32(theirs->block_size), block_size);
+		return unlike_disk(error, index,
+				   "block size:", wire_get32(theirs->block_size),
+				   block_size);
 	if (theirs->readonly != ours->readonly)
 		return unlike_disk(error, index, "read-only:", theirs->readonly,
 				   ours->readonly);
@@ -158,7 +161,8 @@ static void say_goodbye(base_channel *channel, const char *why, guint deadline_m
 }
 
 gboolean ckpt_hello_exchange(base_channel *channel, const struct ckpt_hello *ours,
-			     struct ckpt_hello *theirs, guint deadline_ms, GError **error)
+			     struct ckpt_hello *theirs, guint deadline_ms,
+			     GError **error)
 {
 	struct iovec iov = { (void *)ours, sizeof(*ours) };
 	struct base_message message;
@@ -174,8 +178,9 @@ gboolean ckpt_hello_exchange(base_channel *channel, const struct ckpt_hello *our
 			return TRUE;
 		say_goodbye(channel, refused->message, deadline_ms);
 	} else if (message.type == CKPT_BYE) {
-		g_set_error(&refused, CKPT_ERROR, CKPT_ERROR_UNLIKE, "the peer refused: %.*s",
-			    (int)message.length, (const char *)message.payload);
+		g_set_error(&refused, CKPT_ERROR, CKPT_ERROR_UNLIKE,
+			    "the peer refused: %.*s", (int)message.length,
+			    (const char *)message.payload);
 	} else {
 		g_set_error(&refused, CKPT_ERROR, CKPT_ERROR_PROTOCOL,
 			    "the peer began with message %u", message.type);

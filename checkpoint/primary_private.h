@@ -64,7 +64,8 @@ static inline gboolean ckpt_primary_same(struct ckpt_digest a, struct ckpt_diges
 
 /* TRUE when it is over; with the lock held. */
 gboolean ckpt_primary_is_over(const ckpt_primary *primary);
-/* Runs `fn` with the machine at rest; FALSE, with `cut_error`, if that or what it did failed. */
+/* Runs `fn` with the machine at rest; FALSE, with `cut_error`, if that or what it did
+ * failed. */
 gboolean ckpt_primary_at_rest(ckpt_primary *primary, void (*fn)(void *data));
 
 /* sync.c: fills the secondary until the rest fits one checkpoint; what is left is in `pending`.
@@ -75,7 +76,8 @@ gboolean ckpt_primary_sync(ckpt_primary *primary);
 
 /* Sends a batch of pages or digests, which becomes an empty one; nothing if it is empty. FALSE:
  * over. */
-gboolean ckpt_primary_send_batch(ckpt_primary *primary, guint16 type, GByteArray **batch);
+gboolean ckpt_primary_send_batch(ckpt_primary *primary, guint16 type,
+				 GByteArray **batch);
 /* Whether a batch has no room for another page. */
 gboolean ckpt_primary_is_full(const GByteArray *batch);
 /* The decoder wants growing numbers, and both sides' memory likes them. */

@@ -9,7 +9,8 @@
 #define TWIN_PAYS 0.15
 #define TWIN_SAMPLE 16
 
-gboolean ckpt_primary_send_batch(ckpt_primary *primary, guint16 type, GByteArray **batch)
+gboolean ckpt_primary_send_batch(ckpt_primary *primary, guint16 type,
+				 GByteArray **batch)
 {
 	if (!(*batch)->len)
 		return TRUE;
@@ -37,7 +38,8 @@ void ckpt_primary_sort_pages(GArray *pages)
 /* Places in the stage, in the order of page numbers. */
 static GArray *in_order(const vmm_stage *stage)
 {
-	GArray *order = g_array_sized_new(FALSE, FALSE, sizeof(guint64), vmm_stage_count(stage));
+	GArray *order = g_array_sized_new(FALSE, FALSE, sizeof(guint64),
+					  vmm_stage_count(stage));
 
 	for (guint i = 0; i < vmm_stage_count(stage); i++) {
 		guint64 key = (guint64)vmm_stage_number(stage, i) << 32 | i;
@@ -57,7 +59,8 @@ static int compare_keys(const void *a, const void *b)
 static gboolean ask_about_twins(ckpt_primary *primary, gboolean run)
 {
 	/* A secondary at rest has the last checkpoint in its memory: nothing to ask. */
-	return run && (primary->twin_share > TWIN_PAYS || primary->epoch % TWIN_SAMPLE == 0);
+	return run &&
+	       (primary->twin_share > TWIN_PAYS || primary->epoch % TWIN_SAMPLE == 0);
 }
 
 struct sending {
@@ -71,14 +74,17 @@ static gboolean encode_page(ckpt_primary *primary, struct sending *sending, guin
 {
 	guint32 page = vmm_stage_number(primary->stage, place);
 	guint32 slot = primary->slots[page];
-	const void *before = slot == CKPT_NO_SLOT ? NULL : vmm_stage_content(primary->last, slot);
+	const void *before =
+		slot == CKPT_NO_SLOT ? NULL : vmm_stage_content(primary->last, slot);
 
-	if (ckpt_encode(primary->encoder, page, vmm_stage_content(primary->stage, place),
-			before, sending->pages) == CKPT_SAME)
+	if (ckpt_encode(primary->encoder, page,
+			vmm_stage_content(primary->stage, place), before,
+			sending->pages) == CKPT_SAME)
 		primary->now.same++;
 	else
 		primary->now.sent++;
-	return !ckpt_primary_is_full(sending->pages) || ckpt_primary_send_batch(primary, CKPT_PAGES, &sending->pages);
+	return !ckpt_primary_is_full(sending->pages) ||
+	       ckpt_primary_send_batch(primary, CKPT_PAGES, &sending->pages);
 }
 
 static gboolean ask_about(ckpt_primary *primary, struct sending *sending, guint place)
@@ -107,7 +113,8 @@ static gboolean classify(ckpt_primary *primary, struct sending *sending, gboolea
 	for (guint i = 0; i < order->len; i++) {
 		guint place = (guint)(g_array_index(order, guint64, i) & 0xffffffff);
 		const void *content = vmm_stage_content(primary->stage, place);
-		struct ckpt_digest digest = ckpt_digest_page(primary->digester, content);
+		struct ckpt_digest digest =
+			ckpt_digest_page(primary->digester, content);
 		guint32 page = vmm_stage_number(primary->stage, place);
 		gboolean ok = TRUE;
 
@@ -185,7 +192,8 @@ static gboolean send_pages(ckpt_primary *primary, gboolean run)
 	/* From the commit on this is what the secondary has; without one nothing of it
 	 * matters any more, for then the link is lost. */
 	for (guint i = 0; ok && i < vmm_stage_count(primary->stage); i++)
-		primary->known[vmm_stage_number(primary->stage, i)] = sending.content[i];
+		primary->known[vmm_stage_number(primary->stage, i)] =
+			sending.content[i];
 	g_array_unref(sending.candidates);
 	g_byte_array_unref(sending.pages);
 	g_byte_array_unref(sending.digests);
@@ -195,16 +203,19 @@ static gboolean send_pages(ckpt_primary *primary, gboolean run)
 
 static gboolean send_verify(ckpt_primary *primary)
 {
-	g_autofree wire_u64 *digests = g_new(wire_u64, CKPT_BATCH_MAX / sizeof(wire_u64));
+	g_autofree wire_u64 *digests =
+		g_new(wire_u64, CKPT_BATCH_MAX / sizeof(wire_u64));
 
 	for (guint64 page = 0; primary->verify && page < primary->pages;) {
 		guint n = 0;
 		struct iovec iov = { digests, 0 };
 
-		for (; n < CKPT_BATCH_MAX / sizeof(*digests) && page < primary->pages; n++)
+		for (; n < CKPT_BATCH_MAX / sizeof(*digests) && page < primary->pages;
+		     n++)
 			digests[n] = wire_put64(primary->verify[page++]);
 		iov.iov_len = n * sizeof(*digests);
-		if (!ckpt_link_send(primary->link, CKPT_VERIFY, primary->epoch, &iov, 1))
+		if (!ckpt_link_send(primary->link, CKPT_VERIFY, primary->epoch, &iov,
+				    1))
 			return FALSE;
 	}
 	return TRUE;

@@ -90,7 +90,8 @@ static void meet(struct side sides[2])
 }
 
 /* Both refuse, and each names its peer's value first. */
-static void refuse(struct side sides[2], const char *first_says, const char *second_says)
+static void refuse(struct side sides[2], const char *first_says,
+		   const char *second_says)
 {
 	const char *expected[] = { first_says, second_says };
 
@@ -122,22 +123,24 @@ static void each_difference_is_named_on_both_sides(void **unused)
 {
 	struct side sides[2];
 
-#define UNLIKE(field, value, first_says, second_says)                         \
-	do {                                                                  \
-		describe(&sides[0], TRUE);                                    \
-		describe(&sides[1], FALSE);                                   \
-		sides[1].ours.field = value;                                  \
-		refuse(sides, "the peer's machine has " first_says,           \
-		       "the peer's machine has " second_says);                \
+#define UNLIKE(field, value, first_says, second_says)               \
+	do {                                                        \
+		describe(&sides[0], TRUE);                          \
+		describe(&sides[1], FALSE);                         \
+		sides[1].ours.field = value;                        \
+		refuse(sides, "the peer's machine has " first_says, \
+		       "the peer's machine has " second_says);      \
 	} while (0)
-	UNLIKE(memory, wire_put64(1 << 20), "bytes of memory: 1048576, this one 67108864",
+	UNLIKE(memory, wire_put64(1 << 20),
+	       "bytes of memory: 1048576, this one 67108864",
 	       "bytes of memory: 67108864, this one 1048576");
 	UNLIKE(cpus, wire_put32(3), "vCPUs: 3, this one 2", "vCPUs: 2, this one 3");
 	UNLIKE(nets, wire_put32(1), "network cards: 1, this one 2",
 	       "network cards: 2, this one 1");
 	UNLIKE(mac[1][0], 0x52,
 	       "network card 1 with MAC: 52:00:00:00:00:01, this one 00:00:00:00:00:01",
-	       "network card 1 with MAC: 00:00:00:00:00:01, this one 52:00:00:00:00:01");
+	       "network card 1 with MAC: 00:00:00:00:00:01, this one "
+	       "52:00:00:00:00:01");
 	UNLIKE(disks, wire_put32(1), "disks: 1, this one 2", "disks: 2, this one 1");
 	UNLIKE(disk[1].bytes, wire_put64(512),
 	       "disk 1 with bytes: 512, this one 1048576",

@@ -30,14 +30,16 @@ struct bed {
 	int ends[2];
 };
 
-static gboolean on_message(void *data, const struct base_message *message, GError **error)
+static gboolean on_message(void *data, const struct base_message *message,
+			   GError **error)
 {
 	struct side *side = data;
 
 	g_atomic_int_inc(&side->taken);
 	if (!side->refuses)
 		return TRUE;
-	g_set_error_literal(error, BASE_CHANNEL_ERROR, BASE_CHANNEL_PROTOCOL, side->refuses);
+	g_set_error_literal(error, BASE_CHANNEL_ERROR, BASE_CHANNEL_PROTOCOL,
+			    side->refuses);
 	return FALSE;
 }
 
@@ -55,8 +57,8 @@ static void *serve(void *data)
 {
 	struct bed *bed = data;
 
-	return base_channel_new_take(bed->ends[1], TRUE, bed->key, ckpt_rules, DEADLINE_MS,
-				     NULL);
+	return base_channel_new_take(bed->ends[1], TRUE, bed->key, ckpt_rules,
+				     DEADLINE_MS, NULL);
 }
 
 static void bed_init(struct bed *bed)
@@ -71,15 +73,16 @@ static void bed_init(struct bed *bed)
 	bed->key = base_key_read(path, NULL);
 	unlink(path);
 	rmdir(folder);
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, bed->ends), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, bed->ends),
+			 0);
 	thread = g_thread_new("server", serve, bed);
 	channels[0] = base_channel_new_take(bed->ends[0], FALSE, bed->key, ckpt_rules,
 					    DEADLINE_MS, NULL);
 	channels[1] = g_thread_join(thread);
 	for (guint i = 0; i < 2; i++) {
 		assert_non_null(channels[i]);
-		bed->sides[i].link =
-			ckpt_link_new_take(channels[i], &ops, &bed->sides[i], DEADLINE_MS);
+		bed->sides[i].link = ckpt_link_new_take(channels[i], &ops,
+							&bed->sides[i], DEADLINE_MS);
 	}
 }
 
@@ -134,8 +137,8 @@ static void a_refusal_is_heard_in_the_midst_of_bulk(void **unused)
 	start(&bed);
 	for (guint i = 0; i < 4; i++)
 		for (guint side = 0; side < 2; side++)
-			assert_true(ckpt_link_send(bed.sides[side].link, CKPT_PAGES, 1, &iov,
-						   1));
+			assert_true(ckpt_link_send(bed.sides[side].link, CKPT_PAGES, 1,
+						   &iov, 1));
 	ckpt_link_refuse(bed.sides[0].link, "a disk is broken");
 	ckpt_link_refuse(bed.sides[0].link, "and another");
 	while (ckpt_link_send(bed.sides[1].link, CKPT_PAGES, 1, &iov, 1))
