@@ -24,7 +24,8 @@ struct ckpt_backlog_write {
 	GList ready_link;
 	gboolean at_disk;
 	guint below; /* how many must be on the disk first */
-	GPtrArray *above; /* ckpt_backlog_write: those that wait for this one; may be NULL */
+	GPtrArray *
+		above; /* ckpt_backlog_write: those that wait for this one; may be NULL */
 	void *owner; /* may be NULL */
 };
 
@@ -113,7 +114,8 @@ static void tell_owner(ckpt_backlog_write *write, int result)
 	void *owner = g_steal_pointer(&write->owner);
 
 	if (owner)
-		write->backlog->hooks.written(write->backlog->hooks.data, owner, result);
+		write->backlog->hooks.written(write->backlog->hooks.data, owner,
+					      result);
 }
 
 void ckpt_backlog_fail(ckpt_backlog *backlog, int error)
@@ -187,8 +189,9 @@ static void submit_write(ckpt_backlog *backlog, ckpt_backlog_write *write)
 	};
 	/* The disk wants it aligned, and at the end free(3) must do for it. */
 	if (chunk->bytes)
-		write->request.buffer = chunk->whole ? copy_aligned(chunk->bytes, chunk->len) :
-						       chunk->bytes;
+		write->request.buffer = chunk->whole
+						? copy_aligned(chunk->bytes, chunk->len)
+						: chunk->bytes;
 	write->at_disk = TRUE;
 	backlog->writes_out++;
 	backlog->bytes_out += chunk->bytes ? chunk->len : 0;
@@ -197,8 +200,8 @@ static void submit_write(ckpt_backlog *backlog, ckpt_backlog_write *write)
 
 void ckpt_backlog_pump(ckpt_backlog *backlog)
 {
-	while (backlog->ready.length && !backlog->failed && backlog->writes_out < WRITES_MAX &&
-	       backlog->bytes_out < BYTES_MAX) {
+	while (backlog->ready.length && !backlog->failed &&
+	       backlog->writes_out < WRITES_MAX && backlog->bytes_out < BYTES_MAX) {
 		GList *link = g_queue_pop_head_link(&backlog->ready);
 
 		submit_write(backlog, link->data);
@@ -221,8 +224,8 @@ static void wait_for(void *data, struct ckpt_chunk *chunk, guint64 from, guint64
 	write->below++;
 }
 
-ckpt_backlog_write *ckpt_backlog_add(ckpt_backlog *backlog, struct ckpt_chunk *chunk_take,
-				     void *owner)
+ckpt_backlog_write *ckpt_backlog_add(ckpt_backlog *backlog,
+				     struct ckpt_chunk *chunk_take, void *owner)
 {
 	ckpt_backlog_write *write = g_new0(ckpt_backlog_write, 1);
 
@@ -232,7 +235,8 @@ ckpt_backlog_write *ckpt_backlog_add(ckpt_backlog *backlog, struct ckpt_chunk *c
 	write->serial = ++backlog->serial;
 	write->link.data = write->ready_link.data = write;
 	write->owner = owner;
-	ckpt_layer_visit(backlog->layer, chunk_take->offset, chunk_take->len, wait_for, write);
+	ckpt_layer_visit(backlog->layer, chunk_take->offset, chunk_take->len, wait_for,
+			 write);
 	ckpt_layer_put(backlog->layer, chunk_take);
 	g_queue_push_tail_link(&backlog->pending, &write->link);
 	if (!write->below)

@@ -45,8 +45,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ckpt_backlog, ckpt_backlog_free)
 
 /* On top of all that is on its way; followed by ckpt_backlog_pump(). `owner` may be NULL. What
  * it returns is for ckpt_backlog_disown() until `written`. */
-ckpt_backlog_write *ckpt_backlog_add(ckpt_backlog *backlog, struct ckpt_chunk *chunk_take,
-				     void *owner);
+ckpt_backlog_write *ckpt_backlog_add(ckpt_backlog *backlog,
+				     struct ckpt_chunk *chunk_take, void *owner);
 /* Nobody waits for it any more; it takes its turn all the same. */
 void ckpt_backlog_disown(ckpt_backlog_write *write);
 /* Gives the disk what may go; followed by ckpt_outlet_settle(). */

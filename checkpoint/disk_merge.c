@@ -23,8 +23,8 @@ static void merge_extent(void *data, struct ckpt_chunk *chunk, guint64 from, gui
 	is_whole = from == chunk->offset && to == chunk->offset + chunk->len;
 	ckpt_chunk_charge(chunk, merge->account);
 	ckpt_backlog_add(merge->backlog,
-			 is_whole ? ckpt_chunk_ref(chunk) :
-				    ckpt_chunk_slice(chunk, from, to - from),
+			 is_whole ? ckpt_chunk_ref(chunk)
+				  : ckpt_chunk_slice(chunk, from, to - from),
 			 NULL);
 }
 

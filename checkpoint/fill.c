@@ -35,7 +35,8 @@ struct ckpt_filler {
 };
 
 /* Returns 0 or errno. */
-static int write_run(const ckpt_filler *filler, const guint8 *from, guint32 page, guint count)
+static int write_run(const ckpt_filler *filler, const guint8 *from, guint32 page,
+		     guint count)
 {
 	gsize left = count * (gsize)CKPT_PAGE;
 	off_t at = (off_t)page * CKPT_PAGE;
@@ -64,8 +65,8 @@ static int write_lot(const ckpt_filler *filler, const struct lot *lot)
 		for (end = i + 1; end < lot->count; end++)
 			if (lot->numbers[end] != lot->numbers[end - 1] + 1)
 				break;
-		err = write_run(filler, lot->pages + i * (gsize)CKPT_PAGE, lot->numbers[i],
-				end - i);
+		err = write_run(filler, lot->pages + i * (gsize)CKPT_PAGE,
+				lot->numbers[i], end - i);
 	}
 	return err;
 }
@@ -88,7 +89,8 @@ static void *write_all(void *data)
 			err = write_lot(filler, lot);
 		g_mutex_lock(&filler->lock);
 		if (err && !filler->error)
-			g_warning("first sync: write guest memory: %s", g_strerror(err));
+			g_warning("first sync: write guest memory: %s",
+				  g_strerror(err));
 		filler->error = err;
 		filler->done++;
 		g_cond_broadcast(&filler->changed);

@@ -6,8 +6,8 @@
 
 #include "checkpoint/hello.h"
 
-static void post(ckpt_link *link, const struct ckpt_sync_head *head, const void *payload,
-		 gsize len)
+static void post(ckpt_link *link, const struct ckpt_sync_head *head,
+		 const void *payload, gsize len)
 {
 	const struct iovec iov[] = { { (void *)head, sizeof(*head) },
 				     { (void *)payload, len } };
@@ -17,8 +17,8 @@ static void post(ckpt_link *link, const struct ckpt_sync_head *head, const void 
 
 static void refuse_disk(ckpt_link *link, const char *whose, guint index, int error)
 {
-	g_autofree char *why = g_strdup_printf("disk %u of the %s cannot be read: %s", index,
-					       whose, g_strerror(-error));
+	g_autofree char *why = g_strdup_printf("disk %u of the %s cannot be read: %s",
+					       index, whose, g_strerror(-error));
 
 	ckpt_link_refuse(link, why);
 }
@@ -55,7 +55,8 @@ ckpt_node_sync_out *ckpt_node_sync_out_new(ckpt_disk_out *out, ckpt_link *link,
 
 	for (guint i = 0; i < VMM_DISKS_MAX; i++) {
 		struct disk_out *disk = &sync->disks[i];
-		const struct ckpt_sync_hooks hooks = { disk, send_out, failed_out, NULL };
+		const struct ckpt_sync_hooks hooks = { disk, send_out, failed_out,
+						       NULL };
 
 		disk->link = link;
 		disk->index = i;
@@ -104,8 +105,8 @@ gboolean ckpt_node_sync_out_step(ckpt_node_sync_out *sync)
 	return FALSE;
 }
 
-gboolean ckpt_node_sync_out_take(ckpt_node_sync_out *sync, const void *payload, gsize len,
-				 GError **error)
+gboolean ckpt_node_sync_out_take(ckpt_node_sync_out *sync, const void *payload,
+				 gsize len, GError **error)
 {
 	struct ckpt_sync_head head;
 	const char *why = "an answer is for no disk that there is";
@@ -115,15 +116,17 @@ gboolean ckpt_node_sync_out_take(ckpt_node_sync_out *sync, const void *payload, 
 	memcpy(&head, payload, sizeof(head));
 	disk = head.disk < VMM_DISKS_MAX ? sync->disks[head.disk].sync : NULL;
 	if (!disk || !ckpt_disk_sync_out_take(disk, &head, len - sizeof(head), &why)) {
-		g_set_error(error, CKPT_ERROR, CKPT_ERROR_PROTOCOL, "first sync: %s", why);
+		g_set_error(error, CKPT_ERROR, CKPT_ERROR_PROTOCOL, "first sync: %s",
+			    why);
 		return FALSE;
 	}
 	if (!ckpt_disk_sync_out_differs(disk, &at))
 		return TRUE;
-	g_set_error(error, CKPT_ERROR, CKPT_ERROR_UNLIKE,
-		    "disk %u is read-only and is not the same on both nodes: they differ "
-		    "within %u bytes from byte %" G_GUINT64_FORMAT,
-		    head.disk, CKPT_SYNC_BLOCK, at);
+	g_set_error(
+		error, CKPT_ERROR, CKPT_ERROR_UNLIKE,
+		"disk %u is read-only and is not the same on both nodes: they differ "
+		"within %u bytes from byte %" G_GUINT64_FORMAT,
+		head.disk, CKPT_SYNC_BLOCK, at);
 	return FALSE;
 }
 
@@ -179,7 +182,8 @@ void ckpt_node_sync_in_free(ckpt_node_sync_in *sync)
 	g_free(sync);
 }
 
-const char *ckpt_node_sync_in_take(ckpt_node_sync_in *sync, const void *payload, gsize len)
+const char *ckpt_node_sync_in_take(ckpt_node_sync_in *sync, const void *payload,
+				   gsize len)
 {
 	struct ckpt_sync_head head;
 	const char *why = "a piece is for no disk that there is";
@@ -187,8 +191,9 @@ const char *ckpt_node_sync_in_take(ckpt_node_sync_in *sync, const void *payload,
 
 	memcpy(&head, payload, sizeof(head));
 	disk = head.disk < VMM_DISKS_MAX ? sync->disks[head.disk].sync : NULL;
-	if (!disk || !ckpt_disk_sync_in_take(disk, &head, (const guint8 *)payload + sizeof(head),
-					     len - sizeof(head), &why))
+	if (!disk ||
+	    !ckpt_disk_sync_in_take(disk, &head, (const guint8 *)payload + sizeof(head),
+				    len - sizeof(head), &why))
 		return why;
 	return NULL;
 }

@@ -30,8 +30,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ckpt_node_sync_out, ckpt_node_sync_out_free)
 /* Begins one more piece; FALSE: none now. Not from a completion. */
 gboolean ckpt_node_sync_out_step(ckpt_node_sync_out *sync);
 /* A CKPT_SYNC_DISK message. FALSE: it is wrong, or says that the sync cannot be. */
-gboolean ckpt_node_sync_out_take(ckpt_node_sync_out *sync, const void *payload, gsize len,
-				 GError **error) G_GNUC_WARN_UNUSED_RESULT;
+gboolean ckpt_node_sync_out_take(ckpt_node_sync_out *sync, const void *payload,
+				 gsize len, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* How far disk `index` is; FALSE: there is none. */
 gboolean ckpt_node_sync_out_get(const ckpt_node_sync_out *sync, guint index,
 				struct ckpt_disk_sync_counters *counters);
@@ -48,6 +48,7 @@ void ckpt_node_sync_in_free(ckpt_node_sync_in *sync);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ckpt_node_sync_in, ckpt_node_sync_in_free)
 
 /* A CKPT_SYNC_DISK message; NULL, or why it is refused (static text). */
-const char *ckpt_node_sync_in_take(ckpt_node_sync_in *sync, const void *payload, gsize len);
+const char *ckpt_node_sync_in_take(ckpt_node_sync_in *sync, const void *payload,
+				   gsize len);
 
 #endif

@@ -71,8 +71,8 @@ static void estimate(struct sync *sync, guint64 disks_done)
 
 	progress->ms_left = done > 0 ? (guint64)((double)(progress->memory_left +
 							  progress->disks_left) *
-						 spent / done) :
-				       0;
+						 spent / done)
+				     : 0;
 }
 
 /* Where memory and disks are. Holding the device lock. */
@@ -203,13 +203,15 @@ static gboolean send_round(struct sync *sync, const GArray *pages)
 		sync->looked_at += CKPT_PAGE;
 		sync->progress.memory_left = (guint64)(pages->len - i - 1) * CKPT_PAGE;
 		full = batch->len > BATCH_ENOUGH;
-		if (full && (!ckpt_primary_send_batch(primary, CKPT_SYNC_PAGES, &batch) ||
-			     !keep_to_limit(sync)))
+		if (full &&
+		    (!ckpt_primary_send_batch(primary, CKPT_SYNC_PAGES, &batch) ||
+		     !keep_to_limit(sync)))
 			return FALSE;
 		if ((full || i % TURN_PAGES == 0) && !turn_to_disks(sync))
 			return FALSE;
 	}
-	return ckpt_primary_send_batch(primary, CKPT_SYNC_PAGES, &batch) && keep_to_limit(sync);
+	return ckpt_primary_send_batch(primary, CKPT_SYNC_PAGES, &batch) &&
+	       keep_to_limit(sync);
 }
 
 static gboolean finish_disks(struct sync *sync)
@@ -230,7 +232,8 @@ static void collect_only(void *data)
 {
 	ckpt_primary *primary = data;
 
-	if (!vmm_machine_collect(primary->machine, primary->collected, &primary->cut_error))
+	if (!vmm_machine_collect(primary->machine, primary->collected,
+				 &primary->cut_error))
 		g_debug("sync: %s", primary->cut_error->message);
 }
 
@@ -255,9 +258,11 @@ static void log_end(const struct sync *sync)
 		sent += sync->progress.disks[i].data + sync->progress.disks[i].zeroes;
 	}
 	g_info("sync rounds=%u memory_bytes=%" G_GUINT64_FORMAT
-	       " disk_equal_bytes=%" G_GUINT64_FORMAT " disk_sent_bytes=%" G_GUINT64_FORMAT
-	       " wire_bytes=%" G_GUINT64_FORMAT " ms=%" G_GUINT64_FORMAT,
-	       sync->progress.round, sync->looked_at, equal, sent, sync->progress.wire_bytes,
+	       " disk_equal_bytes=%" G_GUINT64_FORMAT
+	       " disk_sent_bytes=%" G_GUINT64_FORMAT " wire_bytes=%" G_GUINT64_FORMAT
+	       " ms=%" G_GUINT64_FORMAT,
+	       sync->progress.round, sync->looked_at, equal, sent,
+	       sync->progress.wire_bytes,
 	       (base_clock_monotonic_ns() - sync->start_ns) / 1000000);
 }
 
@@ -318,8 +323,8 @@ gboolean ckpt_primary_sync(ckpt_primary *primary)
 		if (!send_round(&sync, primary->pending) || !finish_disks(&sync) ||
 		    !collect(primary))
 			return FALSE;
-		g_info("sync round=%u dirty=%u bytes=%" G_GUINT64_FORMAT, sync.progress.round,
-		       primary->pending->len, primary->now.bytes);
+		g_info("sync round=%u dirty=%u bytes=%" G_GUINT64_FORMAT,
+		       sync.progress.round, primary->pending->len, primary->now.bytes);
 	} while (sync.progress.round < ROUNDS_MAX && primary->pending->len > rest);
 	log_end(&sync);
 	return TRUE;

@@ -111,7 +111,8 @@ static struct speed plain_copy(const base_key *key, guint64 bytes)
 		g_error("socketpair: %s", g_strerror(errno));
 	copy.fd = fds[1];
 	thread = g_thread_new("serve", serve, &copy);
-	copy.ends[0] = base_channel_new_take(fds[0], FALSE, key, ckpt_rules, DEADLINE_MS, NULL);
+	copy.ends[0] = base_channel_new_take(fds[0], FALSE, key, ckpt_rules,
+					     DEADLINE_MS, NULL);
 	g_thread_join(thread);
 	if (!copy.ends[0] || !copy.ends[1])
 		g_error("copy: handshake");
@@ -120,7 +121,8 @@ static struct speed plain_copy(const base_key *key, guint64 bytes)
 	for (guint64 sent = 0; sent < bytes; sent += CKPT_BATCH_MAX) {
 		struct iovec iov = { from + sent, MIN(CKPT_BATCH_MAX, bytes - sent) };
 
-		if (!base_channel_send(copy.ends[0], CKPT_PAGES, 1, &iov, 1, DEADLINE_MS, NULL))
+		if (!base_channel_send(copy.ends[0], CKPT_PAGES, 1, &iov, 1,
+				       DEADLINE_MS, NULL))
 			g_error("copy: send");
 	}
 	if (!base_channel_flush(copy.ends[0], DEADLINE_MS, NULL))
@@ -186,10 +188,6 @@ static struct speed sync_once(enum what what, guint64 bytes, struct speed *plain
 	speed = stop_watch(watch, bytes);
 	if (!pair_committed(pair))
 		g_error("lost: %s", pair->why[0]);
-	if (g_getenv("TASKS")) {
-		g_autofree char *c = g_strdup_printf("for t in /proc/%d/task/*; do echo $(cat $t/comm) u=$(cut -d' ' -f14 $t/stat) s=$(cut -d' ' -f15 $t/stat) minflt=$(cut -d' ' -f10 $t/stat); done | grep -v '=0 s=0'", getpid());
-		if (system(c)) {}
-	}
 	pair_free(pair);
 	return speed;
 }
@@ -211,8 +209,9 @@ int main(int argc, char **argv)
 		}
 		printf("sync %s MiB=%" G_GUINT64_FORMAT " GB/s=%.2f core=%.2f "
 		       "plain_GB/s=%.2f plain_core=%.2f ratio=%.2f core_ratio=%.2f\n",
-		       names[what], bytes / MIB, best.wall, best.processor, best_plain.wall,
-		       best_plain.processor, best.wall / best_plain.wall,
+		       names[what], bytes / MIB, best.wall, best.processor,
+		       best_plain.wall, best_plain.processor,
+		       best.wall / best_plain.wall,
 		       best.processor / best_plain.processor);
 		fflush(stdout);
 	}

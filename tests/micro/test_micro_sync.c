@@ -147,10 +147,12 @@ static void protect(struct pair *pair, enum ckpt_mode mode, guint64 sent_max)
 	ckpt_primary_progress(pair->primary, &progress);
 	disk = &progress.disks[0];
 	assert_int_equal(disk->done, DISK_BYTES);
-	assert_int_equal(disk->equal + disk->data + disk->zeroes + disk->overtaken, DISK_BYTES);
+	assert_int_equal(disk->equal + disk->data + disk->zeroes + disk->overtaken,
+			 DISK_BYTES);
 	assert_true(disk->data + disk->zeroes <= sent_max);
 	assert_int_equal(progress.disks[1].done, DISK2_BYTES);
-	assert_int_equal(progress.disks_left + progress.memory_left + progress.ms_left, 0);
+	assert_int_equal(progress.disks_left + progress.memory_left + progress.ms_left,
+			 0);
 	assert_true(progress.round >= 1 && progress.wire_bytes >= disk->wire);
 	check(pair->first);
 	stop_writing(pair);
@@ -243,9 +245,10 @@ static void end_by_cutting_the_cable(struct pair *pair)
 /* At a limit at which it would take minutes. */
 static void a_sync_that_is_ended_harms_nobody_and_can_be_tried_again(void **state)
 {
-	static void (*const ends[])(struct pair *pair) = { end_by_freeing_the_primary,
-							   end_by_freeing_the_secondary,
-							   end_by_cutting_the_cable };
+	static void (*const ends[])(struct pair *
+				    pair) = { end_by_freeing_the_primary,
+					      end_by_freeing_the_secondary,
+					      end_by_cutting_the_cable };
 	struct ckpt_primary_options options = options_for(CKPT_MODE_COLO);
 	struct pair *pair = make();
 
@@ -260,7 +263,8 @@ static void a_sync_that_is_ended_harms_nobody_and_can_be_tried_again(void **stat
 		do {
 			micro_sleep_ms(pair->first, 1);
 			ckpt_primary_progress(pair->primary, &progress);
-		} while (progress.disks[0].data < MIB && base_clock_monotonic_ns() < until);
+		} while (progress.disks[0].data < MIB &&
+			 base_clock_monotonic_ns() < until);
 		assert_int_equal(progress.round, 1);
 		assert_true(progress.disks[0].data >= MIB && progress.disks_left);
 		assert_true(progress.ms_left > 0);
@@ -318,8 +322,9 @@ static void read_only_disks_that_are_equal_are_compared(void **state)
 
 static void a_read_only_disk_that_is_another_is_refused_by_its_name(void **state)
 {
-	static const char reason[] = "disk 1 is read-only and is not the same on both nodes: "
-				     "they differ within 65536 bytes from byte 1114112";
+	static const char reason[] =
+		"disk 1 is read-only and is not the same on both nodes: "
+		"they differ within 65536 bytes from byte 1114112";
 	struct ckpt_primary_options options = options_for(CKPT_MODE_COLO);
 	struct pair *pair = make_readonly();
 
@@ -375,19 +380,23 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(an_empty_disk_becomes_equal),
-		cmocka_unit_test(a_disk_of_garbage_becomes_equal_under_a_resting_secondary),
+		cmocka_unit_test(
+			a_disk_of_garbage_becomes_equal_under_a_resting_secondary),
 		cmocka_unit_test(what_a_disk_has_already_is_not_sent),
 		cmocka_unit_test(a_promoted_guest_finds_its_disk),
-		cmocka_unit_test(a_sync_that_is_ended_harms_nobody_and_can_be_tried_again),
+		cmocka_unit_test(
+			a_sync_that_is_ended_harms_nobody_and_can_be_tried_again),
 		cmocka_unit_test(a_pair_that_was_parted_after_a_commit_joins_again),
 		cmocka_unit_test(read_only_disks_that_are_equal_are_compared),
-		cmocka_unit_test(a_read_only_disk_that_is_another_is_refused_by_its_name),
+		cmocka_unit_test(
+			a_read_only_disk_that_is_another_is_refused_by_its_name),
 		cmocka_unit_test(machines_that_are_not_alike_are_refused_on_both_sides),
 	};
 
 	micro_need_kvm();
 	if (!pair_make_network()) {
-		fprintf(stderr, "SKIPPED: cannot make a network namespace with a bridge\n");
+		fprintf(stderr,
+			"SKIPPED: cannot make a network namespace with a bridge\n");
 		return MICRO_SKIP;
 	}
 	return cmocka_run_group_tests(tests, NULL, NULL);

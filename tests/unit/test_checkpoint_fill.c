@@ -33,7 +33,8 @@ static gint64 stored(const vmm_memory *memory)
 
 static void check(const vmm_memory *memory, guint32 page, guint8 value)
 {
-	assert_memory_equal(vmm_memory_base_page(memory, page), page_of(value), CKPT_PAGE);
+	assert_memory_equal(vmm_memory_base_page(memory, page), page_of(value),
+			    CKPT_PAGE);
 	assert_memory_equal(vmm_memory_page(memory, page), page_of(value), CKPT_PAGE);
 }
 
@@ -45,7 +46,8 @@ static void pages_are_in_the_base_after_a_flush(void **unused)
 	g_autoptr(ckpt_filler) filler = ckpt_filler_new(memory);
 
 	for (guint i = 0; i < G_N_ELEMENTS(pages); i++)
-		assert_true(ckpt_filler_put(filler, pages[i], page_of((guint8)(i + 1))));
+		assert_true(
+			ckpt_filler_put(filler, pages[i], page_of((guint8)(i + 1))));
 	assert_true(ckpt_filler_flush(filler));
 	for (guint i = 0; i < G_N_ELEMENTS(pages); i++)
 		check(memory, pages[i], (guint8)(i + 1));
