@@ -19,6 +19,20 @@ static void set_need(void *data, void (*need)(void *need_data, enum ckpt_reason 
 	fault->real.set_need(fault->real.data, need, need_data);
 }
 
+static void start(void *data, ckpt_link *link, const guint8 *secret)
+{
+	struct fault *fault = data;
+
+	fault->real.start(fault->real.data, link, secret);
+}
+
+static const char *sync_disk(void *data, const void *payload, gsize len)
+{
+	struct fault *fault = data;
+
+	return fault->real.sync_disk(fault->real.data, payload, len);
+}
+
 static const char *input(void *data, const void *payload, gsize len)
 {
 	struct fault *fault = data;
@@ -95,6 +109,8 @@ struct ckpt_twin_streams fault_streams(struct fault *fault,
 	return (struct ckpt_twin_streams){
 		.data = fault,
 		.set_need = set_need,
+		.start = start,
+		.sync_disk = sync_disk,
 		.input = input,
 		.addresses = addresses,
 		.disk_write = disk_write,
