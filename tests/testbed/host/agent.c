@@ -23,6 +23,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kvm.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -32,6 +33,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -352,6 +354,22 @@ static int listen_in_namespace(const char *path, int port)
 	return sock;
 }
 
+/*
+ * Keeps a guest that never runs. With the first guest of a host KVM switches on code in
+ * the scheduler, and with the last one off (the same for each local APIC that is enabled),
+ * by patching the running kernel. QEMU 7.2 may keep its translation of the half-patched
+ * code: the processor then meets a breakpoint that is no longer there, for ever.
+ */
+static void keep_guest(void)
+{
+	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	int vm = kvm < 0 ? -1 : ioctl(kvm, KVM_CREATE_VM, 0);
+
+	if (vm < 0 || ioctl(vm, KVM_CREATE_IRQCHIP, 0) < 0 ||
+	    ioctl(vm, KVM_CREATE_VCPU, 0) < 0)
+		perror("testbed: keep a guest");
+}
+
 int main(int argc, char **argv)
 {
 	int sock;
@@ -360,6 +378,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: agent NETNS-PATH PORT\n");
 		return 2;
 	}
+	keep_guest();
 	sock = listen_in_namespace(argv[1], atoi(argv[2]));
 	setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 	       1);
