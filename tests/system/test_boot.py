@@ -15,7 +15,7 @@ def shell_network_and_disk(h1):
     vm = Machine(h1, *linux(f"colo.ip={GUEST}/24 colo.mount=1 colo.services=echo,http"),
                  *NET, "--cpus", "2", "--memory", "256M",
                  "--disk", "path=/var/lib/colo/disk.img")
-    if not check("the stock cloud kernel boots with 2 CPUs", vm.console(bed.READY),
+    if not check("the stock cloud kernel boots with 2 CPUs", vm.boots(),
                  vm.last_words()):
         return
     vm.console("# ")
@@ -95,7 +95,7 @@ def other_kernels_and_cpu_models(h1):
             continue
         vm = Machine(h1, *linux(kernel=name), "--cpus", "2", "--memory", "256M",
                      "--cpu-model", model)
-        if check(f"{words} boots on a CPU of model {model}", vm.console(bed.READY),
+        if check(f"{words} boots on a CPU of model {model}", vm.boots(),
                  vm.last_words()):
             note("it is " + str(vm.ask("uname -r")))
             flags = (vm.ask("grep -m 1 flags /proc/cpuinfo") or "").split()
@@ -109,20 +109,20 @@ def stock_initrd(h1):
     vm = Machine(h1, *linux("root=/dev/vda rw", initrd="/guest/initrd-cloud-stock.img"),
                  "--memory", "256M", "--cpus", "2", "--disk", "path=/var/lib/colo/stock.img")
     check("Debian's own kernel and initrd boot from a disk to a shell",
-          vm.console(bed.READY) and "/dev/vda" in (vm.ask("mount | grep ' / '") or ""),
+          vm.boots() and "/dev/vda" in (vm.ask("mount | grep ' / '") or ""),
           vm.last_words())
 
 
 def eight_cpus(h1):
     vm = Machine(h1, *linux(), "--memory", "256M", "--cpus", "8")
     check("a guest with 8 CPUs has them all",
-          vm.console(bed.READY) and vm.ask("nproc") == "8", vm.last_words())
+          vm.boots() and vm.ask("nproc") == "8", vm.last_words())
 
 
 def memory_sizes(h1):
     vm = Machine(h1, *linux(), "--memory", "128M")
     check("a guest with 128 MiB and one CPU boots",
-          vm.console(bed.READY) and vm.ask("nproc") == "1", vm.last_words())
+          vm.boots() and vm.ask("nproc") == "1", vm.last_words())
     vm.end()
     if bed.LONG:
         least = next((size for size in (72, 80, 96, 112) if boots_with(h1, size)), 128)
@@ -148,7 +148,7 @@ def boots_with(h1, mib):
 def memory_above_the_gap(h1):
     """Sparse: the guest takes only what it touches."""
     vm = Machine(h1, *linux(), "--memory", "4G", "--cpus", "2")
-    if check("a guest with 4 GiB boots", vm.console(bed.READY), vm.last_words()):
+    if check("a guest with 4 GiB boots", vm.boots(), vm.last_words()):
         total = int((vm.ask("grep MemTotal /proc/meminfo") or "x 0").split()[1])
         check("... and has them", total > 3.7 * MIB, f"{total} KiB")
         check("... above the hole below 4 GiB too",
