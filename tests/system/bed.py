@@ -677,7 +677,7 @@ def stop_on_signals():
 class Up:
     """A testbed for as long as a `with` lasts; gives its hosts."""
 
-    def __init__(self, hosts=1, memory=1536, cpus=2):
+    def __init__(self, hosts=1, memory=1536, cpus=1):
         self.options = ["--hosts", str(hosts), "--memory", str(memory), "--cpus", str(cpus)]
         self.count = hosts
         self.scratch = None
