@@ -42,8 +42,9 @@ static void set_state(ckpt_primary *primary, enum ckpt_primary_state state, cons
 	gboolean changed;
 
 	g_mutex_lock(&primary->lock);
-	changed = primary->state != state;
-	primary->state = state;
+	changed = primary->state != state && primary->state != CKPT_PRIMARY_LOST;
+	if (changed)
+		primary->state = state;
 	g_mutex_unlock(&primary->lock);
 	if (changed && primary->hooks.state)
 		primary->hooks.state(primary->data, state, why);
@@ -537,11 +538,12 @@ void ckpt_primary_free(ckpt_primary *primary)
 	g_cond_broadcast(&primary->changed);
 	g_mutex_unlock(&primary->lock);
 	if (primary->link)
-		start_streams(primary, NULL);
-	if (primary->link)
 		ckpt_link_stop(primary->link, "the primary ends replication");
 	if (primary->thread)
 		g_thread_join(primary->thread);
+	/* After the last cut: one that did not know of all writes must not be sent. */
+	if (primary->link)
+		start_streams(primary, NULL);
 	ckpt_link_free(primary->link);
 	explicit_bzero(primary->secret, sizeof(primary->secret));
 	ckpt_digester_free(primary->digester);

@@ -694,6 +694,7 @@ void ckpt_secondary_free(ckpt_secondary *secondary)
 gboolean ckpt_secondary_promote(ckpt_secondary *secondary, GError **error)
 {
 	vmm_loop *loop = vmm_machine_loop(secondary->machine);
+	g_autoptr(GError) ignored = NULL;
 
 	if (!ckpt_secondary_epoch(secondary)) {
 		g_set_error(error, CKPT_ERROR, CKPT_ERROR_MODE,
@@ -716,8 +717,9 @@ gboolean ckpt_secondary_promote(ckpt_secondary *secondary, GError **error)
 		vmm_loop_unlock(loop);
 	}
 	ckpt_fault(CKPT_FAULT_DISKS_PROMOTED);
-	if (!vmm_machine_track(secondary->machine, FALSE, error))
-		return FALSE;
+	/* From here on there is no way back, and this is no reason for one. */
+	if (!vmm_machine_track(secondary->machine, FALSE, &ignored))
+		g_warning("promotion: %s", ignored->message);
 	vmm_machine_keep_loadable(secondary->machine, FALSE);
 	if (vmm_machine_run_state(secondary->machine) != VMM_RUNNING &&
 	    !vmm_machine_resume(secondary->machine, error))
@@ -734,4 +736,19 @@ guint64 ckpt_secondary_epoch(ckpt_secondary *secondary)
 	epoch = secondary->committed;
 	g_mutex_unlock(&secondary->lock);
 	return epoch;
+}
+
+gboolean ckpt_secondary_is_promotable(ckpt_secondary *secondary)
+{
+	gboolean can;
+
+	g_mutex_lock(&secondary->lock);
+	can = secondary->committed && !secondary->failed;
+	g_mutex_unlock(&secondary->lock);
+	return can;
+}
+
+void ckpt_secondary_refuse(ckpt_secondary *secondary, const char *why)
+{
+	ckpt_link_refuse(secondary->link, why);
 }

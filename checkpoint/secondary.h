@@ -83,6 +83,10 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ckpt_secondary, ckpt_secondary_free)
  * commit. Afterwards free this. Not on the link's threads. */
 gboolean ckpt_secondary_promote(ckpt_secondary *secondary, GError **error)
 	G_GNUC_WARN_UNUSED_RESULT;
+/* Ends the link for this reason, which the primary is told. Any thread; never waits. */
+void ckpt_secondary_refuse(ckpt_secondary *secondary, const char *why);
+/* Whether a promotion would have something to go on with. */
+gboolean ckpt_secondary_is_promotable(ckpt_secondary *secondary);
 /* The last committed epoch; 0: none. */
 guint64 ckpt_secondary_epoch(ckpt_secondary *secondary);
 

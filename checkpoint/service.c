@@ -76,6 +76,20 @@ static void read_greeting(ckpt_service *service)
 	free_greeting(greeting);
 }
 
+static void read_note_of_round(ckpt_service *service, const struct ckpt_note *note)
+{
+	/* What a greeting made may speak before the greeter does. It is done then but for its
+	 * last words. */
+	if (service->greeter)
+		read_greeting(service);
+	if (note->kind == NOTE_GREETED || note->round != service->round)
+		return;
+	if (is_standby(service))
+		service_standby_note(service, note);
+	else
+		service_primary_note(service, note);
+}
+
 static void read_note(void *data, struct ckpt_note *note)
 {
 	ckpt_service *service = data;
@@ -83,14 +97,8 @@ static void read_note(void *data, struct ckpt_note *note)
 	if (note->kind == NOTE_DURABLE)
 		vmm_session_event(service->session, note->number ? "not-durable" : "durable",
 				  note->number ? g_strerror((int)note->number) : NULL);
-	else if (note->round != service->round)
-		return;
-	else if (note->kind == NOTE_GREETED)
-		read_greeting(service);
-	else if (is_standby(service))
-		service_standby_note(service, note);
-	else
-		service_primary_note(service, note);
+	else if (note->round == service->round)
+		read_note_of_round(service, note);
 }
 
 /* Greetings. */
@@ -233,6 +241,8 @@ static gboolean prepare(void *data, struct vmm_config *config)
 /* Everything that works on the machine ends before it. */
 static void detach(ckpt_service *service)
 {
+	if (!is_standby(service) && service->state != SERVICE_UNPROTECTED)
+		service_end_primary(service, "the run ends");
 	service_end_greeting(service);
 	g_clear_pointer(&service->next, base_channel_free);
 	g_clear_pointer(&service->dial, ckpt_dial_free);
@@ -382,7 +392,10 @@ void ckpt_service_free(ckpt_service *service)
 	if (!service)
 		return;
 	g_assert(!service->machine);
+	service_end_greeting(service);
 	ckpt_listener_free(service->listener);
+	ckpt_dial_free(service->dial);
+	base_channel_free(service->next);
 	ckpt_inbox_close(service->inbox);
 	ckpt_inbox_unref(service->inbox);
 	ckpt_node_free(service->node);

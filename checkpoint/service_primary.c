@@ -153,7 +153,8 @@ static const char *obstacle(ckpt_service *service)
 
 	if (!service->key)
 		return "protect: the program was started without --key";
-	if (run_state != VMM_RUNNING && run_state != VMM_PAUSED)
+	/* A paused guest's disks do nothing, the first sync's reads included. */
+	if (run_state != VMM_RUNNING)
 		return "protect: there is no guest that runs";
 	return NULL;
 }
@@ -240,7 +241,8 @@ void service_unprotect(ckpt_service *service, JsonObject *arguments, vmm_answer 
 /* The standby is lost. Whether the guest may go on alone is its supervisor's word. */
 static void lost(ckpt_service *service, const char *why)
 {
-	gboolean hold = service->hold_on_loss && service->state == SERVICE_PROTECTED;
+	/* From the first cut on the standby may have a commit of which we do not know. */
+	gboolean hold = service->hold_on_loss && g_atomic_int_get(&service->cut_epoch) > 0;
 	g_autofree char *reason = g_strdup(why);
 	g_autoptr(GError) error = NULL;
 
@@ -253,7 +255,8 @@ void service_primary_note(ckpt_service *service, const struct ckpt_note *note)
 {
 	if (note->kind == NOTE_COMMITTED)
 		answer_checkpoints(service, note->number, NULL);
-	else if (note->kind == NOTE_PRIMARY_STATE && note->number == CKPT_PRIMARY_PROTECTED)
+	else if (note->kind == NOTE_PRIMARY_STATE &&
+		 note->number == CKPT_PRIMARY_PROTECTED && service->state == SERVICE_SYNCING)
 		service_enter(service, SERVICE_PROTECTED, "protected", service->peer);
 	else if (note->kind == NOTE_PRIMARY_STATE && note->number == CKPT_PRIMARY_LOST)
 		lost(service, note->text);

@@ -49,11 +49,17 @@ static void *refuse(void *data)
 
 static void turn_away_take(ckpt_service *service, base_channel *channel)
 {
+	GThread *thread;
+
 	g_warning("replication: %s is turned away: %s", base_channel_peer(channel),
 		  service->state == SERVICE_HOLDING ?
 			  "the guest of a lost primary is held here" :
 			  "there is a primary");
-	g_thread_unref(g_thread_new("refuse", refuse, channel));
+	thread = g_thread_try_new("refuse", refuse, channel, NULL);
+	if (thread)
+		g_thread_unref(thread);
+	else
+		base_channel_free(channel);
 }
 
 static void welcome_take(ckpt_service *service, base_channel *channel)
@@ -70,7 +76,9 @@ static void called(void *data, base_channel *channel, const GError *error)
 	ckpt_service *service = data;
 	gboolean busy = service->greeter || service->state == SERVICE_JOINING;
 
-	if (service->state == SERVICE_WAITING && !busy) {
+	if (!service->machine) { /* the run is over */
+		base_channel_free(channel);
+	} else if (service->state == SERVICE_WAITING && !busy) {
 		welcome_take(service, channel);
 	} else if (busy && !service->next) {
 		service->next = channel;
@@ -123,13 +131,15 @@ static void wait_again(ckpt_service *service, const char *why)
 	service->next = next;
 	if (service->machine)
 		welcome_next(service);
+	else
+		g_clear_pointer(&service->listener, ckpt_listener_free);
 }
 
 static void lost(ckpt_service *service, const char *why)
 {
 	g_free(service->why);
 	service->why = g_strdup(why);
-	if (ckpt_secondary_epoch(service->secondary))
+	if (ckpt_secondary_is_promotable(service->secondary))
 		service_enter(service, SERVICE_HOLDING, "primary-lost", why);
 	else
 		wait_again(service, why);
@@ -139,11 +149,9 @@ static void lost(ckpt_service *service, const char *why)
 static void disk_failed(ckpt_service *service, const char *why)
 {
 	vmm_session_event(service->session, "disk-error", why);
-	if (service->state != SERVICE_JOINING && service->state != SERVICE_STANDBY)
-		return;
-	g_free(service->why);
-	service->why = g_strdup(why);
-	wait_again(service, service->why);
+	/* What is held already may be the only copy: it is kept, for better or worse. */
+	if (service->secondary)
+		ckpt_secondary_refuse(service->secondary, why);
 }
 
 void service_standby_note(ckpt_service *service, const struct ckpt_note *note)
@@ -161,15 +169,16 @@ void service_standby_note(ckpt_service *service, const struct ckpt_note *note)
 
 void service_promote(ckpt_service *service, JsonObject *arguments, vmm_answer *answer)
 {
-	guint64 epoch = ckpt_secondary_epoch(service->secondary);
 	GError *error = NULL;
-	g_autofree char *detail = g_strdup_printf("epoch %" G_GUINT64_FORMAT, epoch);
+	g_autofree char *detail = NULL;
 
 	if (!ckpt_secondary_promote(service->secondary, &error)) {
 		vmm_answer_error(answer, "failed", error->message);
 		g_error_free(error);
 		return;
 	}
+	detail = g_strdup_printf("epoch %" G_GUINT64_FORMAT,
+				 ckpt_secondary_epoch(service->secondary));
 	g_clear_pointer(&service->secondary, ckpt_secondary_free);
 	g_clear_pointer(&service->listener, ckpt_listener_free);
 	service->round++;
@@ -190,6 +199,7 @@ void service_standby_status(ckpt_service *service, JsonObject *object)
 
 	json_object_set_int_member(object, "epoch", (gint64)epoch);
 	json_object_set_boolean_member(object, "promotable",
-				       service->state == SERVICE_STANDBY ||
-					       service->state == SERVICE_HOLDING);
+				       service->secondary &&
+					       ckpt_secondary_is_promotable(
+						       service->secondary));
 }

@@ -216,6 +216,10 @@ static gboolean send_round(struct sync *sync, const GArray *pages)
 
 static gboolean finish_disks(struct sync *sync)
 {
+	gint64 patience_us = (gint64)sync->primary->options.answer_ms * 1000;
+	gint64 moved_us = g_get_monotonic_time();
+	guint64 left = G_MAXUINT64;
+
 	for (;;) {
 		guint seen = news(sync->primary);
 
@@ -223,6 +227,14 @@ static gboolean finish_disks(struct sync *sync)
 			return FALSE;
 		if (!sync->progress.disks_left)
 			return TRUE;
+		if (sync->progress.disks_left != left || !pace_is_free(&sync->pace))
+			moved_us = g_get_monotonic_time();
+		left = sync->progress.disks_left;
+		if (g_get_monotonic_time() - moved_us > patience_us) {
+			ckpt_link_refuse(sync->primary->link,
+					 "a disk on either side stands still");
+			return FALSE;
+		}
 		if (!wait_for_news(sync, seen))
 			return FALSE;
 	}

@@ -609,8 +609,9 @@ void vmm_session_free(vmm_session *session)
 	if (!session)
 		return;
 	g_assert(!session->job);
-	vmm_control_free(session->control);
+	/* First: who waits for an answer gets one. */
 	free_machine(session);
+	vmm_control_free(session->control);
 	g_main_loop_unref(session->loop);
 	g_clear_error(&session->error);
 	g_free(session);

@@ -3,7 +3,7 @@
  * A primary and a secondary in this process, each with its own machine, over a real channel:
  * checkpoints with --verify, promotion, and the loss of either side.
  *
- * MICRO_CHECKPOINTS sets how many of each mode (200), MICRO_PROMOTIONS how many (12),
+ * MICRO_CHECKPOINTS sets how many of each mode (1000), MICRO_PROMOTIONS how many (12),
  * MICRO_TEST a pattern of the tests to run.
  */
 #include <arpa/inet.h>
@@ -95,7 +95,7 @@ static void replicate(enum ckpt_mode mode, guint cpus)
 	struct micro_options options = { .cpus = cpus, .disk = "yes", .tap = "yes",
 					 .append = "ip=" PAIR_GUEST_ADDRESS "/24" };
 	struct pair *pair = pair_new(&options, mode, 5, TRUE);
-	guint wanted = from_environment("MICRO_CHECKPOINTS", 200);
+	guint wanted = from_environment("MICRO_CHECKPOINTS", 1000);
 	struct ckpt_checkpoint_stats last;
 	struct client client = { 0 };
 	g_autoptr(GError) error = NULL;
