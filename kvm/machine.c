@@ -53,6 +53,7 @@ static void on_stuck(void *data, enum vmm_exit why, const char *reason)
 	vmm_machine *machine = data;
 
 	if (why == VMM_EXIT_FAILED) {
+		g_atomic_int_set(&machine->stuck, 1);
 		post(machine, VMM_EVENT_FAILED, NULL, reason);
 		return;
 	}
@@ -497,6 +498,7 @@ static void reset_virtio(vmm_virtio *virtio, void *data)
 static gboolean reset(vmm_machine *machine, GError **error)
 {
 	g_atomic_int_inc(&machine->life);
+	g_atomic_int_set(&machine->stuck, 0);
 	vmm_loop_lock(machine->loop);
 	vmm_machine_each_virtio(machine, reset_virtio, NULL);
 	vmm_pci_reset(machine->pci);
@@ -691,6 +693,8 @@ void vmm_machine_keep_loadable(vmm_machine *machine, gboolean on)
 	g_mutex_unlock(&machine->control);
 	if (on)
 		return;
+	if (g_atomic_int_get(&machine->stuck))
+		post(machine, VMM_EVENT_FAILED, NULL, "a vCPU cannot go on");
 	vmm_loop_lock(machine->loop);
 	vmm_power_again(machine->power);
 	vmm_loop_unlock(machine->loop);

@@ -51,6 +51,7 @@ struct vmm_machine {
 	gboolean loaded; /* devices are to be told before the machine runs */
 	gboolean still; /* vmm_machine_quiesce() is in its function */
 	gint loadable; /* atomic: see vmm_machine_keep_loadable() */
+	gint stuck; /* atomic: a vCPU cannot go on, until the next load or reset */
 	struct kvm_irqchip chips[KVM_NR_IRQCHIPS];
 	struct kvm_pit_state2 pit;
 	struct vmm_clock clock;

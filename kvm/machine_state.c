@@ -332,6 +332,7 @@ gboolean vmm_machine_load(vmm_machine *machine, const vmm_state *state, GError *
 		machine->captured = FALSE;
 		machine->loaded = TRUE;
 		g_atomic_int_inc(&machine->life);
+		g_atomic_int_set(&machine->stuck, 0);
 	}
 	g_mutex_unlock(&machine->control);
 	return ok;

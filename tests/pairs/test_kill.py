@@ -6,7 +6,7 @@ The primary killed: the standby is promoted, and its guest is whole: every page 
 model, its clocks, and the journal on its disk. Before the first commit there is nothing to
 promote, and it says so. The secondary killed: the primary's guest goes on, whole.
 
-COUNT sets how many primaries are killed in all (60; LONG: 500), SEED the random instants.
+COUNT sets how many primaries are killed in all (40; LONG: 500), SEED the random instants.
 """
 import collections
 import os
@@ -117,7 +117,7 @@ def kill_primary(mode, fault, rng, outcomes):
 
 def primaries_die_and_their_standbys_take_over():
     rng = random.Random(SEED)
-    total = bed.count(60, 500)
+    total = bed.count(40, 500)
     points = [f"{step}:{nth}" for step in steps()[0] for nth in (1, 3)]
     points = [p for p in points if p not in UNREACHED_BY_PRIMARY]
     outcomes, failures, hit = collections.Counter(), [], set()
