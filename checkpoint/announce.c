@@ -211,11 +211,17 @@ static gboolean announce_one(const struct snapshot *all,
 	}
 }
 
-gboolean ckpt_announce(const ckpt_addresses *addresses, struct vmm_net_port *port)
+gboolean ckpt_announce(const ckpt_addresses *addresses, const guint8 *mac,
+		       struct vmm_net_port *port)
 {
+	struct ckpt_address own = { .family = CKPT_ADDRESS_LINK };
 	struct snapshot all;
 
 	all.count = ckpt_addresses_copy(addresses, all.of);
+	if (!all.count && mac) {
+		memcpy(own.mac, mac, sizeof(own.mac));
+		return announce_one(&all, &own, port);
+	}
 	for (guint i = 0; i < all.count; i++)
 		if (!announce_one(&all, &all.of[i], port))
 			return FALSE;
@@ -228,6 +234,7 @@ static const guint waits_ms[] = { 100, 200, 700 };
 
 struct ckpt_announcer {
 	const ckpt_addresses *addresses;
+	const guint8 *mac;
 	struct vmm_net_port *port;
 	vmm_timer *timer;
 	guint again; /* which of them comes next */
@@ -237,18 +244,19 @@ static void announce_once_more(void *data)
 {
 	ckpt_announcer *announcer = data;
 
-	if (!ckpt_announce(announcer->addresses, announcer->port))
+	if (!ckpt_announce(announcer->addresses, announcer->mac, announcer->port))
 		g_debug("announcement %u: no room for all of it", announcer->again);
 	if (announcer->again < G_N_ELEMENTS(waits_ms))
 		vmm_timer_set(announcer->timer, waits_ms[announcer->again++], 0);
 }
 
 ckpt_announcer *ckpt_announcer_new(vmm_loop *loop, const ckpt_addresses *addresses,
-				   struct vmm_net_port *port)
+				   const guint8 *mac, struct vmm_net_port *port)
 {
 	ckpt_announcer *announcer = g_new0(ckpt_announcer, 1);
 
 	announcer->addresses = addresses;
+	announcer->mac = mac;
 	announcer->port = port;
 	announcer->timer = vmm_timer_new(loop, announce_once_more, announcer);
 	announce_once_more(announcer);

@@ -21,14 +21,16 @@
  *
  * Any of the frames may be lost: repeat it a few times within seconds. FALSE: the port
  * had no room for all. `port`: what really sends, not one that learns from it (see
- * ckpt_twin_port_real()). With the device lock held. */
-gboolean ckpt_announce(const ckpt_addresses *addresses, struct vmm_net_port *port);
+ * ckpt_twin_port_real()). `mac`: the card's own (6 bytes), announced (RARP) where the guest
+ * has not sent anything yet; or NULL. With the device lock held. */
+gboolean ckpt_announce(const ckpt_addresses *addresses, const guint8 *mac,
+		       struct vmm_net_port *port);
 
-/* Does so at once, and 100 ms, 300 ms and 1 s later: with what is known by then. Both are
+/* Does so at once, and 100 ms, 300 ms and 1 s later: with what is known by then. All are
  * borrowed and live longer. With the device lock held; the later ones come from `loop`. */
 typedef struct ckpt_announcer ckpt_announcer;
 ckpt_announcer *ckpt_announcer_new(vmm_loop *loop, const ckpt_addresses *addresses,
-				   struct vmm_net_port *port);
+				   const guint8 *mac, struct vmm_net_port *port);
 /* At any time: those that are due later do not come. */
 void ckpt_announcer_free(ckpt_announcer *announcer);
 

@@ -20,6 +20,7 @@
 
 struct card {
 	ckpt_addresses *addresses;
+	guint8 mac[6];
 	guint64 told; /* of ckpt_addresses_changes(): what the secondary was sent */
 	/* Of a twin. */
 	struct vmm_net_port *port; /* borrowed */
@@ -344,7 +345,8 @@ static void announce(ckpt_node *node)
 			card->port ? ckpt_twin_port_real(card->port) : NULL;
 
 		if (real && !card->announcer)
-			card->announcer = ckpt_announcer_new(loop, card->addresses, real);
+			card->announcer = ckpt_announcer_new(loop, card->addresses,
+							     card->mac, real);
 	}
 }
 
@@ -401,6 +403,7 @@ static struct vmm_net_port *open_net(void *data, guint index,
 	struct card *card = &node->cards[index];
 	struct vmm_net_port *port = vmm_tap_open(config->tap, loop, error);
 
+	memcpy(card->mac, config->mac, sizeof(card->mac));
 	if (port && node->is_twin)
 		card->port = port = ckpt_twin_port_new_take(node->twin, index, port, loop,
 							    card->addresses);

@@ -64,7 +64,7 @@ static void check(const ckpt_addresses *addresses)
 		g_assert(ckpt_addresses_add(told, &all[i]));
 	g_assert(ckpt_addresses_copy(told, others) == count);
 	g_assert(!memcmp(all, others, count * sizeof(all[0])));
-	g_assert(ckpt_announce(addresses, &port));
+	g_assert(ckpt_announce(addresses, NULL, &port));
 	n = ckpt_addresses_copy(heard, others);
 	g_assert(!n == !count);
 	/* With an IP address heard, its MAC address is heard as well. */

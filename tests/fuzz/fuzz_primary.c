@@ -61,6 +61,55 @@ gboolean __wrap_g_cond_wait_until(GCond *cond, GMutex *lock, gint64 until);
 
 /* The machine: a page or a few change between two cuts. */
 
+vmm_loop *__wrap_vmm_machine_loop(vmm_machine *machine);
+void __wrap_vmm_loop_lock(vmm_loop *loop);
+void __wrap_vmm_loop_unlock(vmm_loop *loop);
+void __wrap_vmm_machine_peek(vmm_machine *machine, GArray *pages);
+void __wrap_ckpt_link_post(ckpt_link *link, guint16 type, guint64 epoch,
+			   const struct iovec *iov, guint count);
+GByteArray *__wrap_ckpt_link_new_batch(ckpt_link *link);
+gboolean __wrap_ckpt_link_send_batch(ckpt_link *link, guint16 type, guint64 epoch,
+				     GByteArray **batch);
+
+vmm_loop *__wrap_vmm_machine_loop(vmm_machine *machine)
+{
+	return NULL;
+}
+
+void __wrap_vmm_loop_lock(vmm_loop *loop)
+{
+}
+
+void __wrap_vmm_loop_unlock(vmm_loop *loop)
+{
+}
+
+void __wrap_vmm_machine_peek(vmm_machine *machine, GArray *pages)
+{
+	g_array_set_size(pages, 0);
+}
+
+/* SYNCED, whose answer is the CUT. */
+void __wrap_ckpt_link_post(ckpt_link *link, guint16 type, guint64 epoch,
+			   const struct iovec *iov, guint count)
+{
+}
+
+GByteArray *__wrap_ckpt_link_new_batch(ckpt_link *link)
+{
+	return g_byte_array_new();
+}
+
+gboolean __wrap_ckpt_link_send_batch(ckpt_link *link, guint16 type, guint64 epoch,
+				     GByteArray **batch)
+{
+	struct iovec iov = { (*batch)->data, (*batch)->len };
+	gboolean ok = __wrap_ckpt_link_send(link, type, epoch, &iov, 1);
+
+	g_byte_array_set_size(*batch, 0);
+	return ok;
+}
+
 vmm_memory *__wrap_vmm_machine_memory(vmm_machine *machine)
 {
 	return model->memory;

@@ -14,6 +14,7 @@
 #include <xxhash.h>
 
 #include "tests/fuzz/harness.h"
+#include "kvm/timer.h"
 
 #define PAGES 256u
 #define USED 12u /* pages that anything happens to */
@@ -54,6 +55,38 @@ gboolean __wrap_vmm_machine_track(vmm_machine *machine, gboolean on, GError **er
 gboolean __wrap_vmm_machine_collect(vmm_machine *machine, GArray *pages, GError **error);
 void __wrap_vmm_machine_keep_loadable(vmm_machine *machine, gboolean on);
 enum vmm_run_state __wrap_vmm_machine_run_state(vmm_machine *machine);
+
+vmm_timer *__wrap_vmm_timer_new(vmm_loop *loop, void (*fn)(void *data), void *data);
+void __wrap_vmm_timer_free(vmm_timer *timer);
+void __wrap_vmm_timer_set(vmm_timer *timer, guint first_ms, guint period_ms);
+void __wrap_vmm_machine_peek(vmm_machine *machine, GArray *pages);
+char *__wrap_vmm_machine_difference(vmm_machine *machine, const vmm_state *loaded);
+
+/* The secondary's looks at its guest do not come. */
+vmm_timer *__wrap_vmm_timer_new(vmm_loop *loop, void (*fn)(void *data), void *data)
+{
+	static guint8 timer;
+
+	return (vmm_timer *)&timer;
+}
+
+void __wrap_vmm_timer_free(vmm_timer *timer)
+{
+}
+
+void __wrap_vmm_timer_set(vmm_timer *timer, guint first_ms, guint period_ms)
+{
+}
+
+void __wrap_vmm_machine_peek(vmm_machine *machine, GArray *pages)
+{
+	g_array_set_size(pages, 0);
+}
+
+char *__wrap_vmm_machine_difference(vmm_machine *machine, const vmm_state *loaded)
+{
+	return NULL;
+}
 
 vmm_memory *__wrap_vmm_machine_memory(vmm_machine *machine)
 {

@@ -476,7 +476,7 @@ static void an_ipv4_address_is_announced_by_arp_in_both_forms(void **state)
 	struct rig *rig = *state;
 
 	send_arp(rig, MAC_A, 0, IP4_A);
-	assert_true(ckpt_announce(rig->addresses, &rig->port.port));
+	assert_true(ckpt_announce(rig->addresses, NULL, &rig->port.port));
 	assert_int_equal(rig->port.sent->len, 2);
 	expect_sent(rig, 0, request, sizeof(request) - 1);
 	expect_sent(rig, 1, reply, sizeof(reply) - 1);
@@ -491,7 +491,7 @@ static void an_ipv6_address_is_announced_by_an_advertisement(void **state)
 	struct rig *rig = *state;
 
 	send_ip6(rig, MAC_A, 0, IP6_A);
-	assert_true(ckpt_announce(rig->addresses, &rig->port.port));
+	assert_true(ckpt_announce(rig->addresses, NULL, &rig->port.port));
 	assert_int_equal(rig->port.sent->len, 1);
 	expect_sent(rig, 0, advertisement, sizeof(advertisement) - 1);
 }
@@ -503,7 +503,7 @@ static void a_router_says_that_it_still_is_one(void **state)
 
 	send_neighbour(rig, 134, 0, IP6_LINK, IP6_B, 255);
 	send_neighbour(rig, 135, 0, IP6_A, IP6_B, 255);
-	assert_true(ckpt_announce(rig->addresses, &rig->port.port));
+	assert_true(ckpt_announce(rig->addresses, NULL, &rig->port.port));
 	assert_int_equal(rig->port.sent->len, 2);
 	for (guint i = 0; i < 2; i++)
 		assert_int_equal(fake_port_sent(&rig->port, i, &len)[14 + 40 + 4],
@@ -520,7 +520,7 @@ static void tags_are_put_where_they_were_learned(void **state)
 
 	send_arp(rig, MAC_A, 0x123, IP4_A);
 	send_ip6(rig, MAC_A, 0x123, IP6_A);
-	assert_true(ckpt_announce(rig->addresses, &rig->port.port));
+	assert_true(ckpt_announce(rig->addresses, NULL, &rig->port.port));
 	assert_int_equal(rig->port.sent->len, 3);
 	expect_sent(rig, 0, arp, sizeof(arp) - 1);
 	sent = fake_port_sent(&rig->port, 2, &len);
@@ -540,9 +540,27 @@ static void a_card_without_ip_is_announced_by_rarp(void **state)
 	begin(&text, MAC_B, 0, 0x88cc);
 	send_text(rig, &text);
 	send_arp(rig, MAC_A, 0, IP4_A);
-	assert_true(ckpt_announce(rig->addresses, &rig->port.port));
+	assert_true(ckpt_announce(rig->addresses, NULL, &rig->port.port));
 	assert_int_equal(rig->port.sent->len, 3);
 	expect_sent(rig, 0, rarp, sizeof(rarp) - 1);
+}
+
+static void a_guest_that_has_sent_nothing_is_announced_by_its_card(void **state)
+{
+	static const guint8 mac[] = { 2, 0, 0, 0, 0, 7 };
+	struct rig *rig = *state;
+	gsize len;
+
+	assert_true(ckpt_announce(rig->addresses, NULL, &rig->port.port));
+	assert_int_equal(rig->port.sent->len, 0);
+	assert_true(ckpt_announce(rig->addresses, mac, &rig->port.port));
+	assert_int_equal(rig->port.sent->len, 1);
+	assert_memory_equal(fake_port_sent(&rig->port, 0, &len) + 6, mac, sizeof(mac));
+	g_ptr_array_set_size(rig->port.sent, 0);
+	/* What it said itself is better. */
+	send_arp(rig, MAC_A, 0, IP4_A);
+	assert_true(ckpt_announce(rig->addresses, mac, &rig->port.port));
+	assert_memory_equal(fake_port_sent(&rig->port, 0, &len) + 28, IP4_A, 4);
 }
 
 static void addresses_that_it_may_only_forward_are_not_announced(void **state)
@@ -552,18 +570,18 @@ static void addresses_that_it_may_only_forward_are_not_announced(void **state)
 
 	send_ip4(rig, MAC_A, 0, IP4_B);
 	send_ip6(rig, MAC_A, 0, IP6_B);
-	assert_true(ckpt_announce(rig->addresses, &rig->port.port));
+	assert_true(ckpt_announce(rig->addresses, NULL, &rig->port.port));
 	/* As long as nothing better is known, they are. */
 	assert_int_equal(rig->port.sent->len, 3);
 	g_ptr_array_set_size(rig->port.sent, 0);
 	/* A link-local address says nothing of others. */
 	send_ip6(rig, MAC_A, 0, IP6_LINK);
-	assert_true(ckpt_announce(rig->addresses, &rig->port.port));
+	assert_true(ckpt_announce(rig->addresses, NULL, &rig->port.port));
 	assert_int_equal(rig->port.sent->len, 4);
 	g_ptr_array_set_size(rig->port.sent, 0);
 	send_arp(rig, MAC_A, 0, IP4_A);
 	send_neighbour(rig, 135, 0, IP6_A, IP6_B, 255);
-	assert_true(ckpt_announce(rig->addresses, &rig->port.port));
+	assert_true(ckpt_announce(rig->addresses, NULL, &rig->port.port));
 	assert_int_equal(rig->port.sent->len, 4);
 	assert_memory_equal(fake_port_sent(&rig->port, 0, &len) + 28, IP4_A, 4);
 	assert_memory_equal(fake_port_sent(&rig->port, 2, &len) + 22, IP6_LINK, 16);
@@ -574,13 +592,13 @@ static void a_port_without_room_is_said(void **state)
 {
 	struct rig *rig = *state;
 
-	assert_true(ckpt_announce(rig->addresses, &rig->port.port));
+	assert_true(ckpt_announce(rig->addresses, NULL, &rig->port.port));
 	send_arp(rig, MAC_A, 0, IP4_A);
 	rig->port.room = 1;
-	assert_false(ckpt_announce(rig->addresses, &rig->port.port));
+	assert_false(ckpt_announce(rig->addresses, NULL, &rig->port.port));
 	assert_int_equal(rig->port.sent->len, 1);
 	rig->port.room = 2;
-	assert_true(ckpt_announce(rig->addresses, &rig->port.port));
+	assert_true(ckpt_announce(rig->addresses, NULL, &rig->port.port));
 }
 
 static void wait_for_sent(vmm_loop *loop, const struct rig *rig, guint count)
@@ -597,7 +615,7 @@ static void an_announcement_is_repeated_a_few_times(void **state)
 	ckpt_announcer *announcer;
 
 	send_arp(rig, MAC_A, 0, IP4_A);
-	announcer = ckpt_announcer_new(loop, rig->addresses, &rig->port.port);
+	announcer = ckpt_announcer_new(loop, rig->addresses, NULL, &rig->port.port);
 	assert_int_equal(rig->port.sent->len, 2);
 	wait_for_sent(loop, rig, 4);
 	/* With what was learned since. */
@@ -608,7 +626,7 @@ static void an_announcement_is_repeated_a_few_times(void **state)
 	assert_int_equal(rig->port.sent->len, 12);
 	ckpt_announcer_free(announcer);
 	/* One that ends early is silent. */
-	announcer = ckpt_announcer_new(loop, rig->addresses, &rig->port.port);
+	announcer = ckpt_announcer_new(loop, rig->addresses, NULL, &rig->port.port);
 	ckpt_announcer_free(announcer);
 	vmm_loop_iterate(loop, 150);
 	assert_int_equal(rig->port.sent->len, 16);
@@ -641,6 +659,7 @@ int main(void)
 		TEST(an_ip_packet_shows_an_address_without_claiming_it),
 		TEST(neighbour_discovery_claims_addresses),
 		TEST(what_a_router_may_have_forwarded_claims_nothing),
+		TEST(a_guest_that_has_sent_nothing_is_announced_by_its_card),
 		TEST(a_router_is_known_by_what_it_says),
 		TEST(addresses_behind_a_vlan_tag_are_learned_with_it),
 		TEST(what_no_host_has_is_not_learned),
