@@ -4,17 +4,8 @@
 
 #include <string.h>
 
-static gboolean G_GNUC_PRINTF(2, 3) bad(vmm_answer *answer, const char *format, ...)
-{
-	g_autofree char *message = NULL;
-	va_list args;
-
-	va_start(args, format);
-	message = g_strdup_vprintf(format, args);
-	va_end(args);
-	vmm_answer_error(answer, "bad-request", message);
-	return FALSE;
-}
+/* FALSE, for whoever hands that on. */
+#define bad(...) (vmm_answer_bad_request(__VA_ARGS__), FALSE)
 
 static gboolean holds(JsonNode *node, GType type)
 {

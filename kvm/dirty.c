@@ -163,6 +163,15 @@ static void make_unique(vmm_dirty *dirty, GArray *pages, guint first)
 	g_array_set_size(pages, kept);
 }
 
+static guint32 page_of(const struct vmm_bank *banks, guint count,
+		       const struct kvm_dirty_gfn *entry)
+{
+	guint slot = entry->slot & 0xffff;
+
+	g_assert(slot < count && entry->offset < banks[slot].size / VMM_PAGE);
+	return (guint32)(banks[slot].offset / VMM_PAGE + entry->offset);
+}
+
 /* Takes all entries of a ring. */
 static void harvest(vmm_dirty *dirty, struct ring *ring, GArray *pages)
 {
@@ -172,14 +181,11 @@ static void harvest(vmm_dirty *dirty, struct ring *ring, GArray *pages)
 	for (;; ring->next++) {
 		struct kvm_dirty_gfn *entry =
 			&ring->entries[ring->next % dirty->ring_entries];
-		guint slot;
 		guint32 page;
 
 		if (__atomic_load_n(&entry->flags, __ATOMIC_ACQUIRE) != KVM_DIRTY_GFN_F_DIRTY)
 			break;
-		slot = entry->slot & 0xffff;
-		g_assert(slot < count && entry->offset < banks[slot].size / VMM_PAGE);
-		page = (guint32)(banks[slot].offset / VMM_PAGE + entry->offset);
+		page = page_of(banks, count, entry);
 		g_array_append_val(pages, page);
 		__atomic_store_n(&entry->flags, KVM_DIRTY_GFN_F_RESET, __ATOMIC_RELEASE);
 		dirty->taken++;
@@ -370,14 +376,11 @@ static void peek_ring(const vmm_dirty *dirty, const struct ring *ring, GArray *p
 	for (guint i = 0; i < dirty->ring_entries; i++) {
 		const struct kvm_dirty_gfn *entry =
 			&ring->entries[(ring->next + i) % dirty->ring_entries];
-		guint slot;
 		guint32 page;
 
 		if (__atomic_load_n(&entry->flags, __ATOMIC_ACQUIRE) != KVM_DIRTY_GFN_F_DIRTY)
 			break;
-		slot = entry->slot & 0xffff;
-		g_assert(slot < count && entry->offset < banks[slot].size / VMM_PAGE);
-		page = (guint32)(banks[slot].offset / VMM_PAGE + entry->offset);
+		page = page_of(banks, count, entry);
 		g_array_append_val(pages, page);
 	}
 }

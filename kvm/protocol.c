@@ -145,7 +145,7 @@ static vmm_answer *new_answer(vmm_client *client, JsonNode *id)
 	return answer;
 }
 
-static void G_GNUC_PRINTF(2, 3) bad_request(vmm_answer *answer, const char *format, ...)
+void vmm_answer_bad_request(vmm_answer *answer, const char *format, ...)
 {
 	g_autofree char *message = NULL;
 	va_list args;
@@ -269,13 +269,13 @@ static void run_row(vmm_client *client, const struct row *row, JsonObject *argum
 	const char *path = NULL;
 
 	if (unknown) {
-		bad_request(answer, "%s has no argument \"%s\"", row->name, unknown);
+		vmm_answer_bad_request(answer, "%s has no argument \"%s\"", row->name, unknown);
 		return;
 	}
 	if (row->path) {
 		path = arguments ? get_text(arguments, row->path) : NULL;
 		if (!path || !*path) {
-			bad_request(answer, "%s needs the argument \"%s\", text",
+			vmm_answer_bad_request(answer, "%s needs the argument \"%s\", text",
 				    row->name, row->path);
 			return;
 		}
@@ -297,7 +297,7 @@ static void run_extra(vmm_client *client, const struct vmm_extra_command *extra,
 	g_autoptr(JsonObject) none = json_object_new();
 
 	if (unknown)
-		bad_request(answer, "%s has no argument \"%s\"", extra->name, unknown);
+		vmm_answer_bad_request(answer, "%s has no argument \"%s\"", extra->name, unknown);
 	else
 		commands->run_extra(commands->data, extra->name,
 				    arguments ? arguments : none, answer);
@@ -339,19 +339,19 @@ static void run_request(vmm_client *client, JsonObject *request)
 	g_autofree char *message = NULL;
 
 	if (!good_id) {
-		bad_request(answer, "\"id\" cannot be sent back");
+		vmm_answer_bad_request(answer, "\"id\" cannot be sent back");
 		return;
 	}
 	if (unknown) {
-		bad_request(answer, "unknown member \"%s\"", unknown);
+		vmm_answer_bad_request(answer, "unknown member \"%s\"", unknown);
 		return;
 	}
 	if (!command) {
-		bad_request(answer, "\"command\" must be there and be text");
+		vmm_answer_bad_request(answer, "\"command\" must be there and be text");
 		return;
 	}
 	if (arguments && !JSON_NODE_HOLDS_OBJECT(arguments)) {
-		bad_request(answer, "\"arguments\" must be an object");
+		vmm_answer_bad_request(answer, "\"arguments\" must be an object");
 		return;
 	}
 	if (arguments)
@@ -388,12 +388,12 @@ static void take_line(vmm_client *client, const char *line, gsize len)
 		return;
 	why = judge_line(line, len);
 	if (why) {
-		bad_request(new_answer(client, NULL), "%s", why);
+		vmm_answer_bad_request(new_answer(client, NULL), "%s", why);
 		return;
 	}
 	parser = json_parser_new_immutable();
 	if (!json_parser_load_from_data(parser, line, (gssize)len, &error)) {
-		bad_request(new_answer(client, NULL), "%s", error->message);
+		vmm_answer_bad_request(new_answer(client, NULL), "%s", error->message);
 		return;
 	}
 	root = json_parser_get_root(parser);
@@ -412,7 +412,7 @@ gboolean vmm_client_input(vmm_client *client, const void *bytes, gsize len)
 		gsize part = newline ? (gsize)(newline - at) + 1 : len;
 
 		if (part > VMM_CONTROL_LINE_MAX - line->len) {
-			bad_request(new_answer(client, NULL),
+			vmm_answer_bad_request(new_answer(client, NULL),
 				    "a line is longer than %u bytes",
 				    VMM_CONTROL_LINE_MAX);
 			return FALSE;

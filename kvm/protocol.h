@@ -42,6 +42,9 @@ typedef struct vmm_answer vmm_answer;
 void vmm_answer_ok(vmm_answer *answer_take, JsonObject *result_take);
 /* `code`: "busy", "wrong-state", "refused" or "failed"; "bad-request" for arguments. */
 void vmm_answer_error(vmm_answer *answer_take, const char *code, const char *message);
+/* The same with "bad-request": what is wrong with its arguments. */
+void vmm_answer_bad_request(vmm_answer *answer_take, const char *format, ...)
+	G_GNUC_PRINTF(2, 3);
 /* The same with the code that belongs to an error of the machine. Frees `error`. */
 void vmm_answer_gerror(vmm_answer *answer_take, GError *error_take);
 
