@@ -17,8 +17,9 @@ typedef struct ckpt_link ckpt_link;
 struct ckpt_link_ops {
 	/* On the receiving thread. FALSE loses the link with that error, and tells the peer. */
 	gboolean (*message)(void *data, const struct base_message *message, GError **error);
-	/* Once, on one of the link's threads; the handler is not called any more. It must not
-	 * free the link. */
+	/* Once, on one of the link's threads, or that of whoever refuses or stops it, with the
+	 * locks that are held there; the handler is not called any more. It must not free the
+	 * link. */
 	void (*lost)(void *data, const GError *error);
 };
 

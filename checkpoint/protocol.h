@@ -17,9 +17,11 @@
  *	INPUT, DISK_WRITE	whenever they happen, numbered
  *						NEED		asks for a checkpoint, with why
  *	PING					PING		so that silence means loss
- *	BYE					BYE		in good order, with why
+ *	BYE					BYE		the end, with why
  *
  * The commit covers everything up to the numbers in its CUT: input, disk writes, pages.
+ * From CUT to END, in WANTED, COMMITTED and APPLIED a frame's epoch says which checkpoint it
+ * is of; elsewhere it is not looked at.
  */
 #ifndef CKPT_PROTOCOL_H
 #define CKPT_PROTOCOL_H
