@@ -10,7 +10,9 @@
  *   what the memory is. --verify is for finding our own faults in this.
  * - A digest that does not match: the page is sent.
  * - What is only told: reason and page count of a CUT, times in APPLIED, a NEED too many.
- * - How a row of CPUID in the HELLO is marked; its leaf and registers count.
+ * - Another LZ4 block for the same state: END has the checksum of what comes out of it.
+ * - How a row of CPUID in the HELLO is marked; its leaf and registers count, unless all of its
+ *   registers are zero: then it says what a missing row does.
  * - The epoch of what belongs to none (HELLO, SYNC_PAGES), and parts of a checkpoint, or of the
  *   first sync, in another order: they are kept apart by what they say.
  *
@@ -24,8 +26,10 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <lz4.h>
 
 #include "checkpoint/protocol.h"
+#include "checkpoint/state_wire.h"
 #include "tests/micro/hostile.h"
 
 #define HEADER sizeof(struct wire_frame)
@@ -78,26 +82,33 @@ static const struct base_message_rule *rule_of(guint type)
 	return rule;
 }
 
-/* Whether a byte of CPUID's rows is nothing that a guest sees. */
-static gboolean is_spare(gsize offset)
+/* Whether byte `offset` of these CPUID rows is nothing that a guest sees. */
+static gboolean is_spare(const guint8 *rows, gsize offset)
 {
-	offset %= sizeof(struct vmm_cpuid_row);
-	return (offset >= G_STRUCT_OFFSET(struct vmm_cpuid_row, flags) &&
-		offset < G_STRUCT_OFFSET(struct vmm_cpuid_row, eax)) ||
-	       offset >= G_STRUCT_OFFSET(struct vmm_cpuid_row, pad);
+	const gsize first = G_STRUCT_OFFSET(struct vmm_cpuid_row, eax);
+	const gsize end = G_STRUCT_OFFSET(struct vmm_cpuid_row, pad);
+	static const guint8 zeros[sizeof(struct vmm_cpuid_row)];
+	gsize at = offset % sizeof(struct vmm_cpuid_row);
+
+	if (at < G_STRUCT_OFFSET(struct vmm_cpuid_row, flags))
+		return !memcmp(rows + offset - at + first, zeros, end - first);
+	return at < first || at >= end;
 }
 
-static enum outcome outcome_of_change(const struct attack *attack, gsize offset)
+/* Byte `offset` of `payload` is about to be changed. */
+static enum outcome outcome_of_change(const struct attack *attack, const guint8 *payload,
+				      gsize offset)
 {
+	gsize rows = G_STRUCT_OFFSET(struct ckpt_hello, cpuid);
+
 	switch (attack->type) {
 	case CKPT_HELLO:
 		return attack->way == TO_SECONDARY &&
 				       offset >= G_STRUCT_OFFSET(struct ckpt_hello, secret) ?
 			       EITHER :
-		       offset >= G_STRUCT_OFFSET(struct ckpt_hello, cpuid) &&
+		       offset >= rows &&
 				       offset < G_STRUCT_OFFSET(struct ckpt_hello, secret) &&
-				       is_spare(offset - G_STRUCT_OFFSET(struct ckpt_hello,
-									 cpuid)) ?
+				       is_spare(payload + rows, offset - rows) ?
 			       EITHER : REFUSED;
 	case CKPT_SYNC_PAGES:
 	case CKPT_PAGES:
@@ -138,16 +149,41 @@ static enum outcome outcome_of(const struct attack *attack)
 	}
 }
 
+/* What the LZ4 block of a CKPT_STATE unpacks to; NULL where it is none. */
+static GBytes *unpacked(const GByteArray *bytes)
+{
+	const guint8 *block = bytes->data + HEADER + sizeof(struct ckpt_state_head);
+	gsize packed = bytes->len - HEADER - sizeof(struct ckpt_state_head);
+	struct ckpt_state_head head;
+	g_autofree guint8 *state = NULL;
+	guint32 length;
+
+	memcpy(&head, bytes->data + HEADER, sizeof(head));
+	length = wire_get32(head.length);
+	if (length > CKPT_STATE_MAX)
+		return NULL;
+	state = g_malloc(length);
+	if (LZ4_decompress_safe((const char *)block, (char *)state, (int)packed,
+				(int)length) != (int)length)
+		return NULL;
+	return g_bytes_new_take(g_steal_pointer(&state), length);
+}
+
 static void flip_payload(struct attack *attack, GByteArray *bytes)
 {
+	g_autoptr(GBytes) before = attack->type == CKPT_STATE ? unpacked(bytes) : NULL;
+	g_autoptr(GBytes) after = NULL;
 	gsize len = bytes->len - HEADER, offset;
 
 	if (!len)
 		return;
 	offset = attack->at * len / 256;
+	attack->outcome = outcome_of_change(attack, bytes->data + HEADER, offset);
 	bytes->data[HEADER + offset] ^= (guint8)(1 + attack->at);
 	wiretap_mend(bytes);
-	attack->outcome = outcome_of_change(attack, offset);
+	after = before ? unpacked(bytes) : NULL;
+	if (after && offset >= sizeof(struct ckpt_state_head) && g_bytes_equal(before, after))
+		attack->outcome = EITHER;
 	attack->done = TRUE;
 }
 
