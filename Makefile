@@ -27,7 +27,8 @@ ifeq ($(CI),true)
 WERROR ?= -Werror
 endif
 
-PKGS = glib-2.0 gio-unix-2.0 json-glib-1.0 liburing libxxhash liblz4 gnutls
+PKGS = glib-2.0 gio-unix-2.0 json-glib-1.0 liburing libxxhash liblz4 gnutls \
+	libnetfilter_queue libpcap
 WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 	-Wold-style-definition -Wvla -Wno-unused-parameter -Wno-missing-field-initializers
 CFLAGS ?= -O2 -g
@@ -43,7 +44,8 @@ PROGRAMS = colo-vm
 # The same with labelled steps at which tests let it die; not installed.
 TEST_PROGRAMS = colo-vm-faults
 LIB_SOURCES = $(sort $(wildcard base/*.c kvm/*.c) \
-	$(filter-out checkpoint/main.c checkpoint/fault.c,$(wildcard checkpoint/*.c)))
+	$(filter-out checkpoint/main.c checkpoint/fault.c,$(wildcard checkpoint/*.c)) \
+	$(filter-out netcompare/main.c,$(wildcard netcompare/*.c)))
 LIB_OBJECTS = $(LIB_SOURCES:%.c=$(BUILD)/%.o) $(SANITIZE_OBJECT)
 LIB = $(BUILD)/libcolo.a
 
@@ -152,7 +154,8 @@ fuzzers: $(FUZZERS)
 
 # What everything here needs, by Debian package. The testbed names its own.
 PACKAGES = gcc libc6-dev make pkg-config binutils libglib2.0-dev libjson-glib-dev \
-	liburing-dev libxxhash-dev liblz4-dev libgnutls28-dev libcmocka-dev acpica-tools clang libclang-rt-14-dev \
+	liburing-dev libxxhash-dev liblz4-dev libgnutls28-dev libnetfilter-queue-dev libpcap-dev \
+	nftables iptables libcmocka-dev acpica-tools clang libclang-rt-14-dev \
 	python3 man-db groff-base iproute2 e2fsprogs \
 	$(shell cat tests/testbed/packages.txt 2>/dev/null)
 .PHONY: deps
