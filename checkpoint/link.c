@@ -214,6 +214,7 @@ static void say_bye(ckpt_link *link)
 	if (!base_channel_send(link->channel, CKPT_BYE, 0, &iov, 1, BYE_MS, NULL) ||
 	    !base_channel_flush(link->channel, BYE_MS, NULL))
 		return;
+	ckpt_fault_sent(CKPT_BYE);
 	g_mutex_lock(&link->lock);
 	if (link->linger)
 		wait_for_thread(link, &link->receiver_done);

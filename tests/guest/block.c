@@ -64,6 +64,7 @@ static struct {
 	u64 period, next, random, base;
 	u64 generation[JOURNAL_SLOTS];
 	bool busy[JOURNAL_SLOTS];
+	bool wild;
 	u64 writes, reads, flushes, bad, errors, late_max, started;
 	u64 bad_slot;
 } journal;
@@ -119,13 +120,14 @@ static void fill(struct request *r)
 static u64 bad_sectors(const struct request *r)
 {
 	const u64 *word = (const u64 *)r->data;
+	bool empty = r->journal && !r->seed;
 	u64 bad = 0;
 
 	for (u64 s = r->sector; s < r->sector + r->count; s++) {
 		u64 value = mix64(r->seed ^ mix64(s)), wrong = 0;
 
 		for (u32 i = 0; i < SECTOR / 8; i++, value += STEP)
-			wrong |= *word++ ^ value;
+			wrong |= *word++ ^ (empty ? 0 : value);
 		bad += !!wrong;
 	}
 	return bad;
@@ -286,26 +288,35 @@ const char *block_transfer(u32 disk, enum block_kind kind, u64 sector, u64 count
 	return waiting || count ? "timeout" : NULL;
 }
 
+static void journal_aim(struct request *r, u32 slot)
+{
+	r->journal = true;
+	r->slot = slot;
+	r->sector = journal.base + (u64)slot * JOURNAL_SECTORS;
+	r->count = JOURNAL_SECTORS;
+	r->seed = journal.generation[slot];
+}
+
 static void journal_issue(struct disk *d)
 {
 	struct request *r = free_request(d);
 	u32 slot;
 
 	journal.random = journal.random * 6364136223846793005ul + 1442695040888963407ul;
+	if (journal.wild)
+		journal.random ^= mix64(rdtsc());
 	slot = journal.random >> 40 & (JOURNAL_SLOTS - 1);
 	if (!r || journal.busy[slot] || journal.in_flight >= JOURNAL_IN_FLIGHT)
 		return;
-	r->journal = true;
-	r->slot = slot;
-	r->sector = journal.base + (u64)slot * JOURNAL_SECTORS;
-	r->count = JOURNAL_SECTORS;
-	r->seed = journal.generation[slot];
+	journal_aim(r, slot);
 	if (r->seed && (journal.random >> 32 & 1)) {
 		r->kind = BLOCK_VERIFY;
 	} else {
 		r->kind = BLOCK_WRITE;
 		/* Generations are not used twice, so an old write is always found. */
 		r->seed = ++journal.started;
+		if (journal.wild)
+			r->seed |= rdtsc() << 24;
 		if (journal.started % JOURNAL_FLUSH_EVERY == 0 &&
 		    (d->device->features & F_FLUSH)) {
 			r->kind = BLOCK_FLUSH;
@@ -335,7 +346,7 @@ static u64 journal_step(u64 now)
 	return journal.next;
 }
 
-const char *block_journal_start(u32 disk, u64 rate)
+const char *block_journal_start(u32 disk, u64 rate, bool wild)
 {
 	if (disk >= disks_found)
 		return "no such disk";
@@ -347,6 +358,7 @@ const char *block_journal_start(u32 disk, u64 rate)
 	if (journal.disk != disk)
 		memset(journal.generation, 0, sizeof(journal.generation));
 	journal.disk = disk;
+	journal.wild = wild;
 	journal.base = disks[disk].capacity / 2;
 	journal.period = 1000000000ul / rate;
 	journal.next = clock_ns();
@@ -357,6 +369,56 @@ const char *block_journal_start(u32 disk, u64 rate)
 void block_journal_stop(void)
 {
 	job_stop(JOB_BLOCK);
+}
+
+static bool journal_room(void)
+{
+	return journal.in_flight < JOURNAL_IN_FLIGHT;
+}
+
+static bool journal_idle(void)
+{
+	return !journal.in_flight;
+}
+
+static bool journal_read(u32 slot)
+{
+	struct disk *d = &disks[journal.disk];
+	struct request *r;
+
+	if (!loop_wait(journal_room, WAIT_NS))
+		return false;
+	r = free_request(d);
+	if (!r)
+		return false;
+	journal_aim(r, slot);
+	r->kind = BLOCK_VERIFY;
+	if (!submit(d, r))
+		return false;
+	journal.in_flight++;
+	virtq_kick(d->queue);
+	return true;
+}
+
+/* The journal rests meanwhile, so that each slot holds what memory says. */
+const char *block_journal_check(bool empty, u32 *slots)
+{
+	bool was_running = job_stop(JOB_BLOCK), good;
+
+	*slots = 0;
+	good = loop_wait(journal_idle, WAIT_NS);
+	for (u32 i = 0; i < JOURNAL_SLOTS && good; i++) {
+		if (!journal.generation[i] && !empty)
+			continue;
+		good = journal_read(i);
+		*slots += 1;
+	}
+	good = loop_wait(journal_idle, WAIT_NS) && good;
+	if (was_running) {
+		journal.next = clock_ns();
+		job_start(JOB_BLOCK, journal_step, 0);
+	}
+	return good ? NULL : "timeout";
 }
 
 void block_journal_report(char *out, u32 size)

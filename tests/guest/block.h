@@ -25,9 +25,14 @@ u64 block_capacity(u32 disk);
 /* NULL, or what went wrong. Several requests at a time; waits for all. */
 const char *block_transfer(u32 disk, enum block_kind kind, u64 sector, u64 count,
 			   u64 seed, struct block_result *result);
-/* `rate` operations a second on 256 slots of 4 KiB from the middle of the disk. */
-const char *block_journal_start(u32 disk, u64 rate);
+/* `rate` operations a second on 256 slots of 4 KiB from the middle of the disk. `wild`:
+ * two runs from one state write different things to different places, so that neither
+ * hides what is left of the other. */
+const char *block_journal_start(u32 disk, u64 rate, bool wild);
 void block_journal_stop(void);
+/* Reads the slots that were written, `slots` of them; what is wrong counts as bad.
+ * `empty`: the others too, which must hold zeros. NULL, or what went wrong. */
+const char *block_journal_check(bool empty, u32 *slots);
 void block_journal_report(char *out, u32 size);
 
 #endif

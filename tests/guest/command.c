@@ -301,7 +301,7 @@ static void do_blkdiscard(struct words *w, char *reply)
 		 0);
 }
 
-/* blkbg [RATE [DEV]] */
+/* blkbg [RATE [DEV [wild]]] */
 static void do_blkbg(struct words *w, char *reply)
 {
 	const char *wrong = NULL;
@@ -309,11 +309,26 @@ static void do_blkbg(struct words *w, char *reply)
 	if (w->count > 1 && !w->number[1])
 		block_journal_stop();
 	else if (w->count > 1)
-		wrong = block_journal_start(w->number[2], w->number[1]);
+		wrong = block_journal_start(w->number[2], w->number[1],
+					    is(w, 3, "wild"));
 	if (wrong)
 		answer(reply, "error %s", wrong);
 	else
 		block_journal_report(reply, LINE_MAX);
+}
+
+/* blkcheck [empty] */
+static void do_blkcheck(struct words *w, char *reply)
+{
+	u32 slots;
+	const char *wrong = block_journal_check(is(w, 1, "empty"), &slots);
+
+	if (wrong) {
+		answer(reply, "error %s", wrong);
+		return;
+	}
+	block_journal_report(reply, LINE_MAX);
+	format_more(reply, LINE_MAX, " slots=%u", slots);
 }
 
 static void do_blk(struct words *w, char *reply)
@@ -476,6 +491,7 @@ static const struct {
 	{ "blkflush", do_blkflush },
 	{ "blkdiscard", do_blkdiscard },
 	{ "blkbg", do_blkbg },
+	{ "blkcheck", do_blkcheck },
 	{ "net", do_net },
 	{ "tcp", do_tcp },
 	{ "flood", do_flood },

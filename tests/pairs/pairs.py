@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import types
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))),
                                 "system"))
@@ -70,6 +71,46 @@ class Place(bed.Here):
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
+class Control(bed.Control):
+    """The same without a program in between: there as soon as the socket is, and gone as
+    soon as the node is dead."""
+
+    def __init__(self, path, process):
+        sock = socket.socket(socket.AF_UNIX)
+        deadline = time.monotonic() + bed.PATIENCE_S
+        while True:
+            try:
+                sock.connect(path)
+                break
+            except OSError:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.002)
+        self.sock = sock
+        ends = types.SimpleNamespace(stdin=sock.makefile("wb", buffering=0),
+                                     stdout=sock.makefile("rb"))
+        super().__init__(types.SimpleNamespace(popen=lambda *_, **__: ends), path)
+
+    def collect(self):
+        try:
+            super().collect()
+        except OSError:
+            self.answers.put(None)
+
+    def send(self, command, seconds=bed.PATIENCE_S, **arguments):
+        try:
+            return super().send(command, seconds, **arguments)
+        except OSError:
+            return {"ok": False, "error": {"code": "gone", "message": "no connection"}}
+
+    def close(self):
+        try:
+            self.sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # the node is gone
+        self.sock.close()
+
+
 class Node(bed.Machine):
     """One colo-vm of a pair; `fault`: where it dies (COLO_FAULT); `options` given by name
     win over the usual ones."""
@@ -89,6 +130,12 @@ class Node(bed.Machine):
                          "--net", f"tap=tap{number},mac={MAC}", *words, *options,
                          control=f"vm{number}.sock")
         self.watch()
+
+    @property
+    def control(self):
+        if not self._control:
+            self._control = Control(self.socket, self.process)
+        return self._control
 
     def replication(self):
         return self.control.must("status")["replication"]
@@ -118,35 +165,25 @@ def kernel(append=""):
 class Guest:
     """Commands to whichever guest answers at the guest's address."""
 
-    def __init__(self):
-        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.sock.connect((GUEST, COMMANDS))
-
     def ask(self, line, seconds=10):
-        """The answer, or None. Asks again while none comes: commands must bear that."""
+        """The answer, or None. Asks again while none comes: commands must bear that. Each
+        question has a port of its own, so that no answer comes to a later one."""
         deadline = time.monotonic() + seconds
-        while self.drain():
-            pass
-        while time.monotonic() < deadline:
-            try:
-                self.sock.settimeout(0.25)
-                self.sock.send(line.encode())
-                answer = self.sock.recv(2048).decode(errors="replace").strip()
-                if answer != "error busy":
-                    return answer
-            except ConnectionRefusedError:
-                pass
-            except (TimeoutError, OSError):
-                continue
-            time.sleep(0.02)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.connect((GUEST, COMMANDS))
+            sock.settimeout(0.25)
+            while time.monotonic() < deadline:
+                try:
+                    sock.send(line.encode())
+                    answer = sock.recv(2048).decode(errors="replace").strip()
+                    if answer != "error busy":
+                        return answer
+                except TimeoutError:
+                    continue
+                except OSError:
+                    pass  # nobody is there yet
+                time.sleep(0.02)
         return None
-
-    def drain(self):
-        try:
-            self.sock.settimeout(0)
-            return self.sock.recv(2048)
-        except OSError:
-            return None
 
     def do(self, line):
         answer = self.ask(line)
@@ -176,20 +213,24 @@ def echo(count=3):
     return True
 
 
-def keep_busy(guest):
-    for line in ("blkbg 300", "dirty 500 10000 3", "clockwatch start", "timer 100"):
+BUSY = ("blkbg 300 0 wild", "dirty 500 10000 3", "clockwatch start", "timer 100")
+
+
+def keep_busy(guest, lines=BUSY):
+    for line in lines:
         guest.do(line)
 
 
 def faults_of_guest(guest):
     """What is wrong with a guest that was kept busy; nothing: an empty list."""
     wrong = []
-    verified, clocks, disk = (guest.ask(line) or "" for line in
-                              ("verify", "clockwatch report", "blkbg"))
+    verified, disk, clocks, timers = (guest.ask(line) or "" for line in (
+        "verify", "blkcheck empty", "clockwatch report", "timer"))
     for answer, key in ((verified, "bad"), (clocks, "tsc_decreases"),
-                        (clocks, "kvm_decreases"), (disk, "bad"), (disk, "errors")):
-        found = re.search(rf"\b{key}=(\d+)", answer)
-        if not found or int(found.group(1)):
+                        (clocks, "kvm_decreases"), (timers, "no_irq"), (disk, "bad"),
+                        (disk, "errors")):
+        found = [int(value) for value in re.findall(rf"\b{key}=(\d+)", answer)]
+        if not found or any(found):
             wrong.append(f"{key}: {answer}")
     if not wrong and not number(disk, "writes"):
         wrong.append(f"no writes: {disk}")
