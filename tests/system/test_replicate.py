@@ -10,22 +10,7 @@ standby goes on.
 import bed
 import working
 from bed import Journal, Machine, Talk, check, note
-from working import GUEST, MACHINE, Clocks
-
-PORT = 7700
-STANDBY = f"10.90.2.2:{PORT}"
-
-
-def prepare(h1, h2):
-    for host in (h1, h2):
-        host.make_bridge()
-    working.prepare(h1)
-    # the standby's disk has the right size, and something else on it
-    h2.must("head -c $((12 << 20)) /dev/urandom > /var/lib/colo/disk.img")
-    h1.must("(umask 077; head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \\n') > /tmp/key; "
-            "chmod 600 /tmp/key")
-    key = h1.must("cat /tmp/key")
-    h2.must("(umask 077; printf %s \"$1\" > /tmp/key)", key)
+from working import GUEST, MACHINE, STANDBY, Clocks
 
 
 def take(vm, standby, echo, journal, wanted, verify):
@@ -55,6 +40,7 @@ def state_of(vm):
 
 
 def replicated(h1, h2):
+    working.prepare_pair(h1, h2)
     wanted = bed.count(200, 400)
     verified = wanted if bed.LONG else wanted // 4
     standby = Machine(h2, "--standby", STANDBY, "--key", "/tmp/key", *MACHINE).watch()
@@ -100,7 +86,7 @@ def taken(vm):
     return replication["checkpoints"]["total"]["checkpoints"]
 
 
-TESTS = [prepare, replicated]
+TESTS = [replicated]
 
 if __name__ == "__main__":
     bed.run(TESTS, hosts=2, memory=1024)

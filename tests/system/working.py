@@ -7,12 +7,14 @@ only then. A lost interrupt, a stuck timer or a lost page would stop or falsify 
 """
 import hashlib
 import re
+import secrets
 import time
 
 import bed
 from bed import Machine, check, linux, note
 
 GUEST = "10.90.1.50"
+STANDBY = "10.90.2.2:7700"
 SUM_BYTES = 300000
 SUM_TERMS = 2000
 MACHINE = ["--cpus", "2", "--memory", "128M", "--cpu-model", "x86-64-v2",
@@ -67,12 +69,25 @@ def prepare(host):
     host.make_disk("disk.img", "12M", "/tmp/content")
 
 
-def start(host, *options):
-    """A guest that has begun to work."""
-    append = f"colo.ip={GUEST}/24 colo.mount=1 colo.services=echo,journal,clock"
+def prepare_pair(primary, standby):
+    """Bridges, disks and the key of a pair."""
+    for host in (primary, standby):
+        host.make_bridge()
+    prepare(primary)
+    # the standby's disk has the right size, and something else on it
+    standby.must("head -c $((12 << 20)) /dev/urandom > /var/lib/colo/disk.img")
+    key = secrets.token_hex(32)
+    for host in (primary, standby):
+        host.must("(umask 077; printf %s \"$1\" > /tmp/key)", key)
+
+
+def start(host, *options, services="echo,journal,clock", work=True):
+    """A guest that serves, and has begun to work."""
+    append = f"colo.ip={GUEST}/24 colo.mount=1 colo.services={services}"
     vm = Machine(host, *linux(append), *MACHINE, *options).ready()
     vm.terminal.make_plain()
-    vm.ask("sh /mnt/work > /dev/null 2>&1 < /dev/null &")
+    if work:
+        vm.ask("sh /mnt/work > /dev/null 2>&1 < /dev/null &")
     return vm
 
 
