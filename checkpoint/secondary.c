@@ -120,16 +120,7 @@ static const void *before(void *data, guint32 page)
 {
 	ckpt_secondary *secondary = data;
 
-	/* In the first sync nothing came before: a delta is refused. */
-	return secondary->phase == ARRIVING ? ckpt_replica_base(secondary->replica, page) :
-					      NULL;
-}
-
-static gboolean fill_page(void *data, guint32 page, const void *content)
-{
-	ckpt_secondary *secondary = data;
-
-	return ckpt_filler_put(secondary->filler, page, content);
+	return ckpt_replica_base(secondary->replica, page);
 }
 
 static gboolean stage_page(void *data, guint32 page, const void *content)
@@ -140,10 +131,19 @@ static gboolean stage_page(void *data, guint32 page, const void *content)
 	return ckpt_replica_stage(secondary->replica, page, content);
 }
 
-static gboolean take_pages(ckpt_secondary *secondary, const struct base_message *message,
-			   gboolean (*take)(void *, guint32, const void *), GError **error)
+static gboolean take_sync_pages(ckpt_filler *filler, const struct base_message *message,
+				GError **error)
 {
-	const struct ckpt_page_sink sink = { secondary, before, take };
+	const char *why;
+
+	return ckpt_filler_take(filler, message->payload, message->length, &why) ||
+	       foul(error, why);
+}
+
+static gboolean take_pages(ckpt_secondary *secondary, const struct base_message *message,
+			   GError **error)
+{
+	const struct ckpt_page_sink sink = { secondary, before, stage_page };
 	const char *why = NULL;
 
 	return ckpt_decode(message->payload, message->length,
@@ -188,8 +188,6 @@ static gboolean take_cut(ckpt_secondary *secondary, const struct base_message *m
 {
 	if (message->epoch != secondary->epoch + 1 || !secondary->synced)
 		return foul(error, "a checkpoint out of turn");
-	if (secondary->filler && !ckpt_filler_flush(secondary->filler))
-		return foul(error, "more memory than there is room for");
 	g_clear_pointer(&secondary->filler, ckpt_filler_free);
 	memcpy(&secondary->cut, message->payload, sizeof(secondary->cut));
 	if (secondary->cut.run > 1)
@@ -574,7 +572,7 @@ static gboolean take_message(void *data, const struct base_message *message, GEr
 	case CKPT_SYNC_DISK:
 		return take_sync_disk(secondary, message, error);
 	case CKPT_SYNC_PAGES:
-		return take_pages(secondary, message, fill_page, error);
+		return take_sync_pages(secondary->filler, message, error);
 	case CKPT_CUT:
 		return take_cut(secondary, message, error);
 	}
@@ -582,7 +580,7 @@ static gboolean take_message(void *data, const struct base_message *message, GEr
 		return foul(error, "a part of another checkpoint");
 	switch (message->type) {
 	case CKPT_PAGES:
-		return take_pages(secondary, message, stage_page, error);
+		return take_pages(secondary, message, error);
 	case CKPT_DIGESTS:
 		return take_digests(secondary, message, error);
 	case CKPT_STATE:
@@ -653,7 +651,7 @@ ckpt_secondary *ckpt_secondary_new_take(vmm_machine *machine, base_channel *chan
 	vmm_machine_keep_loadable(machine, TRUE);
 	/* Whatever was here is no part of what comes. */
 	vmm_memory_clear(secondary->memory);
-	secondary->filler = ckpt_filler_new(secondary->memory);
+	secondary->filler = ckpt_filler_new(secondary->memory, 0, 1);
 	secondary->replica = ckpt_replica_new(
 		secondary->memory, (guint)vmm_memory_pages(secondary->memory));
 	secondary->link = ckpt_link_new_take(g_steal_pointer(&channel), &link_ops, secondary,

@@ -180,15 +180,17 @@ static gboolean keep_to_limit(struct sync *sync)
  * again. */
 static void encode_page(ckpt_primary *primary, guint32 page, GByteArray *batch)
 {
-	guint8 copy[CKPT_PAGE];
+	guint8 *copy = ckpt_encode_room(batch);
 	struct ckpt_digest digest;
 
 	memcpy(copy, vmm_memory_page(primary->memory, page), CKPT_PAGE);
 	digest = ckpt_digest_page(primary->digester, copy);
-	if (ckpt_primary_same(digest, primary->known[page]))
+	if (ckpt_primary_same(digest, primary->known[page])) {
+		ckpt_encode_nothing(batch);
 		return;
+	}
 	primary->known[page] = digest;
-	ckpt_encode(primary->encoder, page, copy, NULL, batch);
+	ckpt_encode_there(primary->encoder, page, batch);
 }
 
 static gboolean send_round(struct sync *sync, const GArray *pages)

@@ -7,7 +7,7 @@
  * Both machines and both ends of the channel share this machine's processors, perhaps with
  * others: so beside the speed stands what a processor did in a second that it spent on us.
  *
- * bench_sync [MIB [ROUNDS]]
+ * bench_sync [MIB [ROUNDS [memory | disk_differs | disk_equal]]]
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -201,6 +201,8 @@ int main(int argc, char **argv)
 	for (enum what what = MEMORY; what <= DISK_EQUAL; what++) {
 		struct speed best = { 0 }, best_plain = { 0 };
 
+		if (argc > 3 && strcmp(argv[3], names[what]))
+			continue;
 		for (guint i = 0; i < rounds; i++) {
 			struct speed plain, speed = sync_once(what, bytes, &plain);
 
