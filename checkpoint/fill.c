@@ -17,6 +17,7 @@ G_STATIC_ASSERT(RUN_PAGES <= CKPT_LANE_PAGES);
 
 struct ckpt_filler {
 	vmm_memory *memory;
+	GMutex *turn; /* to write: the kernel has one at a time do it, and the others spin */
 	guint lane, lanes;
 	gulong *written; /* a bit per page: it was put before */
 
@@ -31,11 +32,12 @@ struct ckpt_filler {
 	guint8 pages[RUN_PAGES * CKPT_PAGE] __attribute__((aligned(64)));
 };
 
-ckpt_filler *ckpt_filler_new(vmm_memory *memory, guint lane, guint lanes)
+ckpt_filler *ckpt_filler_new(vmm_memory *memory, GMutex *turn, guint lane, guint lanes)
 {
 	ckpt_filler *filler = g_aligned_alloc0(1, sizeof(*filler), 64);
 
 	filler->memory = memory;
+	filler->turn = turn;
 	filler->lane = lane;
 	filler->lanes = lanes;
 	filler->written = g_new0(gulong, vmm_memory_pages(memory) / 64 + 1);
@@ -62,6 +64,21 @@ static struct iovec *advance(struct iovec *at, gsize done)
 	return at;
 }
 
+/* Returns as pwritev(2), but -errno. */
+static gssize write_some(ckpt_filler *filler, const struct iovec *iov, int count, off_t offset)
+{
+	gssize done;
+	int err;
+
+	g_mutex_lock(filler->turn);
+	do {
+		done = pwritev(vmm_memory_fd(filler->memory), iov, count, offset);
+		err = errno;
+	} while (done < 0 && err == EINTR);
+	g_mutex_unlock(filler->turn);
+	return done < 0 ? -err : done;
+}
+
 static gboolean write_run(ckpt_filler *filler)
 {
 	off_t offset = (off_t)filler->first * CKPT_PAGE;
@@ -70,15 +87,11 @@ static gboolean write_run(ckpt_filler *filler)
 
 	filler->count = filler->unpacked = 0;
 	while (left) {
-		gssize done = pwritev(vmm_memory_fd(filler->memory), at, (int)(end - at),
-				      offset);
-		int err = errno;
+		gssize done = write_some(filler, at, (int)(end - at), offset);
 
-		if (done < 0 && err == EINTR)
-			continue;
 		if (done <= 0) {
 			g_warning("first sync: write guest memory: %s",
-				  g_strerror(done ? err : ENOSPC));
+				  g_strerror(done ? (int)-done : ENOSPC));
 			filler->why = "more memory than there is room for";
 			return FALSE;
 		}

@@ -15,9 +15,9 @@
 
 typedef struct ckpt_filler ckpt_filler;
 
-/* `memory` was cleared (vmm_memory_clear()) and outlives it. Of the lanes of a first sync
- * (ckpt_lane_of()) it takes the pages of `lane`. */
-ckpt_filler *ckpt_filler_new(vmm_memory *memory, guint lane, guint lanes);
+/* `memory` was cleared (vmm_memory_clear()). Of the lanes of a first sync (ckpt_lane_of()) it
+ * takes the pages of `lane`. All fillers of one memory share `turn`. Both outlive it. */
+ckpt_filler *ckpt_filler_new(vmm_memory *memory, GMutex *turn, guint lane, guint lanes);
 void ckpt_filler_free(ckpt_filler *filler);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ckpt_filler, ckpt_filler_free)
 

@@ -14,6 +14,8 @@
 #define BYTES (2u << 20)
 #define PAGES (BYTES / CKPT_PAGE)
 
+static GMutex turn;
+
 static const guint8 *page_of(guint8 value)
 {
 	static guint8 page[CKPT_PAGE + 1];
@@ -63,7 +65,7 @@ static void a_batch_is_in_the_base(void **unused)
 	/* Runs, gaps, more than are written at once, the last page. */
 	static const guint32 pages[] = { 0, 1, 2, 5, 7, 8, 9, 10, PAGES - 1 };
 	g_autoptr(vmm_memory) memory = vmm_memory_new_private(BYTES, NULL);
-	g_autoptr(ckpt_filler) filler = ckpt_filler_new(memory, 0, 1);
+	g_autoptr(ckpt_filler) filler = ckpt_filler_new(memory, &turn, 0, 1);
 	g_autoptr(ckpt_encoder) encoder = ckpt_encoder_new();
 	g_autoptr(GByteArray) batch = g_byte_array_new();
 	const char *why = NULL;
@@ -88,7 +90,7 @@ static void a_batch_is_in_the_base(void **unused)
 static void the_last_of_a_page_counts(void **unused)
 {
 	g_autoptr(vmm_memory) memory = vmm_memory_new_private(BYTES, NULL);
-	g_autoptr(ckpt_filler) filler = ckpt_filler_new(memory, 0, 1);
+	g_autoptr(ckpt_filler) filler = ckpt_filler_new(memory, &turn, 0, 1);
 
 	assert_true(put(filler, 3, page_of(1)));
 	assert_true(put(filler, 3, page_of(2)));
@@ -101,7 +103,7 @@ static void the_last_of_a_page_counts(void **unused)
 static void zeros_that_were_nothing_else_cost_no_memory(void **unused)
 {
 	g_autoptr(vmm_memory) memory = vmm_memory_new_private(BYTES, NULL);
-	g_autoptr(ckpt_filler) filler = ckpt_filler_new(memory, 0, 1);
+	g_autoptr(ckpt_filler) filler = ckpt_filler_new(memory, &turn, 0, 1);
 
 	for (guint32 page = 0; page < PAGES; page++)
 		assert_true(put(filler, page, page_of(page == 9 ? 1 : 0)));
@@ -112,7 +114,7 @@ static void zeros_that_were_nothing_else_cost_no_memory(void **unused)
 static void a_page_comes_by_its_own_connection(void **unused)
 {
 	g_autoptr(vmm_memory) memory = vmm_memory_new_private(BYTES, NULL);
-	g_autoptr(ckpt_filler) filler = ckpt_filler_new(memory, 1, 2);
+	g_autoptr(ckpt_filler) filler = ckpt_filler_new(memory, &turn, 1, 2);
 	g_autoptr(GByteArray) batch = g_byte_array_new();
 	const char *why = NULL;
 
@@ -129,7 +131,7 @@ static void a_page_comes_by_its_own_connection(void **unused)
 static void what_is_not_right_is_refused(void **unused)
 {
 	g_autoptr(vmm_memory) memory = vmm_memory_new_private(BYTES, NULL);
-	g_autoptr(ckpt_filler) filler = ckpt_filler_new(memory, 0, 1);
+	g_autoptr(ckpt_filler) filler = ckpt_filler_new(memory, &turn, 0, 1);
 	g_autoptr(GByteArray) batch = g_byte_array_new();
 	const char *why = NULL;
 
