@@ -4,8 +4,9 @@
  * guest in between. Before the first commit there is nothing to promote.
  *
  * Everything happens on the link's receiving thread, but for pages of first sync on further
- * connections (checkpoint/lanes.h), which are all here before the first checkpoint; one is applied as a whole
- * there, so whoever stops the link finds either the old or the new one.
+ * connections (checkpoint/lanes.h), which are all here before the first checkpoint. One is
+ * applied as a whole on that thread, so whoever stops the link finds either the old or the new
+ * one.
  */
 #ifndef CKPT_SECONDARY_H
 #define CKPT_SECONDARY_H
