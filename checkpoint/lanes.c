@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "checkpoint/fault.h"
 #include "checkpoint/hello.h"
 
 /* From the CUT on: what is still on its way by then is in queues and sockets. */
@@ -133,6 +134,7 @@ gboolean ckpt_lanes_open_take(ckpt_lanes *lanes, base_channel *channel_take, GEr
 			       error) ||
 	    !base_channel_flush(channel, lanes->options.silence_ms, error))
 		return FALSE;
+	ckpt_fault_sent(CKPT_JOIN);
 	make_link_take(&lanes->lane[number], g_steal_pointer(&channel));
 	return TRUE;
 }
@@ -178,6 +180,7 @@ const char *ckpt_lanes_join(ckpt_lanes *lanes, const struct ckpt_join *join,
 	struct lane *lane;
 	const char *why;
 
+	ckpt_fault_received(CKPT_JOIN);
 	g_mutex_lock(&lanes->lock);
 	why = judge_join(lanes, join);
 	if (!why) {
