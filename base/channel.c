@@ -46,6 +46,8 @@ struct base_channel {
 	/* The receiving thread's. */
 	base_frame_decoder *decoder;
 	GError *refused; /* the message that ended receiving, and only that */
+	struct base_message last;
+	gboolean again; /* `last` is to be given again */
 
 	guint64 sent_bytes, received_bytes, sent_messages, received_messages;
 };
@@ -347,6 +349,11 @@ gboolean base_channel_receive(base_channel *channel, struct base_message *messag
 
 	if (!is_open(channel, error))
 		return FALSE;
+	if (channel->again) {
+		channel->again = FALSE;
+		*message = channel->last;
+		return TRUE;
+	}
 	if (deadline_ms)
 		deadline = deadline_in(deadline_ms);
 	do {
@@ -365,7 +372,13 @@ gboolean base_channel_receive(base_channel *channel, struct base_message *messag
 	}
 	count(&channel->received_messages, 1);
 	count(&channel->received_bytes, sizeof(struct wire_frame) + message->length);
+	channel->last = *message;
 	return TRUE;
+}
+
+void base_channel_put_back(base_channel *channel)
+{
+	channel->again = TRUE;
 }
 
 int base_channel_dup_fd(const base_channel *channel)

@@ -48,6 +48,10 @@ gboolean base_channel_receive(base_channel *channel, struct base_message *messag
 			      guint deadline_ms,
 			      GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/* The next receive gives the message of the last one, which was good, again. The receiving
+ * thread. */
+void base_channel_put_back(base_channel *channel);
+
 /* Throws away what still comes until the peer ends the connection, for `deadline_ms` at
  * most: whoever has said why it ends gives the peer time to read it, for closing over
  * what was not read would cut that off. The channel is dead then. The receiving thread.

@@ -183,20 +183,26 @@ static guint try_lz4(ckpt_encoder *encoder, const void *page, guint best)
 	return length;
 }
 
-static enum ckpt_form put(ckpt_encoder *encoder, GByteArray *batch, guint32 number,
-			  enum ckpt_form form, const void *bytes, guint length)
+static struct wire_page count_entry(ckpt_encoder *encoder, guint32 number,
+				    enum ckpt_form form, guint length)
 {
-	const struct wire_page header = {
+	encoder->counters.pages[form]++;
+	encoder->counters.bytes[form] += sizeof(struct wire_page) + length;
+	return (struct wire_page){
 		.page = wire_put32(number),
 		.form = wire_put16((guint16)form),
 		.length = wire_put16((guint16)length),
 	};
+}
+
+static enum ckpt_form put(ckpt_encoder *encoder, GByteArray *batch, guint32 number,
+			  enum ckpt_form form, const void *bytes, guint length)
+{
+	const struct wire_page header = count_entry(encoder, number, form, length);
 
 	g_byte_array_append(batch, (const guint8 *)&header, sizeof(header));
 	if (length)
 		g_byte_array_append(batch, bytes, length);
-	encoder->counters.pages[form]++;
-	encoder->counters.bytes[form] += sizeof(header) + length;
 	return form;
 }
 
@@ -234,4 +240,40 @@ enum ckpt_form ckpt_encode(ckpt_encoder *encoder, guint32 number, const void *pa
 		}
 	}
 	return put(encoder, batch, number, form, bytes, length);
+}
+
+#define ROOM (sizeof(struct wire_page) + CKPT_PAGE)
+
+guint8 *ckpt_encode_room(GByteArray *batch)
+{
+	g_byte_array_set_size(batch, (guint)(batch->len + ROOM));
+	return batch->data + batch->len - CKPT_PAGE;
+}
+
+void ckpt_encode_nothing(GByteArray *batch)
+{
+	g_byte_array_set_size(batch, (guint)(batch->len - ROOM));
+}
+
+enum ckpt_form ckpt_encode_there(ckpt_encoder *encoder, guint32 number, GByteArray *batch)
+{
+	guint8 *entry = batch->data + batch->len - ROOM, *page = entry + ROOM - CKPT_PAGE;
+	enum ckpt_form form = CKPT_RAW;
+	guint length = CKPT_PAGE;
+	struct wire_page header;
+
+	if (ckpt_page_is_zero(page)) {
+		form = CKPT_ZERO;
+		length = 0;
+	} else if (shall_try(&encoder->lz4, encoder->byte_ns)) {
+		length = try_lz4(encoder, page, CKPT_PAGE);
+		if (length < CKPT_PAGE) {
+			form = CKPT_LZ4;
+			memcpy(page, encoder->lz4_bytes, length);
+		}
+	}
+	header = count_entry(encoder, number, form, length);
+	memcpy(entry, &header, sizeof(header));
+	g_byte_array_set_size(batch, batch->len - (CKPT_PAGE - length));
+	return form;
 }

@@ -2,113 +2,45 @@
 /*
  * The secondary's memory during first sync.
  *
- * Pages are gathered in lots, which a thread of their own writes while the next ones are
- * received: decrypting and writing take about as long as each other.
+ * Runs of pages are written by one system call each, from where they were received, while
+ * they are in that processor's cache: handing them to another thread costs a copy more than
+ * it saves in time, and several connections keep several processors busy.
  */
 #include "checkpoint/fill.h"
 
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/uio.h>
 
-#define LOTS 4u
-#define LOT_PAGES 64u /* few enough to stay in a processor's cache */
-
-struct lot {
-	guint count;
-	guint32 numbers[LOT_PAGES];
-	guint8 pages[LOT_PAGES * CKPT_PAGE] __attribute__((aligned(64)));
-};
+#define RUN_PAGES 64u
+G_STATIC_ASSERT(RUN_PAGES <= CKPT_LANE_PAGES);
 
 struct ckpt_filler {
 	vmm_memory *memory;
+	GMutex *turn; /* to write: the kernel has one at a time do it, and the others spin */
+	guint lane, lanes;
 	gulong *written; /* a bit per page: it was put before */
-	struct lot *lots;
-	guint gathering; /* which of them; those before it may be being written */
-	GThread *writer;
 
-	GMutex lock; /* of what follows */
-	GCond changed;
-	guint handed_over, done; /* lots, since the beginning */
-	gboolean stop;
-	int error; /* errno of a write that failed, final */
+	/* Of the batch under way. */
+	const guint8 *batch, *batch_end;
+	const char *why;
+	/* Consecutive pages that are to be written, from `first` on. */
+	guint32 first;
+	guint count;
+	struct iovec run[RUN_PAGES];
+	guint unpacked; /* how many of them are not in the batch but here */
+	guint8 pages[RUN_PAGES * CKPT_PAGE] __attribute__((aligned(64)));
 };
 
-/* Returns 0 or errno. */
-static int write_run(const ckpt_filler *filler, const guint8 *from, guint32 page,
-		     guint count)
+ckpt_filler *ckpt_filler_new(vmm_memory *memory, GMutex *turn, guint lane, guint lanes)
 {
-	gsize left = count * (gsize)CKPT_PAGE;
-	off_t at = (off_t)page * CKPT_PAGE;
-
-	while (left) {
-		gssize done = pwrite(vmm_memory_fd(filler->memory), from, left, at);
-		int err = errno;
-
-		if (done < 0 && err == EINTR)
-			continue;
-		if (done <= 0)
-			return done ? err : ENOSPC;
-		from += done;
-		at += done;
-		left -= (gsize)done;
-	}
-	return 0;
-}
-
-static int write_lot(const ckpt_filler *filler, const struct lot *lot)
-{
-	guint end;
-	int err = 0;
-
-	for (guint i = 0; i < lot->count && !err; i = end) {
-		for (end = i + 1; end < lot->count; end++)
-			if (lot->numbers[end] != lot->numbers[end - 1] + 1)
-				break;
-		err = write_run(filler, lot->pages + i * (gsize)CKPT_PAGE,
-				lot->numbers[i], end - i);
-	}
-	return err;
-}
-
-static void *write_all(void *data)
-{
-	ckpt_filler *filler = data;
-
-	g_mutex_lock(&filler->lock);
-	while (!filler->stop) {
-		const struct lot *lot = &filler->lots[filler->done % LOTS];
-		int err = filler->error;
-
-		if (filler->done == filler->handed_over) {
-			g_cond_wait(&filler->changed, &filler->lock);
-			continue;
-		}
-		g_mutex_unlock(&filler->lock);
-		if (!err)
-			err = write_lot(filler, lot);
-		g_mutex_lock(&filler->lock);
-		if (err && !filler->error)
-			g_warning("first sync: write guest memory: %s",
-				  g_strerror(err));
-		filler->error = err;
-		filler->done++;
-		g_cond_broadcast(&filler->changed);
-	}
-	g_mutex_unlock(&filler->lock);
-	return NULL;
-}
-
-ckpt_filler *ckpt_filler_new(vmm_memory *memory)
-{
-	ckpt_filler *filler = g_new0(ckpt_filler, 1);
+	ckpt_filler *filler = g_aligned_alloc0(1, sizeof(*filler), 64);
 
 	filler->memory = memory;
+	filler->turn = turn;
+	filler->lane = lane;
+	filler->lanes = lanes;
 	filler->written = g_new0(gulong, vmm_memory_pages(memory) / 64 + 1);
-	filler->lots = g_new0(struct lot, LOTS);
-	g_mutex_init(&filler->lock);
-	g_cond_init(&filler->changed);
-	filler->writer = g_thread_new("fill", write_all, filler);
 	return filler;
 }
 
@@ -116,51 +48,108 @@ void ckpt_filler_free(ckpt_filler *filler)
 {
 	if (!filler)
 		return;
-	g_mutex_lock(&filler->lock);
-	filler->stop = TRUE;
-	g_cond_broadcast(&filler->changed);
-	g_mutex_unlock(&filler->lock);
-	g_thread_join(filler->writer);
-	g_mutex_clear(&filler->lock);
-	g_cond_clear(&filler->changed);
 	g_free(filler->written);
-	g_free(filler->lots);
-	g_free(filler);
+	g_aligned_free(filler);
 }
 
-/* Waits until at most `left` lots are still to be written. */
-static gboolean hand_over(ckpt_filler *filler, guint left)
+/* Takes `done` bytes off the front of what is to be written. */
+static struct iovec *advance(struct iovec *at, gsize done)
 {
-	gboolean ok;
-
-	g_mutex_lock(&filler->lock);
-	if (filler->lots[filler->gathering].count) {
-		filler->handed_over++;
-		g_cond_broadcast(&filler->changed);
+	for (; done && done >= at->iov_len; at++)
+		done -= at->iov_len;
+	if (done) {
+		at->iov_base = (guint8 *)at->iov_base + done;
+		at->iov_len -= done;
 	}
-	while (filler->handed_over - filler->done > left)
-		g_cond_wait(&filler->changed, &filler->lock);
-	filler->gathering = filler->handed_over % LOTS;
-	filler->lots[filler->gathering].count = 0;
-	ok = !filler->error;
-	g_mutex_unlock(&filler->lock);
-	return ok;
+	return at;
 }
 
-gboolean ckpt_filler_flush(ckpt_filler *filler)
+/* Returns as pwritev(2), but -errno. */
+static gssize write_some(ckpt_filler *filler, const struct iovec *iov, int count, off_t offset)
 {
-	return hand_over(filler, 0);
+	gssize done;
+	int err;
+
+	g_mutex_lock(filler->turn);
+	do {
+		done = pwritev(vmm_memory_fd(filler->memory), iov, count, offset);
+		err = errno;
+	} while (done < 0 && err == EINTR);
+	g_mutex_unlock(filler->turn);
+	return done < 0 ? -err : done;
 }
 
-gboolean ckpt_filler_put(ckpt_filler *filler, guint32 page, const void *content)
+static gboolean write_run(ckpt_filler *filler)
 {
+	off_t offset = (off_t)filler->first * CKPT_PAGE;
+	gsize left = filler->count * (gsize)CKPT_PAGE;
+	struct iovec *at = filler->run, *end = at + filler->count;
+
+	filler->count = filler->unpacked = 0;
+	while (left) {
+		gssize done = write_some(filler, at, (int)(end - at), offset);
+
+		if (done <= 0) {
+			g_warning("first sync: write guest memory: %s",
+				  g_strerror(done ? (int)-done : ENOSPC));
+			filler->why = "more memory than there is room for";
+			return FALSE;
+		}
+		at = advance(at, (gsize)done);
+		offset += done;
+		left -= (gsize)done;
+	}
+	return TRUE;
+}
+
+/* What is not in the batch will not be where it is for long. */
+static const guint8 *keep(ckpt_filler *filler, const guint8 *content)
+{
+	guint8 *copy = filler->pages + filler->unpacked * (gsize)CKPT_PAGE;
+
+	if (content >= filler->batch && content < filler->batch_end)
+		return content;
+	filler->unpacked++;
+	return memcpy(copy, content, CKPT_PAGE);
+}
+
+static gboolean put(void *data, guint32 page, const void *content)
+{
+	ckpt_filler *filler = data;
 	gulong *word = &filler->written[page / 64], bit = 1ul << page % 64;
-	struct lot *lot = &filler->lots[filler->gathering];
 
+	if (ckpt_lane_of(page, filler->lanes) != filler->lane) {
+		filler->why = "a page on another connection than its own";
+		return FALSE;
+	}
 	if (!(*word & bit) && ckpt_page_is_zero(content))
 		return TRUE;
 	*word |= bit;
-	memcpy(lot->pages + lot->count * (gsize)CKPT_PAGE, content, CKPT_PAGE);
-	lot->numbers[lot->count++] = page;
-	return lot->count < LOT_PAGES || hand_over(filler, LOTS - 1);
+	if (filler->count &&
+	    (filler->count == RUN_PAGES || page != filler->first + filler->count) &&
+	    !write_run(filler))
+		return FALSE;
+	if (!filler->count)
+		filler->first = page;
+	filler->run[filler->count++] =
+		(struct iovec){ (void *)keep(filler, content), CKPT_PAGE };
+	return TRUE;
+}
+
+gboolean ckpt_filler_take(ckpt_filler *filler, const void *batch, gsize len, const char **why)
+{
+	const struct ckpt_page_sink sink = { .data = filler, .take = put };
+	gboolean good;
+
+	filler->batch = batch;
+	filler->batch_end = filler->batch + len;
+	filler->why = NULL;
+	/* In the first sync nothing came before: a delta is refused. */
+	good = ckpt_decode(batch, len, vmm_memory_pages(filler->memory), &sink, why);
+	/* Whatever was right before what was not. */
+	if (!write_run(filler))
+		good = FALSE;
+	if (filler->why)
+		*why = filler->why;
+	return good;
 }

@@ -5,8 +5,7 @@
  * than all the rest of receiving it. A page of zeros that was nothing else before costs
  * nothing, and no memory either.
  *
- * It has a thread that writes. One other thread calls it, and nobody looks at the base between
- * a put and the flush.
+ * One thread. Several fillers may be at one memory if each has pages of its own.
  */
 #ifndef CKPT_FILL_H
 #define CKPT_FILL_H
@@ -16,16 +15,16 @@
 
 typedef struct ckpt_filler ckpt_filler;
 
-/* `memory` was cleared (vmm_memory_clear()) and outlives it. */
-ckpt_filler *ckpt_filler_new(vmm_memory *memory);
+/* `memory` was cleared (vmm_memory_clear()). Of the lanes of a first sync (ckpt_lane_of()) it
+ * takes the pages of `lane`. All fillers of one memory share `turn`. Both outlive it. */
+ckpt_filler *ckpt_filler_new(vmm_memory *memory, GMutex *turn, guint lane, guint lanes);
 void ckpt_filler_free(ckpt_filler *filler);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ckpt_filler, ckpt_filler_free)
 
-/* One page, which exists; `content` is copied. FALSE: the host had no room for it or for one
- * before. */
-gboolean ckpt_filler_put(ckpt_filler *filler, guint32 page,
-			 const void *content) G_GNUC_WARN_UNUSED_RESULT;
-/* Waits until all that was put is in the base. */
-gboolean ckpt_filler_flush(ckpt_filler *filler) G_GNUC_WARN_UNUSED_RESULT;
+/* Writes a batch that came from outside into the base; it is there on return. FALSE, with the
+ * reason in `why` (static text), where the batch is not right or the host has no room: what
+ * came before that was written. */
+gboolean ckpt_filler_take(ckpt_filler *filler, const void *batch, gsize len,
+			  const char **why) G_GNUC_WARN_UNUSED_RESULT;
 
 #endif

@@ -51,6 +51,7 @@ void ckpt_hello_fill(struct ckpt_hello *hello, vmm_machine *machine, gboolean pr
 	hello->primary = primary;
 	hello->verify = verify != FALSE;
 	hello->silence_ms = wire_put32(silence_ms);
+	hello->connections = wire_put32(primary ? 1 : 0);
 	describe(hello, machine);
 	if (secret)
 		memcpy(hello->secret, secret, sizeof(hello->secret));
@@ -160,6 +161,9 @@ static gboolean judge_cpuid(const struct ckpt_hello *ours, const struct ckpt_hel
 static gboolean judge_role(const struct ckpt_hello *ours, const struct ckpt_hello *theirs,
 			   GError **error)
 {
+	guint connections = wire_get32(theirs->connections);
+	guint least = theirs->primary ? 1 : 0, most = theirs->primary ? CKPT_LANES_MAX : 0;
+
 	if (theirs->primary > 1 || theirs->primary == ours->primary) {
 		g_set_error(error, CKPT_ERROR, CKPT_ERROR_PROTOCOL,
 			    "both sides say that they are the %s",
@@ -174,11 +178,17 @@ static gboolean judge_role(const struct ckpt_hello *ours, const struct ckpt_hell
 		return FALSE;
 	}
 	for (gsize i = 0; ours->primary && i < sizeof(theirs->secret); i++)
-		if (theirs->secret[i]) {
+		if (theirs->secret[i] || theirs->token[i % CKPT_TOKEN]) {
 			g_set_error(error, CKPT_ERROR, CKPT_ERROR_PROTOCOL,
 				    "a secret came from the secondary");
 			return FALSE;
 		}
+	if (connections < least || connections > most) {
+		g_set_error(error, CKPT_ERROR, CKPT_ERROR_PROTOCOL,
+			    "the peer wants %u connections, allowed are %u to %u", connections,
+			    least, most);
+		return FALSE;
+	}
 	return TRUE;
 }
 

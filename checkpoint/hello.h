@@ -15,7 +15,8 @@ enum ckpt_error {
 	CKPT_ERROR_MODE, /* not now */
 };
 
-/* Describes `machine`. `secret` is the session's, from the primary; NULL from the secondary, whose other wishes are 0. */
+/* Describes `machine`. `secret` is the session's, from the primary; NULL from the secondary,
+ * whose other wishes are 0. One connection, and no token. */
 void ckpt_hello_fill(struct ckpt_hello *hello, vmm_machine *machine, gboolean primary,
 		     gboolean verify, guint silence_ms, const guint8 *secret);
 /* Sends ours, receives theirs, and judges it; a peer that is refused is told why, which may

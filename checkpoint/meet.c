@@ -9,15 +9,17 @@
 #include "checkpoint/meet.h"
 
 #include <glib-unix.h>
+#include <string.h>
 
 #include "base/fd.h"
 #include "base/ratelimit.h"
 #include "base/tcp.h"
+#include "checkpoint/hello.h"
 #include "checkpoint/inbox.h"
-#include "checkpoint/protocol.h"
 
 #define CONNECT_MS 5000
-#define HANDSHAKE_MS 5000
+#define HANDSHAKE_MS 5000 /* and for the first message */
+#define OVER_US 50000 /* how soon it is seen that nobody waits for a try any more */
 /* Handshakes at once: whoever has no key must not keep out who has. */
 #define HANDSHAKES_MAX 16
 
@@ -50,7 +52,8 @@ static void unref_key(struct shared_key *shared)
 
 /* One try. */
 struct try {
-	ckpt_inbox *inbox;
+	ckpt_inbox *inbox; /* for what it finds, or */
+	GAsyncQueue *queue; /* this */
 	struct shared_key *key;
 	char *address; /* to dial; NULL: `fd` was accepted */
 	int fd;
@@ -59,16 +62,53 @@ struct try {
 /* What a try's note hands over. */
 struct outcome {
 	base_channel *channel; /* or NULL */
+	gboolean joins;
+	struct ckpt_join join;
 	GError *error;
 };
 
-static void drop_outcome(const struct ckpt_note *note)
+static void free_outcome(void *data)
 {
-	struct outcome *outcome = note->thing;
+	struct outcome *outcome = data;
 
 	base_channel_free(outcome->channel);
 	g_clear_error(&outcome->error);
 	g_free(outcome);
+}
+
+static void drop_outcome(const struct ckpt_note *note)
+{
+	free_outcome(note->thing);
+}
+
+static void free_try(struct try *try)
+{
+	if (try->inbox)
+		ckpt_inbox_unref(try->inbox);
+	if (try->queue)
+		g_async_queue_unref(try->queue);
+	unref_key(try->key);
+	g_free(try->address);
+	g_free(try);
+}
+
+/* Who calls says first what for: a first connection, or one more. */
+static void hear_first(struct outcome *outcome)
+{
+	struct base_message message;
+
+	if (!base_channel_receive(outcome->channel, &message, HANDSHAKE_MS,
+				  &outcome->error)) {
+		if (g_error_matches(outcome->error, BASE_CHANNEL_ERROR,
+				    BASE_CHANNEL_PROTOCOL))
+			ckpt_hello_refuse(outcome->channel, outcome->error->message);
+		g_clear_pointer(&outcome->channel, base_channel_free);
+	} else if (message.type == CKPT_JOIN) {
+		outcome->joins = TRUE;
+		memcpy(&outcome->join, message.payload, sizeof(outcome->join));
+	} else {
+		base_channel_put_back(outcome->channel);
+	}
 }
 
 static void *carry_out(void *data)
@@ -83,34 +123,49 @@ static void *carry_out(void *data)
 		outcome->channel = base_channel_new_take(try->fd, !try->address,
 							 try->key->key, ckpt_rules,
 							 HANDSHAKE_MS, &outcome->error);
-	ckpt_inbox_post(try->inbox, &note);
-	ckpt_inbox_unref(try->inbox);
-	unref_key(try->key);
-	g_free(try->address);
-	g_free(try);
+	if (outcome->channel && !try->address)
+		hear_first(outcome);
+	if (try->inbox)
+		ckpt_inbox_post(try->inbox, &note);
+	else
+		g_async_queue_push(try->queue, outcome);
+	free_try(try);
 	return NULL;
 }
 
 /* FALSE where the system has no thread for it; the socket is closed then. */
-static gboolean begin_take(ckpt_inbox *inbox, struct shared_key *key, const char *address,
-			   int fd, GError **error)
+static gboolean begin_take(struct try *try, GError **error)
 {
-	struct try *try = g_new0(struct try, 1);
-	GThread *thread;
+	GThread *thread = g_thread_try_new("meet", carry_out, try, error);
 
-	g_atomic_ref_count_inc(&key->refs);
-	*try = (struct try){ ckpt_inbox_ref(inbox), key, g_strdup(address), fd };
-	thread = g_thread_try_new("meet", carry_out, try, error);
 	if (thread) {
 		g_thread_unref(thread);
 		return TRUE;
 	}
 	base_fd_clear(&try->fd);
-	ckpt_inbox_unref(try->inbox);
-	unref_key(try->key);
-	g_free(try->address);
-	g_free(try);
+	free_try(try);
 	return FALSE;
+}
+
+static struct try *new_try(struct shared_key *key, const char *address, int fd)
+{
+	struct try *try = g_new0(struct try, 1);
+
+	g_atomic_ref_count_inc(&key->refs);
+	try->key = key;
+	try->address = g_strdup(address);
+	try->fd = fd;
+	return try;
+}
+
+/* As begin_take(). */
+static gboolean begin_noting(ckpt_inbox *inbox, struct shared_key *key, const char *address,
+			     int fd, GError **error)
+{
+	struct try *try = new_try(key, address, fd);
+
+	try->inbox = ckpt_inbox_ref(inbox);
+	return begin_take(try, error);
 }
 
 /* Hands the channel on; the rest of the note goes as if nobody had read it. */
@@ -119,7 +174,7 @@ static void tell(struct ckpt_note *note, ckpt_meet_fn fn, void *data)
 	struct outcome *outcome = note->thing;
 	base_channel *channel = g_steal_pointer(&outcome->channel);
 
-	fn(data, channel, outcome->error);
+	fn(data, channel, outcome->joins ? &outcome->join : NULL, outcome->error);
 }
 
 /* Listening. */
@@ -167,7 +222,7 @@ static gboolean accept_one(int fd, GIOCondition condition, gpointer data)
 	} else if (listener->under_way == HANDSHAKES_MAX) {
 		complain(listener, "too many connections at once: one is closed");
 		base_fd_clear(&peer);
-	} else if (begin_take(listener->inbox, listener->key, NULL, peer, &error)) {
+	} else if (begin_noting(listener->inbox, listener->key, NULL, peer, &error)) {
 		listener->under_way++;
 	} else {
 		complain(listener, error->message);
@@ -241,7 +296,7 @@ ckpt_dial *ckpt_dial_new(const char *address, const char *key, ckpt_meet_fn fn, 
 	dial->fn = fn;
 	dial->data = data;
 	dial->inbox = ckpt_inbox_new(read_answer, drop_outcome, dial);
-	begun = begin_take(dial->inbox, shared, address, -1, error);
+	begun = begin_noting(dial->inbox, shared, address, -1, error);
 	unref_key(shared);
 	if (begun)
 		return dial;
@@ -256,4 +311,45 @@ void ckpt_dial_free(ckpt_dial *dial)
 	ckpt_inbox_close(dial->inbox);
 	ckpt_inbox_unref(dial->inbox);
 	g_free(dial);
+}
+
+static struct outcome *wait_for_outcome(GAsyncQueue *queue, const gint *over)
+{
+	struct outcome *outcome;
+
+	do
+		outcome = g_async_queue_timeout_pop(queue, OVER_US);
+	while (!outcome && !g_atomic_int_get(over));
+	return outcome;
+}
+
+base_channel *ckpt_dial_now(const char *address, const char *key, const gint *over,
+			    GError **error)
+{
+	struct shared_key *shared = read_key(key, error);
+	struct outcome *outcome = NULL;
+	base_channel *channel = NULL;
+	GAsyncQueue *queue;
+	struct try *try;
+
+	if (!shared)
+		return NULL;
+	queue = g_async_queue_new_full(free_outcome);
+	try = new_try(shared, address, -1);
+	unref_key(shared);
+	try->queue = g_async_queue_ref(queue);
+	if (begin_take(try, error)) {
+		outcome = wait_for_outcome(queue, over);
+		if (!outcome)
+			g_set_error(error, CKPT_ERROR, CKPT_ERROR_MODE, "given up here");
+	}
+	/* What comes later goes with the queue. */
+	g_async_queue_unref(queue);
+	if (!outcome)
+		return NULL;
+	channel = g_steal_pointer(&outcome->channel);
+	if (!channel)
+		g_propagate_error(error, g_steal_pointer(&outcome->error));
+	free_outcome(outcome);
+	return channel;
 }

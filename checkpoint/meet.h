@@ -7,15 +7,18 @@
 #ifndef CKPT_MEET_H
 #define CKPT_MEET_H
 
-#include "base/channel.h"
+#include "checkpoint/protocol.h"
 
-/* In the main context. `channel_take` NULL: `error` says why (borrowed). */
-typedef void (*ckpt_meet_fn)(void *data, base_channel *channel_take, const GError *error);
+/* In the main context. `channel_take` NULL: `error` says why (borrowed). `join`: what came as
+ * the first message; NULL: that is another, to be received, or we dialled. */
+typedef void (*ckpt_meet_fn)(void *data, base_channel *channel_take,
+			     const struct ckpt_join *join, const GError *error);
 
 typedef struct ckpt_listener ckpt_listener;
 
 /* Listens on `address` (base/tcp.h) for peers with the key in the file `key`, which is read
- * now. Peers that fail are logged, at a limited rate; `fn` is called with channels only. */
+ * now. Peers that fail, or say nothing, are logged, at a limited rate; `fn` is called with
+ * channels only, on which the first message has come. */
 ckpt_listener *ckpt_listener_new(const char *address, const char *key, ckpt_meet_fn fn,
 				 void *data, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* `fn` is not called any more; handshakes under way come to nothing. */
@@ -32,5 +35,9 @@ ckpt_dial *ckpt_dial_new(const char *address, const char *key, ckpt_meet_fn fn, 
 			 GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* At any time. */
 void ckpt_dial_free(ckpt_dial *dial);
+
+/* The same on a thread that may wait: 10 s, or until `over` (atomic) is not 0. */
+base_channel *ckpt_dial_now(const char *address, const char *key, const gint *over,
+			    GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 #endif

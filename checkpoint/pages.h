@@ -39,6 +39,14 @@ struct ckpt_digest ckpt_digest_page(const ckpt_digester *digester, const void *p
 /* TRUE if all of it is zero; the C library's memcmp does it, by vectors. */
 gboolean ckpt_page_is_zero(const void *page);
 
+/* Which of the connections of a first sync carries a page: what comes again comes by the
+ * same, so that the last is the last. */
+#define CKPT_LANE_PAGES 64u
+static inline guint ckpt_lane_of(guint32 page, guint lanes)
+{
+	return page / CKPT_LANE_PAGES % lanes;
+}
+
 enum ckpt_form {
 	CKPT_SAME = 0, /* never on the wire */
 	CKPT_ZERO = 1,
@@ -90,6 +98,12 @@ void ckpt_encoder_set_wire(ckpt_encoder *encoder, guint64 bytes_per_second);
  * must grow within one batch. Returns the form. */
 enum ckpt_form ckpt_encode(ckpt_encoder *encoder, guint32 number, const void *page,
 			   const void *before, GByteArray *batch);
+/* The same without a copy, for a page that changes: `ckpt_encode_room()` is where its content
+ * is to be put, in the batch already; then it becomes an entry, without a DELTA, or goes away
+ * again. */
+guint8 *ckpt_encode_room(GByteArray *batch);
+enum ckpt_form ckpt_encode_there(ckpt_encoder *encoder, guint32 number, GByteArray *batch);
+void ckpt_encode_nothing(GByteArray *batch);
 void ckpt_encoder_get_counters(const ckpt_encoder *encoder,
 			       struct ckpt_form_counters *counters);
 

@@ -34,6 +34,7 @@ void ckpt_primary_options_init(struct ckpt_primary_options *options)
 		.silence_ms = 2000,
 		.answer_ms = 60000,
 		.hello_ms = 10000,
+		.connections = 1,
 	};
 }
 
@@ -146,10 +147,19 @@ static void link_lost(void *data, const GError *error)
 	primary->lost = TRUE;
 	g_cond_broadcast(&primary->changed);
 	g_mutex_unlock(&primary->lock);
+	/* They may be what the checkpoint thread waits for. */
+	ckpt_lanes_refuse(primary->lanes, error->message);
 	set_state(primary, CKPT_PRIMARY_LOST, error->message);
 }
 
 static const struct ckpt_link_ops link_ops = { take_message, link_lost };
+
+static void lane_lost(void *data, const char *why)
+{
+	ckpt_primary *primary = data;
+
+	ckpt_link_refuse(primary->link, why);
+}
 
 gboolean ckpt_primary_is_over(const ckpt_primary *primary)
 {
@@ -442,8 +452,10 @@ static void *replicate(void *data)
 
 	if (ckpt_primary_sync(primary)) {
 		while (take_checkpoint(primary, reason)) {
-			if (primary->epoch == 1)
+			if (primary->epoch == 1) {
+				ckpt_lanes_close(primary->lanes);
 				set_state(primary, CKPT_PRIMARY_PROTECTED, NULL);
+			}
 			if (!wait_for_reason(primary, &reason))
 				break;
 		}
@@ -466,21 +478,56 @@ static void start_streams(ckpt_primary *primary, ckpt_link *link)
 	vmm_loop_unlock(loop);
 }
 
+static gboolean get_random(void *where, gsize bytes, GError **error)
+{
+	if (getrandom(where, bytes, 0) == (gssize)bytes)
+		return TRUE;
+	g_set_error(error, CKPT_ERROR, CKPT_ERROR_MODE, "no random bytes");
+	return FALSE;
+}
+
 static gboolean greet(ckpt_primary *primary, base_channel *channel, GError **error)
 {
 	struct ckpt_hello ours, theirs;
-	guint8 *secret = primary->secret;
+	guint8 *secret = primary->secret, token[CKPT_TOKEN];
+	const struct ckpt_lanes_options lanes = {
+		.count = primary->options.connections,
+		.silence_ms = primary->options.silence_ms,
+		.lost = lane_lost,
+		.data = primary,
+	};
 
 	/* More than 256 bytes at once may come short. */
 	for (gsize at = 0; at < CKPT_SECRET; at += 128)
-		if (getrandom(secret + at, 128, 0) != 128) {
-			g_set_error(error, CKPT_ERROR, CKPT_ERROR_MODE, "no random bytes");
+		if (!get_random(secret + at, 128, error))
 			return FALSE;
-		}
+	if (!get_random(token, sizeof(token), error))
+		return FALSE;
 	ckpt_hello_fill(&ours, primary->machine, TRUE, primary->options.verify,
 			primary->options.silence_ms, secret);
+	ours.connections = wire_put32(lanes.count);
+	memcpy(ours.token, token, sizeof(token));
+	primary->lanes = ckpt_lanes_new(&lanes, token);
 	primary->digester = ckpt_digester_new(secret);
 	return ckpt_hello_exchange(channel, &ours, &theirs, primary->options.hello_ms, error);
+}
+
+/* All of them or none: what was asked for is what there is. */
+static gboolean open_lanes(ckpt_primary *primary, base_channel *first, GError **error)
+{
+	for (guint i = 1; i < primary->options.connections; i++) {
+		g_autoptr(GError) reason = NULL;
+		base_channel *channel = primary->hooks.connect(primary->data, &reason);
+
+		if (channel && ckpt_lanes_open_take(primary->lanes, channel, &reason))
+			continue;
+		g_prefix_error(&reason, "connection %u of %u: ", i + 1,
+			       primary->options.connections);
+		ckpt_hello_refuse(first, reason->message);
+		g_propagate_error(error, g_steal_pointer(&reason));
+		return FALSE;
+	}
+	return TRUE;
 }
 
 ckpt_primary *ckpt_primary_new_take(vmm_machine *machine, base_channel *channel_take,
@@ -519,10 +566,11 @@ ckpt_primary *ckpt_primary_new_take(vmm_machine *machine, base_channel *channel_
 	primary->twin_share = 1;
 	if (options->verify)
 		primary->verify = g_new0(guint64, primary->pages);
-	if (!greet(primary, channel, error))
+	if (!greet(primary, channel, error) || !open_lanes(primary, channel, error))
 		return NULL;
 	primary->link = ckpt_link_new_take(g_steal_pointer(&channel), &link_ops, primary,
 					   options->silence_ms);
+	ckpt_lanes_start(primary->lanes);
 	start_streams(primary, primary->link);
 	ckpt_link_start(primary->link);
 	primary->thread = g_thread_new("checkpoint", replicate, primary);
@@ -544,6 +592,7 @@ void ckpt_primary_free(ckpt_primary *primary)
 	/* After the last cut: one that did not know of all writes must not be sent. */
 	if (primary->link)
 		start_streams(primary, NULL);
+	ckpt_lanes_free(primary->lanes);
 	ckpt_link_free(primary->link);
 	explicit_bzero(primary->secret, sizeof(primary->secret));
 	ckpt_digester_free(primary->digester);
@@ -615,4 +664,5 @@ void ckpt_primary_link_counters(ckpt_primary *primary,
 				struct base_channel_counters *counters)
 {
 	ckpt_link_get_counters(primary->link, counters);
+	ckpt_lanes_add_counters(primary->lanes, counters);
 }

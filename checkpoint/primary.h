@@ -28,6 +28,9 @@ struct ckpt_primary_options {
 	guint silence_ms; /* without a word from the secondary it is lost */
 	guint answer_ms; /* so is one that speaks but does not answer, commit or apply */
 	guint hello_ms; /* for its first message */
+	/* Over which the memory of first sync goes, 1 to CKPT_LANES_MAX: each has a processor's
+	 * encryption on either side. */
+	guint connections;
 	gboolean verify;
 };
 void ckpt_primary_options_init(struct ckpt_primary_options *options);
@@ -68,6 +71,10 @@ struct ckpt_primary_hooks {
 	void (*cut)(void *data, guint64 epoch); /* at rest: epoch begins here */
 	void (*committed)(void *data, guint64 epoch); /* what came before may go out */
 	void (*applied)(void *data, const struct ckpt_checkpoint_stats *stats);
+	/* One more connection to the same secondary, fresh from its handshake; NULL, with an
+	 * error. While the primary is made, on that thread; there must be one where there are
+	 * to be several connections. */
+	base_channel *(*connect)(void *data, GError **error);
 };
 
 /* First sync, while it is under way and afterwards. */

@@ -5,6 +5,7 @@
 #ifndef CKPT_PRIMARY_PRIVATE_H
 #define CKPT_PRIMARY_PRIVATE_H
 
+#include "checkpoint/lanes.h"
 #include "checkpoint/primary.h"
 #include "kvm/stage.h"
 
@@ -20,6 +21,7 @@ struct ckpt_primary {
 	void *data;
 	guint8 secret[CKPT_SECRET]; /* the session's */
 	ckpt_link *link;
+	ckpt_lanes *lanes; /* besides it */
 	GThread *thread;
 
 	/* Of the checkpoint thread alone. */
@@ -83,6 +85,8 @@ gboolean ckpt_primary_sync(ckpt_primary *primary);
 /* Sends a batch of pages or digests, which becomes an empty one; nothing if it is empty. FALSE:
  * over. */
 gboolean ckpt_primary_send_batch(ckpt_primary *primary, guint16 type, GByteArray **batch);
+/* The same over one of the connections of first sync. */
+gboolean ckpt_primary_send_sync(ckpt_primary *primary, guint lane, GByteArray **batch);
 /* Whether a batch has no room for another page. */
 gboolean ckpt_primary_is_full(const GByteArray *batch);
 /* The decoder wants growing numbers, and both sides' memory likes them. */

@@ -29,6 +29,8 @@ const struct base_message_rule ckpt_rules[] = {
 	{ CKPT_ADDRESSES, "addresses", sizeof(struct ckpt_addresses_head),
 	  sizeof(struct ckpt_addresses_head) +
 		  CKPT_ADDRESSES_ALL * sizeof(struct ckpt_address) },
+	{ CKPT_JOIN, "join", sizeof(struct ckpt_join), sizeof(struct ckpt_join) },
+	{ CKPT_SYNC_END, "sync end", 0, 0 },
 	{ CKPT_BYE, "bye", 0, CKPT_TEXT_MAX },
 	{ 0 },
 };

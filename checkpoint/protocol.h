@@ -4,7 +4,8 @@
  *
  *	primary					secondary
  *	HELLO					HELLO		both judge the other's
- *	SYNC_PAGES, SYNC_DISK ...		SYNC_DISK	first sync, guest runs
+ *	SYNC_PAGES, SYNC_DISK ...		SYNC_DISK	first sync, guest runs; pages
+ *			over more connections too (checkpoint/lanes.h)
  *	SYNCED		at the first cut: disk writes before it are the disk's
  *			content, those after it are held; overtakes pages
  *	CUT epoch n
@@ -38,6 +39,8 @@
 #define CKPT_SILENCE_MIN_MS 50u
 #define CKPT_SILENCE_MAX_MS 600000u
 #define CKPT_HELLO_MAX (64u << 10)
+#define CKPT_LANES_MAX 8u /* connections of a first sync, the link included */
+#define CKPT_TOKEN 16u /* random bytes that say which session a connection is of */
 
 enum ckpt_message {
 	CKPT_HELLO = 1,
@@ -60,6 +63,8 @@ enum ckpt_message {
 	CKPT_SYNCED = 18,
 	CKPT_VERIFY_DISK = 19,
 	CKPT_ADDRESSES = 20,
+	CKPT_JOIN = 21,
+	CKPT_SYNC_END = 22,
 };
 
 /* One row for each, for the channel. */
@@ -86,13 +91,23 @@ struct ckpt_hello {
 	wire_u32 cpus, nets, disks;
 	wire_u32 cpuid_rows; /* how many of `cpuid` are used; the rest is zero */
 	wire_u32 silence_ms; /* the primary's: so long without a word means loss */
-	wire_u32 pad;
+	wire_u32 connections; /* of first sync, 1 to CKPT_LANES_MAX; 0 from the secondary */
 	struct ckpt_hello_disk disk[CKPT_HELLO_DISKS];
 	guint8 macs[CKPT_HELLO_NETS][8]; /* 6 used */
 	struct vmm_cpuid_row cpuid[VMM_CPUID_ROWS_MAX];
 	guint8 secret[CKPT_SECRET]; /* the digests' key; zero from the secondary */
+	guint8 token[CKPT_TOKEN]; /* the same */
 };
-G_STATIC_ASSERT(sizeof(struct ckpt_hello) == 40 + 128 + 64 + 32 * 256 + CKPT_SECRET);
+G_STATIC_ASSERT(sizeof(struct ckpt_hello) ==
+		40 + 128 + 64 + 32 * 256 + CKPT_SECRET + CKPT_TOKEN);
+
+/* First message of each further connection; nothing answers it but a BYE. */
+struct ckpt_join {
+	guint8 token[CKPT_TOKEN]; /* as the session's hello said */
+	wire_u32 lane; /* which of them it is, from 1 */
+	wire_u32 pad;
+};
+G_STATIC_ASSERT(sizeof(struct ckpt_join) == 24);
 
 /* A checkpoint begins. */
 struct ckpt_cut {

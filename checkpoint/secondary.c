@@ -8,7 +8,7 @@
 
 #include "base/clock.h"
 #include "checkpoint/fault.h"
-#include "checkpoint/fill.h"
+#include "checkpoint/lanes.h"
 #include "checkpoint/replica.h"
 #include "checkpoint/verify.h"
 #include "kvm/timer.h"
@@ -36,7 +36,9 @@ struct ckpt_secondary {
 	ckpt_link *link;
 	ckpt_digester *digester;
 	ckpt_replica *replica;
-	ckpt_filler *filler; /* until the first CUT */
+	ckpt_lanes *lanes;
+	GMutex fill_turn; /* the fillers' */
+	ckpt_filler *filler; /* of the link's share of first sync, until the first CUT */
 	GArray *own_dirty; /* guint32 */
 
 	/* Under the device lock. */
@@ -120,16 +122,7 @@ static const void *before(void *data, guint32 page)
 {
 	ckpt_secondary *secondary = data;
 
-	/* In the first sync nothing came before: a delta is refused. */
-	return secondary->phase == ARRIVING ? ckpt_replica_base(secondary->replica, page) :
-					      NULL;
-}
-
-static gboolean fill_page(void *data, guint32 page, const void *content)
-{
-	ckpt_secondary *secondary = data;
-
-	return ckpt_filler_put(secondary->filler, page, content);
+	return ckpt_replica_base(secondary->replica, page);
 }
 
 static gboolean stage_page(void *data, guint32 page, const void *content)
@@ -140,10 +133,19 @@ static gboolean stage_page(void *data, guint32 page, const void *content)
 	return ckpt_replica_stage(secondary->replica, page, content);
 }
 
-static gboolean take_pages(ckpt_secondary *secondary, const struct base_message *message,
-			   gboolean (*take)(void *, guint32, const void *), GError **error)
+static gboolean take_sync_pages(ckpt_filler *filler, const struct base_message *message,
+				GError **error)
 {
-	const struct ckpt_page_sink sink = { secondary, before, take };
+	const char *why;
+
+	return ckpt_filler_take(filler, message->payload, message->length, &why) ||
+	       foul(error, why);
+}
+
+static gboolean take_pages(ckpt_secondary *secondary, const struct base_message *message,
+			   GError **error)
+{
+	const struct ckpt_page_sink sink = { secondary, before, stage_page };
 	const char *why = NULL;
 
 	return ckpt_decode(message->payload, message->length,
@@ -186,10 +188,13 @@ static gboolean take_digests(ckpt_secondary *secondary, const struct base_messag
 static gboolean take_cut(ckpt_secondary *secondary, const struct base_message *message,
 			 GError **error)
 {
+	const char *why;
+
 	if (message->epoch != secondary->epoch + 1 || !secondary->synced)
 		return foul(error, "a checkpoint out of turn");
-	if (secondary->filler && !ckpt_filler_flush(secondary->filler))
-		return foul(error, "more memory than there is room for");
+	why = ckpt_lanes_wait(secondary->lanes);
+	if (why)
+		return foul(error, why);
 	g_clear_pointer(&secondary->filler, ckpt_filler_free);
 	memcpy(&secondary->cut, message->payload, sizeof(secondary->cut));
 	if (secondary->cut.run > 1)
@@ -574,7 +579,7 @@ static gboolean take_message(void *data, const struct base_message *message, GEr
 	case CKPT_SYNC_DISK:
 		return take_sync_disk(secondary, message, error);
 	case CKPT_SYNC_PAGES:
-		return take_pages(secondary, message, fill_page, error);
+		return take_sync_pages(secondary->filler, message, error);
 	case CKPT_CUT:
 		return take_cut(secondary, message, error);
 	}
@@ -582,7 +587,7 @@ static gboolean take_message(void *data, const struct base_message *message, GEr
 		return foul(error, "a part of another checkpoint");
 	switch (message->type) {
 	case CKPT_PAGES:
-		return take_pages(secondary, message, stage_page, error);
+		return take_pages(secondary, message, error);
 	case CKPT_DIGESTS:
 		return take_digests(secondary, message, error);
 	case CKPT_STATE:
@@ -601,11 +606,25 @@ static void link_lost(void *data, const GError *error)
 {
 	ckpt_secondary *secondary = data;
 
+	ckpt_lanes_refuse(secondary->lanes, error->message);
 	if (secondary->hooks.lost)
 		secondary->hooks.lost(secondary->data, error->message);
 }
 
 static const struct ckpt_link_ops link_ops = { take_message, link_lost };
+
+static void lane_lost(void *data, const char *why)
+{
+	ckpt_secondary *secondary = data;
+
+	ckpt_link_refuse(secondary->link, why);
+}
+
+const char *ckpt_secondary_join(ckpt_secondary *secondary, const struct ckpt_join *join,
+				base_channel **channel)
+{
+	return ckpt_lanes_join(secondary->lanes, join, channel);
+}
 
 /* `link` NULL: the link has ended. */
 static void start_streams(ckpt_secondary *secondary, ckpt_link *link, const guint8 *secret)
@@ -627,11 +646,16 @@ ckpt_secondary *ckpt_secondary_new_take(vmm_machine *machine, base_channel *chan
 {
 	g_autoptr(base_channel) channel = channel_take;
 	g_autoptr(ckpt_secondary) secondary = g_new0(ckpt_secondary, 1);
+	struct ckpt_lanes_options lanes = { .memory = vmm_machine_memory(machine),
+					    .turn = &secondary->fill_turn,
+					    .lost = lane_lost,
+					    .data = secondary };
 	struct ckpt_hello ours, theirs;
 
 	g_mutex_init(&secondary->lock);
+	g_mutex_init(&secondary->fill_turn);
 	secondary->machine = machine;
-	secondary->memory = vmm_machine_memory(machine);
+	secondary->memory = lanes.memory;
 	secondary->options = *options;
 	if (!secondary->options.private_max)
 		secondary->options.private_max = vmm_memory_pages(secondary->memory) / 10;
@@ -646,6 +670,7 @@ ckpt_secondary *ckpt_secondary_new_take(vmm_machine *machine, base_channel *chan
 	ckpt_hello_fill(&ours, machine, FALSE, FALSE, 0, NULL);
 	if (!ckpt_hello_exchange(channel, &ours, &theirs, options->hello_ms ?: HELLO_MS, error))
 		return NULL;
+	lanes.count = wire_get32(theirs.connections);
 	secondary->digester = ckpt_digester_new(theirs.secret);
 	if (theirs.verify)
 		secondary->verify = g_new0(guint64, vmm_memory_pages(secondary->memory));
@@ -653,12 +678,15 @@ ckpt_secondary *ckpt_secondary_new_take(vmm_machine *machine, base_channel *chan
 	vmm_machine_keep_loadable(machine, TRUE);
 	/* Whatever was here is no part of what comes. */
 	vmm_memory_clear(secondary->memory);
-	secondary->filler = ckpt_filler_new(secondary->memory);
+	secondary->filler = ckpt_filler_new(secondary->memory, &secondary->fill_turn, 0,
+					    lanes.count);
 	secondary->replica = ckpt_replica_new(
 		secondary->memory, (guint)vmm_memory_pages(secondary->memory));
 	secondary->link = ckpt_link_new_take(g_steal_pointer(&channel), &link_ops, secondary,
 					     options->silence_ms ?:
 						     wire_get32(theirs.silence_ms));
+	lanes.silence_ms = options->silence_ms ?: wire_get32(theirs.silence_ms);
+	secondary->lanes = ckpt_lanes_new(&lanes, theirs.token);
 	secondary->looked = g_array_new(FALSE, FALSE, sizeof(guint32));
 	set_asking(secondary, TRUE);
 	start_streams(secondary, secondary->link, theirs.secret);
@@ -676,6 +704,7 @@ void ckpt_secondary_free(ckpt_secondary *secondary)
 		ckpt_link_stop(secondary->link, "the secondary ends replication");
 	if (secondary->link)
 		start_streams(secondary, NULL, NULL);
+	ckpt_lanes_free(secondary->lanes);
 	ckpt_link_free(secondary->link);
 	ckpt_filler_free(secondary->filler);
 	ckpt_replica_free(secondary->replica);
@@ -688,6 +717,7 @@ void ckpt_secondary_free(ckpt_secondary *secondary)
 	g_array_unref(secondary->own_dirty);
 	g_clear_pointer(&secondary->looked, g_array_unref);
 	g_mutex_clear(&secondary->lock);
+	g_mutex_clear(&secondary->fill_turn);
 	g_free(secondary);
 }
 

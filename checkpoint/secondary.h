@@ -3,8 +3,10 @@
  * The secondary's side of the epochs: receives, commits and applies checkpoints, and runs its
  * guest in between. Before the first commit there is nothing to promote.
  *
- * Everything happens on the link's receiving thread; a checkpoint is applied as a whole
- * there, so whoever stops the link finds either the old or the new one.
+ * Everything happens on the link's receiving thread, but for pages of first sync on further
+ * connections (checkpoint/lanes.h), which are all here before the first checkpoint. One is
+ * applied as a whole on that thread, so whoever stops the link finds either the old or the new
+ * one.
  */
 #ifndef CKPT_SECONDARY_H
 #define CKPT_SECONDARY_H
@@ -74,6 +76,10 @@ ckpt_secondary *ckpt_secondary_new_take(vmm_machine *machine, base_channel *chan
 					const struct ckpt_twin_streams *streams,
 					const struct ckpt_secondary_hooks *hooks, void *data,
 					GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* A further connection whose first message was this. Takes the channel, which becomes NULL, or
+ * returns why it is not wanted (static text). Any thread. */
+const char *ckpt_secondary_join(ckpt_secondary *secondary, const struct ckpt_join *join,
+				base_channel **channel) G_GNUC_WARN_UNUSED_RESULT;
 /* Ends the link and leaves the machine as it is. */
 void ckpt_secondary_free(ckpt_secondary *secondary);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ckpt_secondary, ckpt_secondary_free)

@@ -127,6 +127,7 @@ void service_greet_take(ckpt_service *service, base_channel *channel,
 
 	g_assert(!service->greeter);
 	service->round++;
+	g_atomic_int_set(&service->greeter_over, 0);
 	service->greeter_fd = base_channel_dup_fd(channel);
 	greeter->greeting = g_new0(struct greeting, 1);
 	*greeter->greeting = (struct greeting){ .service = service, .channel = channel };
@@ -139,6 +140,7 @@ void service_end_greeting(ckpt_service *service)
 {
 	if (!service->greeter)
 		return;
+	g_atomic_int_set(&service->greeter_over, 1);
 	if (service->greeter_fd >= 0)
 		shutdown(service->greeter_fd, SHUT_RDWR);
 	free_greeting(end_of_greeting(service));
@@ -244,6 +246,7 @@ static void detach(ckpt_service *service)
 	if (!is_standby(service) && service->state != SERVICE_UNPROTECTED)
 		service_end_primary(service, "the run ends");
 	service_end_greeting(service);
+	service_drop_early(service);
 	g_clear_pointer(&service->next, base_channel_free);
 	g_clear_pointer(&service->dial, ckpt_dial_free);
 	g_clear_pointer(&service->primary, ckpt_primary_free);
@@ -294,7 +297,8 @@ static const char *objects(void *data, enum vmm_command command)
 static const char *const no_arguments[] = { NULL };
 static const char *const protect_arguments[] = { "to",	      "mode",	  "period_ms",
 						 "age_ms",    "bandwidth", "silence_ms",
-						 "on_loss",   "verify",	  NULL };
+						 "on_loss",   "verify",	  "connections",
+						 NULL };
 static const char *const mode_arguments[] = { "mode", "period_ms", NULL };
 
 static const struct vmm_extra_command command_rows[] = {
@@ -365,6 +369,7 @@ ckpt_service *ckpt_service_new(void)
 	ckpt_service *service = g_new0(ckpt_service, 1);
 
 	service->greeter_fd = -1;
+	g_queue_init(&service->early);
 	service->inbox = ckpt_inbox_new(read_note, NULL, service);
 	service->options = (struct vmm_extra_options){
 		.data = service,

@@ -50,7 +50,16 @@ static void tell_applied(void *data, const struct ckpt_checkpoint_stats *stats)
 	ckpt_statistics_add(service->statistics, stats);
 }
 
+/* On the greeter's thread, while nobody changes what it reads. */
+static base_channel *connect_again(void *data, GError **error)
+{
+	ckpt_service *service = data;
+
+	return ckpt_dial_now(service->peer, service->key, &service->greeter_over, error);
+}
+
 static const struct ckpt_primary_hooks hooks = {
+	.connect = connect_again,
 	.state = tell_state,
 	.cut = tell_cut,
 	.committed = tell_committed,
@@ -80,7 +89,8 @@ static void greet_standby(ckpt_service *service, struct greeting *greeting)
 		&service->primary_options, &streams, &hooks, service, &greeting->error);
 }
 
-static void connected(void *data, base_channel *channel, const GError *error)
+static void connected(void *data, base_channel *channel, const struct ckpt_join *join,
+		      const GError *error)
 {
 	ckpt_service *service = data;
 
@@ -119,12 +129,20 @@ static gboolean read_mode(JsonObject *arguments, struct ckpt_primary_options *op
 	return TRUE;
 }
 
+/* Two hide what one processor cannot do at once; the guest should have some left too. */
+static guint usual_connections(void)
+{
+	guint processors = g_get_num_processors();
+
+	return processors < 2 ? 1 : CLAMP(processors / 2, 2, 4);
+}
+
 /* FALSE: answered. */
 static gboolean read_options(ckpt_service *service, JsonObject *arguments, const char **to,
 			     vmm_answer *answer)
 {
 	struct ckpt_primary_options options;
-	guint64 age_ms, silence_ms = SILENCE_MS;
+	guint64 age_ms, silence_ms = SILENCE_MS, connections = usual_connections();
 	guint hold = 0;
 
 	ckpt_primary_options_init(&options);
@@ -136,11 +154,14 @@ static gboolean read_options(ckpt_service *service, JsonObject *arguments, const
 				  &options.sync_bytes_per_s, answer) ||
 	    !ckpt_argument_number(arguments, "silence_ms", CKPT_SILENCE_MIN_MS, CKPT_SILENCE_MAX_MS,
 				  &silence_ms, answer) ||
+	    !ckpt_argument_number(arguments, "connections", 1, CKPT_LANES_MAX, &connections,
+				  answer) ||
 	    !ckpt_argument_word(arguments, "on_loss", loss_words, &hold, answer) ||
 	    !ckpt_argument_switch(arguments, "verify", &options.verify, answer))
 		return FALSE;
 	options.age_ms = (guint)age_ms;
 	options.silence_ms = (guint)silence_ms;
+	options.connections = (guint)connections;
 	service->primary_options = options;
 	service->hold_on_loss = hold;
 	return TRUE;
@@ -349,6 +370,7 @@ void service_primary_status(ckpt_service *service, JsonObject *object)
 	json_object_set_string_member(object, "on_loss",
 				      loss_words[service->hold_on_loss ? 1 : 0]);
 	json_object_set_boolean_member(object, "verify", options->verify);
+	set(object, "connections", options->connections);
 	if (service->state == SERVICE_SYNCING)
 		set_progress(service, object);
 	if (service->primary)

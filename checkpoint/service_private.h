@@ -63,7 +63,8 @@ struct ckpt_service {
 	char *peer; /* address; or NULL */
 	char *why; /* the last loss; or NULL */
 	GThread *greeter; /* with a greeting under way; else NULL */
-	int greeter_fd; /* to cut it short */
+	int greeter_fd; /* to cut it short, and */
+	gint greeter_over; /* atomic: it is to open no more connections */
 
 	/* As a primary. */
 	ckpt_dial *dial;
@@ -78,6 +79,7 @@ struct ckpt_service {
 	/* As a standby. */
 	ckpt_listener *listener;
 	base_channel *next; /* a primary that came before the last one was seen off; or NULL */
+	GQueue early; /* struct early_join: connections of the primary that is greeted */
 	ckpt_secondary *secondary;
 	guint64 epoch; /* the last commit that was told */
 };
@@ -107,6 +109,7 @@ void service_end_primary(ckpt_service *service, const char *why);
 void service_primary_status(ckpt_service *service, JsonObject *object);
 
 /* service_standby.c */
+void service_drop_early(ckpt_service *service);
 gboolean service_listen(ckpt_service *service, GError **error);
 void service_promote(ckpt_service *service, JsonObject *arguments, vmm_answer *answer);
 void service_stand_by(ckpt_service *service, JsonObject *arguments, vmm_answer *answer);

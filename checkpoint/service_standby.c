@@ -37,29 +37,103 @@ static void greet_primary(ckpt_service *service, struct greeting *greeting)
 		&hooks, service, &greeting->error);
 }
 
+struct refusal {
+	base_channel *channel;
+	const char *why; /* static */
+};
+
 /* On a thread of its own: it waits for the peer to have read why. */
 static void *refuse(void *data)
 {
-	base_channel *channel = data;
+	struct refusal *refusal = data;
 
-	ckpt_hello_refuse(channel, "this standby has, or had, a primary already");
-	base_channel_free(channel);
+	ckpt_hello_refuse(refusal->channel, refusal->why);
+	base_channel_free(refusal->channel);
+	g_free(refusal);
 	return NULL;
+}
+
+static void refuse_take(base_channel *channel, const char *why)
+{
+	struct refusal *refusal = g_new0(struct refusal, 1);
+	GThread *thread;
+
+	*refusal = (struct refusal){ channel, why };
+	thread = g_thread_try_new("refuse", refuse, refusal, NULL);
+	if (thread) {
+		g_thread_unref(thread);
+		return;
+	}
+	base_channel_free(channel);
+	g_free(refusal);
 }
 
 static void turn_away_take(ckpt_service *service, base_channel *channel)
 {
-	GThread *thread;
-
 	g_warning("replication: %s is turned away: %s", base_channel_peer(channel),
 		  service->state == SERVICE_HOLDING ?
 			  "the guest of a lost primary is held here" :
 			  "there is a primary");
-	thread = g_thread_try_new("refuse", refuse, channel, NULL);
-	if (thread)
-		g_thread_unref(thread);
-	else
-		base_channel_free(channel);
+	refuse_take(channel, "this standby has, or had, a primary already");
+}
+
+/* Further connections of a primary. */
+
+struct early_join {
+	base_channel *channel;
+	struct ckpt_join join;
+};
+
+static void free_early(void *data)
+{
+	struct early_join *early = data;
+
+	base_channel_free(early->channel);
+	g_free(early);
+}
+
+void service_drop_early(ckpt_service *service)
+{
+	g_queue_clear_full(&service->early, free_early);
+}
+
+static void join_take(ckpt_service *service, base_channel *channel,
+		      const struct ckpt_join *join)
+{
+	const char *why = "this connection is of no session here";
+
+	if (service->secondary)
+		why = ckpt_secondary_join(service->secondary, join, &channel);
+	if (!channel)
+		return;
+	g_warning("replication: a further connection from %s is refused: %s",
+		  base_channel_peer(channel), why);
+	refuse_take(channel, why);
+}
+
+/* One that comes before its primary's greeting was read waits for that. */
+static void called_again(ckpt_service *service, base_channel *channel,
+			 const struct ckpt_join *join)
+{
+	struct early_join *early;
+
+	if (!service->greeter || service->early.length >= CKPT_LANES_MAX) {
+		join_take(service, channel, join);
+		return;
+	}
+	early = g_new0(struct early_join, 1);
+	*early = (struct early_join){ channel, *join };
+	g_queue_push_tail(&service->early, early);
+}
+
+static void join_early(ckpt_service *service)
+{
+	struct early_join *early;
+
+	while ((early = g_queue_pop_head(&service->early))) {
+		join_take(service, early->channel, &early->join);
+		g_free(early);
+	}
 }
 
 static void welcome_take(ckpt_service *service, base_channel *channel)
@@ -71,13 +145,16 @@ static void welcome_take(ckpt_service *service, base_channel *channel)
 
 /* While nothing is held yet, the last primary may be gone without our having seen it: who
  * comes then is kept waiting until that is known. */
-static void called(void *data, base_channel *channel, const GError *error)
+static void called(void *data, base_channel *channel, const struct ckpt_join *join,
+		   const GError *error)
 {
 	ckpt_service *service = data;
 	gboolean busy = service->greeter || service->state == SERVICE_JOINING;
 
 	if (!service->machine) { /* the run is over */
 		base_channel_free(channel);
+	} else if (join) {
+		called_again(service, channel, join);
 	} else if (service->state == SERVICE_WAITING && !busy) {
 		welcome_take(service, channel);
 	} else if (busy && !service->next) {
@@ -110,6 +187,7 @@ gboolean service_listen(ckpt_service *service, GError **error)
 void service_greeted_standby(ckpt_service *service, struct greeting *greeting)
 {
 	service->secondary = g_steal_pointer(&greeting->secondary);
+	join_early(service);
 	if (service->secondary) {
 		service_enter(service, SERVICE_JOINING, "joining", service->peer);
 		return;

@@ -9,12 +9,25 @@
 #define TWIN_PAYS 0.15
 #define TWIN_SAMPLE 16
 
-gboolean ckpt_primary_send_batch(ckpt_primary *primary, guint16 type, GByteArray **batch)
+static gboolean send_batch(ckpt_primary *primary, ckpt_link *link, guint16 type,
+			   GByteArray **batch)
 {
 	if (!(*batch)->len)
 		return TRUE;
 	primary->now.bytes += sizeof(struct wire_frame) + (*batch)->len;
-	return ckpt_link_send_batch(primary->link, type, primary->epoch, batch);
+	return ckpt_link_send_batch(link, type, primary->epoch, batch);
+}
+
+gboolean ckpt_primary_send_batch(ckpt_primary *primary, guint16 type, GByteArray **batch)
+{
+	return send_batch(primary, primary->link, type, batch);
+}
+
+gboolean ckpt_primary_send_sync(ckpt_primary *primary, guint lane, GByteArray **batch)
+{
+	ckpt_link *link = lane ? ckpt_lanes_link(primary->lanes, lane) : primary->link;
+
+	return send_batch(primary, link, CKPT_SYNC_PAGES, batch);
 }
 
 gboolean ckpt_primary_is_full(const GByteArray *batch)

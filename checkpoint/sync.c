@@ -180,38 +180,56 @@ static gboolean keep_to_limit(struct sync *sync)
  * again. */
 static void encode_page(ckpt_primary *primary, guint32 page, GByteArray *batch)
 {
-	guint8 copy[CKPT_PAGE];
+	guint8 *copy = ckpt_encode_room(batch);
 	struct ckpt_digest digest;
 
 	memcpy(copy, vmm_memory_page(primary->memory, page), CKPT_PAGE);
 	digest = ckpt_digest_page(primary->digester, copy);
-	if (ckpt_primary_same(digest, primary->known[page]))
+	if (ckpt_primary_same(digest, primary->known[page])) {
+		ckpt_encode_nothing(batch);
 		return;
+	}
 	primary->known[page] = digest;
-	ckpt_encode(primary->encoder, page, copy, NULL, batch);
+	ckpt_encode_there(primary->encoder, page, batch);
 }
 
-static gboolean send_round(struct sync *sync, const GArray *pages)
+static gboolean send_pages(struct sync *sync, const GArray *pages, GByteArray **batches)
 {
 	ckpt_primary *primary = sync->primary;
-	g_autoptr(GByteArray) batch = ckpt_link_new_batch(primary->link);
 
 	for (guint i = 0; i < pages->len; i++) {
+		guint32 page = g_array_index(pages, guint32, i);
+		guint lane = ckpt_lane_of(page, primary->options.connections);
 		gboolean full;
 
-		encode_page(primary, g_array_index(pages, guint32, i), batch);
+		encode_page(primary, page, batches[lane]);
 		sync->looked_at += CKPT_PAGE;
 		sync->progress.memory_left = (guint64)(pages->len - i - 1) * CKPT_PAGE;
-		full = batch->len > BATCH_ENOUGH;
-		if (full &&
-		    (!ckpt_primary_send_batch(primary, CKPT_SYNC_PAGES, &batch) ||
-		     !keep_to_limit(sync)))
+		full = batches[lane]->len > BATCH_ENOUGH;
+		if (full && (!ckpt_primary_send_sync(primary, lane, &batches[lane]) ||
+			     !keep_to_limit(sync)))
 			return FALSE;
 		if ((full || i % TURN_PAGES == 0) && !turn_to_disks(sync))
 			return FALSE;
 	}
-	return ckpt_primary_send_batch(primary, CKPT_SYNC_PAGES, &batch) &&
-	       keep_to_limit(sync);
+	for (guint lane = 0; lane < primary->options.connections; lane++)
+		if (!ckpt_primary_send_sync(primary, lane, &batches[lane]))
+			return FALSE;
+	return keep_to_limit(sync);
+}
+
+static gboolean send_round(struct sync *sync, const GArray *pages)
+{
+	GByteArray *batches[CKPT_LANES_MAX];
+	guint lanes = sync->primary->options.connections;
+	gboolean ok;
+
+	for (guint lane = 0; lane < lanes; lane++)
+		batches[lane] = g_byte_array_new();
+	ok = send_pages(sync, pages, batches);
+	for (guint lane = 0; lane < lanes; lane++)
+		g_byte_array_unref(batches[lane]);
+	return ok;
 }
 
 static gboolean finish_disks(struct sync *sync)
@@ -339,5 +357,5 @@ gboolean ckpt_primary_sync(ckpt_primary *primary)
 		       sync.progress.round, primary->pending->len, primary->now.bytes);
 	} while (sync.progress.round < ROUNDS_MAX && primary->pending->len > rest);
 	log_end(&sync);
-	return TRUE;
+	return ckpt_lanes_say_end(primary->lanes);
 }

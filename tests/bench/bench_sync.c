@@ -7,7 +7,7 @@
  * Both machines and both ends of the channel share this machine's processors, perhaps with
  * others: so beside the speed stands what a processor did in a second that it spent on us.
  *
- * bench_sync [MIB [ROUNDS]]
+ * bench_sync [MIB [ROUNDS [CONNECTIONS [memory | disk_differs | disk_equal]]]]
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -169,7 +169,8 @@ static struct pair *make(enum what what, guint64 bytes)
 }
 
 /* From the first message to the first commit. */
-static struct speed sync_once(enum what what, guint64 bytes, struct speed *plain)
+static struct speed sync_once(enum what what, guint64 bytes, guint connections,
+			      struct speed *plain)
 {
 	struct pair *pair = make(what, bytes);
 	GError *errors[2] = { NULL, NULL };
@@ -179,6 +180,7 @@ static struct speed sync_once(enum what what, guint64 bytes, struct speed *plain
 
 	ckpt_primary_options_init(&options);
 	options.silence_ms = 20000;
+	options.connections = connections;
 	*plain = plain_copy(pair->key, bytes);
 	watch = start_watch();
 	if (!pair_join(pair, &options, errors))
@@ -196,13 +198,17 @@ int main(int argc, char **argv)
 {
 	guint64 bytes = (argc > 1 ? g_ascii_strtoull(argv[1], NULL, 10) : 512) * MIB;
 	guint rounds = argc > 2 ? (guint)atoi(argv[2]) : 3;
+	guint connections = argc > 3 ? (guint)atoi(argv[3]) : 2;
 
 	micro_need_kvm();
 	for (enum what what = MEMORY; what <= DISK_EQUAL; what++) {
 		struct speed best = { 0 }, best_plain = { 0 };
 
+		if (argc > 4 && strcmp(argv[4], names[what]))
+			continue;
 		for (guint i = 0; i < rounds; i++) {
-			struct speed plain, speed = sync_once(what, bytes, &plain);
+			struct speed plain, speed = sync_once(what, bytes, connections,
+								      &plain);
 
 			keep_best(&best, speed);
 			keep_best(&best_plain, plain);

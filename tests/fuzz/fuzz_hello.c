@@ -54,6 +54,7 @@ static gsize make_hello(void)
 	gsize len = sizeof(hello);
 
 	hello.primary = !hello.primary;
+	hello.connections = wire_put32(hello.primary ? 3 : 0);
 	memset(hello.secret, 0, sizeof(hello.secret));
 	for (guint i = 0; i < (changes & 7); i++) {
 		guint16 at = fuzz_u16(peer.input) % sizeof(hello);
@@ -111,6 +112,9 @@ static void check_alike(const struct ckpt_hello *ours, const struct ckpt_hello *
 	g_assert(!difference && theirs->primary == !ours->primary);
 	other.primary = ours->primary;
 	other.cpuid_rows = ours->cpuid_rows;
+	g_assert(wire_get32(other.connections) <= CKPT_LANES_MAX &&
+		 !wire_get32(other.connections) == !theirs->primary);
+	other.connections = ours->connections;
 	g_assert(!memcmp(&other, ours, devices));
 }
 

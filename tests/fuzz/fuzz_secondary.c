@@ -5,8 +5,8 @@
  * the next epoch only, when everything of it came; after what was refused a promotion finds
  * the last commit.
  *
- * The machine, the link and the hello are this file's (see fuzz_secondary.wrap): no KVM, no
- * threads.
+ * The machine, the links and the hello are this file's (see fuzz_secondary.wrap): no KVM, no
+ * threads. Where the last byte of the input says so, there are further connections.
  */
 #include "checkpoint/secondary.h"
 
@@ -17,7 +17,15 @@
 #include "kvm/timer.h"
 
 #define PAGES 256u
-#define USED 12u /* pages that anything happens to */
+#define USED 12u /* pages that anything happens to, and as many of each further connection */
+#define LANES 3u
+#define SLOTS (LANES * USED) /* those are what the model knows */
+
+struct fuzz_lane {
+	const struct ckpt_link_ops *ops; /* NULL: not joined */
+	void *ops_data;
+	gboolean ended;
+};
 
 struct model {
 	vmm_memory *memory;
@@ -25,10 +33,12 @@ struct model {
 	void *ops_data;
 	enum vmm_run_state run_state;
 	gboolean lost;
+	guint connections;
+	struct fuzz_lane lane[LANES], *joining;
 
 	guint8 (*base)[VMM_PAGE]; /* what the last commit made it, or the first sync so far */
 	guint8 (*arriving)[VMM_PAGE]; /* of the checkpoint under way */
-	gboolean came[USED]; /* in it */
+	gboolean came[SLOTS]; /* in it */
 	guint64 dirty; /* a bit per page that the guest wrote since the last apply */
 	gboolean filling, in_checkpoint, in_step, loadable;
 	guint64 epoch, arriving_epoch;
@@ -176,6 +186,21 @@ void __wrap_ckpt_link_free(ckpt_link *link);
 gboolean __wrap_ckpt_link_is_lost(ckpt_link *link);
 void __wrap_ckpt_link_post(ckpt_link *link, guint16 type, guint64 epoch,
 			   const struct iovec *iov, guint count);
+void __wrap_ckpt_link_refuse(ckpt_link *link, const char *why);
+gboolean __wrap_g_cond_wait_until(GCond *cond, GMutex *mutex, gint64 until);
+
+/* Nobody else is at it: what is waited for does not come. */
+gboolean __wrap_g_cond_wait_until(GCond *cond, GMutex *mutex, gint64 until)
+{
+	return FALSE;
+}
+
+/* A further connection goes without a word. */
+void __wrap_ckpt_link_refuse(ckpt_link *link, const char *why)
+{
+	if (link == (ckpt_link *)model)
+		model->lost = TRUE;
+}
 
 void __wrap_ckpt_hello_fill(struct ckpt_hello *hello, vmm_machine *machine, gboolean primary,
 			    gboolean verify, const guint8 *secret)
@@ -188,12 +213,20 @@ gboolean __wrap_ckpt_hello_exchange(base_channel *channel, const struct ckpt_hel
 				    GError **error)
 {
 	memset(theirs, 0x5a, sizeof(*theirs));
+	theirs->verify = 0; /* else no END is good without digests of all memory */
+	theirs->connections = wire_put32(model->connections);
 	return TRUE;
 }
 
 ckpt_link *__wrap_ckpt_link_new_take(base_channel *channel, const struct ckpt_link_ops *ops,
 				     void *data, guint silence_ms)
 {
+	if (model->ops) {
+		g_assert(model->joining && !model->joining->ops);
+		model->joining->ops = ops;
+		model->joining->ops_data = data;
+		return (ckpt_link *)model->joining;
+	}
 	model->ops = ops;
 	model->ops_data = data;
 	return (ckpt_link *)model;
@@ -244,14 +277,29 @@ void __wrap_ckpt_link_post(ckpt_link *link, guint16 type, guint64 epoch,
 
 /* The model. */
 
+static guint32 page_of(guint slot)
+{
+	return slot / USED * CKPT_LANE_PAGES + slot % USED;
+}
+
+/* SLOTS: the model does not follow that page. */
+static guint slot_of(guint32 page)
+{
+	guint slot = page / CKPT_LANE_PAGES * USED + page % CKPT_LANE_PAGES;
+
+	return page % CKPT_LANE_PAGES < USED && slot < SLOTS ? slot : SLOTS;
+}
+
 static void check_memory(void)
 {
-	for (guint page = 0; page < USED; page++) {
-		g_assert(!memcmp(vmm_memory_base_page(model->memory, page), model->base[page],
+	for (guint slot = 0; slot < SLOTS; slot++) {
+		guint32 page = page_of(slot);
+
+		g_assert(!memcmp(vmm_memory_base_page(model->memory, page), model->base[slot],
 				 VMM_PAGE));
 		/* What the guest did not write shows through, or is a copy of the same. */
-		g_assert(model->dirty & 1ull << page ||
-			 !memcmp(vmm_memory_page(model->memory, page), model->base[page],
+		g_assert(model->dirty & 1ull << slot ||
+			 !memcmp(vmm_memory_page(model->memory, page), model->base[slot],
 				 VMM_PAGE));
 	}
 }
@@ -284,32 +332,41 @@ static gboolean say(guint16 type, guint64 epoch, const void *bytes, gsize len)
 	return ok;
 }
 
+/* `data`: of which connection. */
 static gboolean take_sync(void *data, guint32 page, const void *content)
 {
-	if (page < USED)
-		memcpy(model->base[page], content, VMM_PAGE);
+	guint slot = slot_of(page);
+
+	if (ckpt_lane_of(page, model->connections) != GPOINTER_TO_UINT(data))
+		return FALSE;
+	if (slot < SLOTS)
+		memcpy(model->base[slot], content, VMM_PAGE);
 	return TRUE;
 }
 
 static gboolean take_part(void *data, guint32 page, const void *content)
 {
+	guint slot = slot_of(page);
+
 	model->pages++;
-	if (page < USED) {
-		memcpy(model->arriving[page], content, VMM_PAGE);
-		model->came[page] = TRUE;
+	if (slot < SLOTS) {
+		memcpy(model->arriving[slot], content, VMM_PAGE);
+		model->came[slot] = TRUE;
 	}
 	return TRUE;
 }
 
 static const void *before(void *data, guint32 page)
 {
+	guint slot = slot_of(page);
+
 	if (model->filling)
 		return NULL;
-	return page < USED ? model->base[page] : vmm_memory_base_page(model->memory, page);
+	return slot < SLOTS ? model->base[slot] : vmm_memory_base_page(model->memory, page);
 }
 
-/* A batch with what the input says; may be nonsense. */
-static GByteArray *make_batch(struct fuzz_input *input, ckpt_encoder *encoder)
+/* A batch with what the input says, of a connection's pages; may be nonsense. */
+static GByteArray *make_batch(struct fuzz_input *input, ckpt_encoder *encoder, guint lane)
 {
 	GByteArray *batch = g_byte_array_new();
 	guint8 shape = fuzz_u8(input), content[VMM_PAGE];
@@ -319,7 +376,7 @@ static GByteArray *make_batch(struct fuzz_input *input, ckpt_encoder *encoder)
 		memset(content, fuzz_u8(input), sizeof(content));
 		content[fuzz_u8(input)] ^= fuzz_u8(input);
 		if (page < USED)
-			ckpt_encode(encoder, page, content,
+			ckpt_encode(encoder, lane * CKPT_LANE_PAGES + page, content,
 				    shape & 8 ? before(NULL, page) : NULL, batch);
 	}
 	if ((shape & 0x30) == 0x30 && batch->len)
@@ -330,7 +387,7 @@ static GByteArray *make_batch(struct fuzz_input *input, ckpt_encoder *encoder)
 static void say_pages(struct fuzz_input *input, ckpt_encoder *encoder, guint16 type,
 		      guint64 epoch)
 {
-	g_autoptr(GByteArray) batch = make_batch(input, encoder);
+	g_autoptr(GByteArray) batch = make_batch(input, encoder, 0);
 	gboolean sync = type == CKPT_SYNC_PAGES;
 	const struct ckpt_page_sink sink = { NULL, before, sync ? take_sync : take_part };
 	gboolean in_turn = sync ? model->filling :
@@ -340,6 +397,76 @@ static void say_pages(struct fuzz_input *input, ckpt_encoder *encoder, guint16 t
 
 	if (batch->len)
 		g_assert(say(type, epoch, batch->data, batch->len) == good);
+}
+
+/* Further connections. */
+
+static void join(struct fuzz_input *input, ckpt_secondary *secondary)
+{
+	struct ckpt_join hello = { 0 };
+	guint8 which = fuzz_u8(input);
+	base_channel *channel = (base_channel *)model;
+	guint number = which & 3;
+	gboolean may = which < 0xf0 && number >= 1 && number < model->connections &&
+		       !model->lane[number].ops;
+	const char *why;
+
+	memset(hello.token, 0x5a, sizeof(hello.token));
+	hello.lane = wire_put32(number);
+	if (which >= 0xf0)
+		((guint8 *)&hello)[which & 15] ^= 1;
+	model->joining = may ? &model->lane[number] : NULL;
+	why = ckpt_secondary_join(secondary, &hello, &channel);
+	g_assert(may == !why && may == !channel);
+}
+
+static gboolean say_on_lane(struct fuzz_lane *lane, guint16 type, const void *bytes,
+			    gsize len)
+{
+	g_autofree guint8 *copy = g_memdup2(bytes, len);
+	struct base_message message = { type, 0, (guint32)len, copy };
+	g_autoptr(GError) error = NULL;
+	gboolean ok = lane->ops->message(lane->ops_data, &message, &error);
+
+	g_assert(!ok == (error != NULL));
+	if (!ok) {
+		lane->ops->lost(lane->ops_data, error);
+		/* One that was at its end is not missed. */
+		g_assert(model->lost == !lane->ended);
+		model->lost = TRUE;
+	}
+	return ok;
+}
+
+static void say_pages_on_lane(struct fuzz_input *input, ckpt_encoder *encoder, guint number)
+{
+	g_autoptr(GByteArray) batch = make_batch(input, encoder, number);
+	const struct ckpt_page_sink sink = { GUINT_TO_POINTER(number), NULL, take_sync };
+	struct fuzz_lane *lane = &model->lane[number];
+	const char *why;
+	gboolean good = !lane->ended &&
+			ckpt_decode(batch->data, batch->len, PAGES, &sink, &why);
+
+	if (batch->len)
+		g_assert(say_on_lane(lane, CKPT_SYNC_PAGES, batch->data, batch->len) == good);
+}
+
+static void step_of_lanes(struct fuzz_input *input, ckpt_encoder *encoder,
+			  ckpt_secondary *secondary, guint8 op)
+{
+	guint number = 1 + (op >> 3 & 1);
+	struct fuzz_lane *lane = &model->lane[number];
+
+	if (op & 0x20) {
+		join(input, secondary);
+	} else if (lane->ops && op & 0x10) {
+		g_assert(say_on_lane(lane, CKPT_SYNC_END, NULL, 0) == !lane->ended);
+		lane->ended = TRUE;
+	} else if (lane->ops && op & 0x40) {
+		g_assert(!say_on_lane(lane, fuzz_u8(input) | 0x80, NULL, 0));
+	} else if (lane->ops) {
+		say_pages_on_lane(input, encoder, number);
+	}
 }
 
 /* The first sync ends with the first cut. */
@@ -353,6 +480,8 @@ static void say_cut(struct fuzz_input *input, guint64 epoch)
 		fuzz_bytes(input, &cut, odd - 0xf0);
 	if (!say(CKPT_CUT, epoch, &cut, sizeof(cut)))
 		return;
+	for (guint i = 1; i < model->connections; i++)
+		g_assert(model->lane[i].ended);
 	g_assert(!model->in_checkpoint && epoch == model->epoch + 1);
 	model->filling = FALSE;
 	model->in_checkpoint = TRUE;
@@ -389,12 +518,16 @@ static void say_digests(struct fuzz_input *input, guint64 epoch)
 
 static void say_state(struct fuzz_input *input, guint64 epoch)
 {
-	g_autofree guint8 *bytes = g_memdup2(model->state, model->state_len);
+	g_autoptr(GByteArray) before = g_byte_array_new(), packed = g_byte_array_new();
 	guint8 odd = fuzz_u8(input);
 
+	/* It is always the same one. */
+	if (model->epoch)
+		g_byte_array_append(before, model->state, (guint)model->state_len);
+	ckpt_state_pack(model->state, model->state_len, before, packed);
 	if (odd > 0xf0)
-		bytes[fuzz_u8(input) % model->state_len] ^= fuzz_u8(input);
-	if (say(CKPT_STATE, epoch, bytes, model->state_len))
+		packed->data[fuzz_u8(input) % packed->len] ^= fuzz_u8(input);
+	if (say(CKPT_STATE, epoch, packed->data, packed->len))
 		model->sent_state = TRUE;
 }
 
@@ -416,9 +549,9 @@ static void say_end(struct fuzz_input *input, guint64 epoch)
 		 model->loads == epoch);
 	model->in_checkpoint = FALSE;
 	model->epoch = epoch;
-	for (guint page = 0; page < USED; page++)
-		if (model->came[page])
-			memcpy(model->base[page], model->arriving[page], VMM_PAGE);
+	for (guint slot = 0; slot < SLOTS; slot++)
+		if (model->came[slot])
+			memcpy(model->base[slot], model->arriving[slot], VMM_PAGE);
 }
 
 static void say_anything(struct fuzz_input *input, guint16 type, guint64 epoch)
@@ -444,7 +577,7 @@ static void write_page(struct fuzz_input *input)
 	model->dirty |= 1ull << page;
 }
 
-static void step(struct fuzz_input *input, ckpt_encoder *encoder)
+static void step(struct fuzz_input *input, ckpt_encoder *encoder, ckpt_secondary *secondary)
 {
 	guint8 op = fuzz_u8(input);
 	guint64 epoch = model->in_checkpoint ? model->arriving_epoch : 0;
@@ -476,6 +609,8 @@ static void step(struct fuzz_input *input, ckpt_encoder *encoder)
 	default:
 		if (op > 0xc0)
 			say_anything(input, fuzz_u8(input) % 20, epoch);
+		else if (model->connections > 1)
+			step_of_lanes(input, encoder, secondary, op);
 		break;
 	}
 	/* A first sync that was refused half-way is never used. */
@@ -504,8 +639,8 @@ static void prepare(struct model *m)
 
 	m->memory = vmm_memory_new_private(PAGES * VMM_PAGE, NULL);
 	g_assert(m->memory);
-	m->base = g_malloc0(USED * VMM_PAGE);
-	m->arriving = g_malloc0(USED * VMM_PAGE);
+	m->base = g_malloc0(SLOTS * VMM_PAGE);
+	m->arriving = g_malloc0(SLOTS * VMM_PAGE);
 	m->filling = TRUE;
 	m->run_state = VMM_PREPARED;
 	vmm_state_put(state, "fuzz", 0, 1, section, sizeof(section), NULL);
@@ -520,7 +655,7 @@ int LLVMFuzzerTestOneInput(const guint8 *data, gsize size)
 	static const struct ckpt_twin_streams streams = { 0 };
 	g_autoptr(ckpt_encoder) encoder = ckpt_encoder_new();
 	struct fuzz_input input = { data, size };
-	struct model m = { 0 };
+	struct model m = { .connections = size && data[size - 1] >= 0xc0 ? LANES : 1 };
 	ckpt_secondary *secondary;
 
 	model = &m;
@@ -529,7 +664,7 @@ int LLVMFuzzerTestOneInput(const guint8 *data, gsize size)
 	g_assert(secondary && m.ops && m.loadable);
 	ckpt_encoder_set_wire(encoder, 0);
 	while (input.left && !m.lost)
-		step(&input, encoder);
+		step(&input, encoder, secondary);
 	promote(secondary);
 	ckpt_secondary_free(secondary);
 	vmm_memory_free(m.memory);

@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -67,6 +68,61 @@ static void *make_secondary(void *data)
 	return ckpt_secondary_new_take(micro_machine(side->pair->second), channel,
 				       &side->options, &streams, &hooks, side->pair,
 				       side->error);
+}
+
+/* Further connections, as a standby's listener has them. */
+
+struct caller {
+	struct pair *pair;
+	int fd;
+	base_channel *channel;
+	struct ckpt_join join;
+};
+
+static void *hear_caller(void *data)
+{
+	struct caller *caller = data;
+	struct base_message message;
+
+	caller->channel = base_channel_new_take(caller->fd, TRUE, caller->pair->key,
+						ckpt_rules, 10000, NULL);
+	if (!caller->channel ||
+	    !base_channel_receive(caller->channel, &message, 10000, NULL) ||
+	    message.type != CKPT_JOIN)
+		g_clear_pointer(&caller->channel, base_channel_free);
+	else
+		memcpy(&caller->join, message.payload, sizeof(caller->join));
+	return caller;
+}
+
+static base_channel *connect_again(void *data, GError **error)
+{
+	struct pair *pair = data;
+	struct caller *caller = g_new0(struct caller, 1);
+	int ends[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
+		g_error("socketpair: %s", g_strerror(errno));
+	*caller = (struct caller){ .pair = pair, .fd = ends[1] };
+	pair->further_cables[pair->further] = dup(ends[0]);
+	pair->callers[pair->further++] = g_thread_new("caller", hear_caller, caller);
+	return base_channel_new_take(ends[0], FALSE, pair->key, ckpt_rules, 10000, error);
+}
+
+static void let_callers_in(struct pair *pair)
+{
+	for (guint i = 0; i < pair->further; i++) {
+		struct caller *caller = g_thread_join(pair->callers[i]);
+		const char *why = NULL;
+
+		if (caller->channel && pair->secondary)
+			why = ckpt_secondary_join(pair->secondary, &caller->join,
+						  &caller->channel);
+		if (why && g_getenv("MICRO_TALK"))
+			printf("# further connection refused: %s\n", why);
+		base_channel_free(caller->channel);
+		g_free(caller);
+	}
 }
 
 static void on_durable(void *data, int error)
@@ -166,7 +222,8 @@ struct pair *pair_make(const struct micro_options *options, const struct pair_se
 gboolean pair_join(struct pair *pair, const struct ckpt_primary_options *options,
 		   GError *errors[2])
 {
-	static const struct ckpt_primary_hooks hooks = { .state = on_primary_state,
+	static const struct ckpt_primary_hooks hooks = { .connect = connect_again,
+							 .state = on_primary_state,
 							 .committed = on_committed };
 	struct ckpt_streams streams = ckpt_node_streams(pair->nodes[0]);
 	struct side side = { .pair = pair,
@@ -193,6 +250,7 @@ gboolean pair_join(struct pair *pair, const struct ckpt_primary_options *options
 						      options, &streams, &hooks, pair,
 						      &errors[0]);
 	pair->secondary = g_thread_join(thread);
+	let_callers_in(pair);
 	if (pair->primary && pair->secondary)
 		return TRUE;
 	pair_part(pair);
@@ -237,6 +295,11 @@ void pair_cut(struct pair *pair)
 	shutdown(pair->cable, SHUT_RDWR);
 }
 
+void pair_cut_further(struct pair *pair, guint which)
+{
+	shutdown(pair->further_cables[which], SHUT_RDWR);
+}
+
 void pair_part(struct pair *pair)
 {
 	g_clear_pointer(&pair->primary, ckpt_primary_free);
@@ -244,6 +307,8 @@ void pair_part(struct pair *pair)
 	if (pair->cable >= 0)
 		close(pair->cable);
 	pair->cable = -1;
+	while (pair->further)
+		close(pair->further_cables[--pair->further]);
 }
 
 void pair_free(struct pair *pair)

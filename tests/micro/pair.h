@@ -30,6 +30,9 @@ struct pair {
 	ckpt_secondary *secondary;
 	base_key *key;
 	int cable; /* either end of it */
+	guint further; /* connections beside it */
+	int further_cables[CKPT_LANES_MAX];
+	GThread *callers[CKPT_LANES_MAX];
 	gint committed; /* atomic: the last epoch */
 	gint primary_lost, secondary_lost; /* atomic */
 	/* Atomic: the secondary's guest hears what is said at its own console, although it is
@@ -67,6 +70,8 @@ gboolean pair_join(struct pair *pair, const struct ckpt_primary_options *options
 		   GError *errors[2]);
 /* Cuts the connection between the two. */
 void pair_cut(struct pair *pair);
+/* Cuts a further one, from 0. */
+void pair_cut_further(struct pair *pair, guint which);
 /* Ends replication. Without a commit there can be another pair_join(). */
 void pair_part(struct pair *pair);
 

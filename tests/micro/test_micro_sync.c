@@ -277,6 +277,59 @@ static void a_sync_that_is_ended_harms_nobody_and_can_be_tried_again(void **stat
 	pair_free(pair);
 }
 
+static void many_connections_end_in_one_checkpoint(void **state)
+{
+	struct ckpt_primary_options options = options_for(CKPT_MODE_COLO);
+	struct base_channel_counters counters;
+
+	for (options.connections = 2; options.connections <= CKPT_LANES_MAX;
+	     options.connections += 3) {
+		struct pair *pair = make();
+
+		work(pair);
+		join(pair, &options);
+		/* All of memory is compared at each. */
+		assert_true(pair_wait_for_epoch(pair, 5));
+		ckpt_primary_link_counters(pair->primary, &counters);
+		assert_true(counters.sent_messages > 0);
+		check(pair->first);
+		pair_free(pair);
+	}
+}
+
+static void a_connection_lost_in_the_sync_is_the_sync_lost(void **state)
+{
+	struct ckpt_primary_options options = options_for(CKPT_MODE_COLO);
+	struct pair *pair = make();
+	guint64 until = base_clock_monotonic_ns() + PATIENCE_NS;
+
+	scribble(pair->disks[1], 0, DISK_BYTES, 9);
+	work(pair);
+	options.sync_bytes_per_s = 4 * MIB;
+	options.connections = 3;
+	join(pair, &options);
+	micro_sleep_ms(pair->first, 100);
+	assert_int_equal(pair_committed(pair), 0);
+	pair_cut_further(pair, 1);
+	while (!(g_atomic_int_get(&pair->primary_lost) &&
+		 g_atomic_int_get(&pair->secondary_lost)) &&
+	       base_clock_monotonic_ns() < until)
+		micro_sleep_ms(pair->first, 1);
+	assert_true(g_atomic_int_get(&pair->primary_lost) &&
+		    g_atomic_int_get(&pair->secondary_lost));
+	assert_true(strstr(pair->why[0], "connection 3 of the first sync: ") ||
+		    strstr(pair->why[1], "connection 3 of the first sync: "));
+	pair_part(pair);
+	check(pair->first);
+	options.sync_bytes_per_s = 0;
+	join(pair, &options);
+	assert_true(pair_wait_for_epoch(pair, 3));
+	/* What happens to it now harms nobody. */
+	pair_cut_further(pair, 1);
+	assert_true(pair_wait_for_epoch(pair, pair_committed(pair) + 3));
+	pair_free(pair);
+}
+
 /* The second machine's memory and disk are far from empty then. */
 static void a_pair_that_was_parted_after_a_commit_joins_again(void **state)
 {
@@ -386,6 +439,8 @@ int main(void)
 		cmocka_unit_test(a_promoted_guest_finds_its_disk),
 		cmocka_unit_test(
 			a_sync_that_is_ended_harms_nobody_and_can_be_tried_again),
+		cmocka_unit_test(many_connections_end_in_one_checkpoint),
+		cmocka_unit_test(a_connection_lost_in_the_sync_is_the_sync_lost),
 		cmocka_unit_test(a_pair_that_was_parted_after_a_commit_joins_again),
 		cmocka_unit_test(read_only_disks_that_are_equal_are_compared),
 		cmocka_unit_test(

@@ -237,6 +237,28 @@ static void messages_arrive_as_they_were_sent(void **state)
 	tear_down(&pair);
 }
 
+static void what_was_put_back_comes_again(void **state)
+{
+	struct base_message message;
+	struct pair pair;
+
+	set_up(&pair);
+	assert_true(send_bytes(pair.a, BULK, 1, "one", 3, NULL));
+	assert_true(send_bytes(pair.a, BULK, 2, "other", 5, NULL));
+	assert_true(base_channel_flush(pair.a, LONG_MS, NULL));
+	for (guint i = 0; i < 3; i++) {
+		assert_true(base_channel_receive(pair.b, &message, LONG_MS, NULL));
+		assert_int_equal(message.epoch, 1);
+		assert_int_equal(message.length, 3);
+		assert_memory_equal(message.payload, "one", 3);
+		if (i < 2)
+			base_channel_put_back(pair.b);
+	}
+	assert_true(base_channel_receive(pair.b, &message, LONG_MS, NULL));
+	assert_memory_equal(message.payload, "other", 5);
+	tear_down(&pair);
+}
+
 static void small_messages_wait_for_a_flush_and_share_a_record(void **state)
 {
 	struct base_channel_counters counters;
@@ -1079,6 +1101,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(messages_arrive_as_they_were_sent),
+		cmocka_unit_test(what_was_put_back_comes_again),
 		cmocka_unit_test(small_messages_wait_for_a_flush_and_share_a_record),
 		cmocka_unit_test(a_goodbye_is_told_from_a_loss),
 		cmocka_unit_test(a_peer_with_another_key_is_refused_on_both_sides),

@@ -60,6 +60,8 @@ static void fill(struct ckpt_hello *hello, gboolean primary)
 	{
 		memset(hello->secret, 0x5a, sizeof(hello->secret));
 		hello->silence_ms = wire_put32(1000);
+		hello->connections = wire_put32(CKPT_LANES_MAX);
+		memset(hello->token, 0x5a, sizeof(hello->token));
 	}
 }
 
@@ -208,6 +210,35 @@ static void a_hello_that_makes_no_sense_is_refused_and_its_sender_told(void **st
 	tear_down(&meeting);
 }
 
+static void connections_are_bounded_and_the_primary_s_to_say(void **state)
+{
+	const struct {
+		guint liar, connections, token;
+		const char *words;
+	} lies[] = {
+		{ PRIMARY, 0, 0, "the peer wants 0 connections, allowed are 1 to 8" },
+		{ PRIMARY, 9, 0, "the peer wants 9 connections, allowed are 1 to 8" },
+		{ SECONDARY, 1, 0, "the peer wants 1 connections, allowed are 0 to 0" },
+		{ SECONDARY, 0, 1, "a secret came from the secondary" },
+	};
+
+	for (guint i = 0; i < G_N_ELEMENTS(lies); i++) {
+		struct meeting meeting;
+		struct side *liar = &meeting.sides[lies[i].liar];
+		struct side *other = &meeting.sides[!lies[i].liar];
+
+		set_up(&meeting);
+		liar->ours.connections = wire_put32(lies[i].connections);
+		if (lies[i].token)
+			liar->ours.token[CKPT_TOKEN - 1] = 1;
+		meet(&meeting);
+		assert_false(other->ok);
+		if (!strstr(other->error->message, lies[i].words))
+			fail_msg("%u: %s", i, other->error->message);
+		tear_down(&meeting);
+	}
+}
+
 static void two_of_the_same_side_refuse_each_other(void **state)
 {
 	struct meeting meeting;
@@ -309,6 +340,7 @@ int main(void)
 			unlike_machines_are_refused_on_both_sides_with_what_differs),
 		cmocka_unit_test(a_processor_that_lacks_features_is_refused_by_their_names),
 		cmocka_unit_test(a_hello_that_makes_no_sense_is_refused_and_its_sender_told),
+		cmocka_unit_test(connections_are_bounded_and_the_primary_s_to_say),
 		cmocka_unit_test(two_of_the_same_side_refuse_each_other),
 		cmocka_unit_test(another_version_is_named_whatever_its_hello_looks_like),
 		cmocka_unit_test(what_a_peer_says_in_parting_writes_no_line_of_its_own),

@@ -286,6 +286,36 @@ static void a_batch_of_all_forms_goes_over(void **state)
 			assert_memory_equal(guest->now[i], pages[i], CKPT_PAGE);
 }
 
+/* Byte for byte, with a page that was given up in between. */
+static void encoded_in_its_place_a_batch_is_the_same(void **state)
+{
+	content pages[PAGES], before[PAGES];
+	g_autoptr(GByteArray) unused_batch = g_byte_array_new();
+	g_autoptr(GByteArray) copied = g_byte_array_new();
+	g_autoptr(GByteArray) placed = g_byte_array_new();
+	g_autoptr(ckpt_encoder) first = ckpt_encoder_new();
+	g_autoptr(ckpt_encoder) second = ckpt_encoder_new();
+	ckpt_encoder *encoders[2] = { first, second };
+	struct ckpt_form_counters counters[2];
+
+	make_mixed(unused_batch, pages, before);
+	for (guint i = 0; i < 2; i++)
+		ckpt_encoder_set_wire(encoders[i], 0);
+	for (guint i = 0; i < PAGES; i++) {
+		enum ckpt_form form = ckpt_encode(encoders[0], i, pages[i], NULL, copied);
+
+		memset(ckpt_encode_room(placed), 0xaa, CKPT_PAGE);
+		ckpt_encode_nothing(placed);
+		memcpy(ckpt_encode_room(placed), pages[i], CKPT_PAGE);
+		assert_int_equal(ckpt_encode_there(encoders[1], i, placed), form);
+	}
+	assert_int_equal(placed->len, copied->len);
+	assert_memory_equal(placed->data, copied->data, copied->len);
+	for (guint i = 0; i < 2; i++)
+		ckpt_encoder_get_counters(encoders[i], &counters[i]);
+	assert_memory_equal(&counters[0], &counters[1], sizeof(counters[0]));
+}
+
 static void an_empty_batch_has_no_pages(void **state)
 {
 	g_autoptr(GByteArray) batch = g_byte_array_new();
@@ -743,6 +773,7 @@ int main(void)
 		cmocka_unit_test(the_longest_delta_is_shorter_than_a_page),
 		cmocka_unit_test(a_batch_of_all_forms_goes_over),
 		cmocka_unit_test(an_empty_batch_has_no_pages),
+		cmocka_unit_test(encoded_in_its_place_a_batch_is_the_same),
 		cmocka_unit_test(any_byte_changed_is_lived_through),
 		cmocka_unit_test(a_batch_cut_anywhere_but_between_pages_is_refused),
 		cmocka_unit_test(a_page_outside_memory_is_refused),
