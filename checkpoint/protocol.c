@@ -29,6 +29,10 @@ const struct base_message_rule ckpt_rules[] = {
 	{ CKPT_ADDRESSES, "addresses", sizeof(struct ckpt_addresses_head),
 	  sizeof(struct ckpt_addresses_head) +
 		  CKPT_ADDRESSES_ALL * sizeof(struct ckpt_address) },
+	{ CKPT_OUTPUT, "output", sizeof(struct ckpt_output_head) + 1, CKPT_OUTPUT_MAX },
+	{ CKPT_LISTEN, "listen", sizeof(struct ckpt_listen), sizeof(struct ckpt_listen) },
+	{ CKPT_FILTER, "filter", sizeof(struct ckpt_filter_head),
+	  sizeof(struct ckpt_filter_head) + CKPT_BATCH_MAX },
 	{ CKPT_BYE, "bye", 0, CKPT_TEXT_MAX },
 	{ 0 },
 };

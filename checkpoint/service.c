@@ -233,7 +233,7 @@ static gboolean prepare(void *data, struct vmm_config *config)
 	gboolean standby = service->standby != NULL;
 
 	ckpt_node_free(service->node); /* of the machine before */
-	service->node = ckpt_node_new(standby, config->nets->len, &hooks);
+	service->node = ckpt_node_new(standby, config->nets->len, &hooks, NULL);
 	config->backends = ckpt_node_backends(service->node);
 	return standby;
 }

@@ -29,7 +29,7 @@ static void tell_state(void *data, enum ckpt_primary_state state, const char *wh
 	service_post(service, service->round, NOTE_PRIMARY_STATE, state, why);
 }
 
-static void tell_cut(void *data, guint64 epoch)
+static void tell_cut(void *data, guint64 epoch, gboolean run)
 {
 	ckpt_service *service = data;
 
