@@ -64,9 +64,9 @@ enum ckpt_message {
 	CKPT_SYNCED = 18,
 	CKPT_VERIFY_DISK = 19,
 	CKPT_ADDRESSES = 20,
-	CKPT_OUTPUT = 21,
-	CKPT_LISTEN = 22,
-	CKPT_FILTER = 23,
+	CKPT_OUTPUT = 23,
+	CKPT_LISTEN = 24,
+	CKPT_FILTER = 25,
 };
 
 /* One row for each, for the channel. */

@@ -503,7 +503,7 @@ static void step(struct fuzz_input *input, ckpt_encoder *encoder)
 		if (op > 0xe0)
 			say_anything(input, CKPT_FILTER, model->epoch + 1);
 		else if (op > 0xc0)
-			say_anything(input, fuzz_u8(input) % 25, epoch);
+			say_anything(input, fuzz_u8(input) % 27, epoch);
 		break;
 	}
 	/* A first sync that was refused half-way is never used. */
