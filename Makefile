@@ -44,7 +44,7 @@ PROGRAMS = colo-vm
 # The same with labelled steps at which tests let it die; not installed.
 TEST_PROGRAMS = colo-vm-faults
 LIB_SOURCES = $(sort $(wildcard base/*.c kvm/*.c) \
-	$(filter-out checkpoint/main.c checkpoint/fault.c,$(wildcard checkpoint/*.c)) \
+	$(filter-out checkpoint/fault.c,$(wildcard checkpoint/*.c)) \
 	$(filter-out netcompare/main.c,$(wildcard netcompare/*.c)))
 LIB_OBJECTS = $(LIB_SOURCES:%.c=$(BUILD)/%.o) $(SANITIZE_OBJECT)
 LIB = $(BUILD)/libcolo.a
@@ -105,12 +105,12 @@ $(LIB): $(LIB_OBJECTS)
 	$(call say,AR,$@)
 	$(Q)ar rcs $@ $^
 
-$(BUILD)/colo-vm: $(BUILD)/checkpoint/main.o $(LIB)
+$(BUILD)/colo-vm: $(BUILD)/colo/vm.o $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
 # Its own steps come before the library's, which then are not taken.
-$(BUILD)/colo-vm-faults: $(BUILD)/checkpoint/main.o $(BUILD)/checkpoint/fault.o $(LIB)
+$(BUILD)/colo-vm-faults: $(BUILD)/colo/vm.o $(BUILD)/checkpoint/fault.o $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
 

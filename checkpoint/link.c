@@ -11,6 +11,7 @@
 #define URGENT_MAX (64u << 20)
 /* Little enough that a batch is still in the processor's cache when it is sent. */
 #define BULK_MAX (1u << 20)
+#define JOINED_MAX (4u << 20)
 #define SPARE_MAX 4u
 #define BYE_MS 500u /* for saying why it ends, and again for the peer to read it */
 
@@ -19,6 +20,7 @@ struct item {
 	guint64 epoch;
 	gsize length;
 	GByteArray *batch; /* where the bytes are; NULL: here */
+	gboolean joined; /* of ckpt_link_join() */
 	guint8 bytes[];
 };
 
@@ -34,6 +36,7 @@ struct ckpt_link {
 	GQueue urgent, bulk; /* struct item */
 	GQueue spare; /* GByteArray: batches that were sent */
 	gsize urgent_bytes, bulk_bytes;
+	gsize joined_bytes; /* of urgent_bytes */
 	gboolean ending; /* the sender says `bye` and ends */
 	char *bye; /* what the peer is still to be told, or NULL */
 	gboolean linger; /* the peer gets time to read it */
@@ -68,7 +71,7 @@ static void drop_queues(ckpt_link *link)
 {
 	g_queue_clear_full(&link->urgent, free_item);
 	g_queue_clear_full(&link->bulk, free_item);
-	link->urgent_bytes = link->bulk_bytes = 0;
+	link->urgent_bytes = link->bulk_bytes = link->joined_bytes = 0;
 }
 
 /* The first reason counts, and is told once: with `tell` to the peer too, by the sender, which
@@ -116,6 +119,7 @@ static struct item *next_item(ckpt_link *link, gboolean *ping)
 	} else if (link->urgent.length) {
 		item = g_queue_pop_head(&link->urgent);
 		link->urgent_bytes -= item->length;
+		link->joined_bytes -= item->joined ? item->length : 0;
 		*ping = FALSE;
 	} else if (link->bulk.length) {
 		item = g_queue_pop_head(&link->bulk);
@@ -342,6 +346,7 @@ static struct item *new_item(guint16 type, guint64 epoch, const struct iovec *io
 	item->epoch = epoch;
 	item->length = length;
 	item->batch = NULL;
+	item->joined = FALSE;
 	for (guint i = 0; i < count; i++) {
 		memcpy(item->bytes + at, iov[i].iov_base, iov[i].iov_len);
 		at += iov[i].iov_len;
@@ -369,6 +374,73 @@ void ckpt_link_post(ckpt_link *link, guint16 type, guint64 epoch, const struct i
 	/* Aborting makes the link's own threads notice and tell. */
 	if (full)
 		base_channel_abort(link->channel);
+}
+
+static struct item *joinable(ckpt_link *link, guint16 type, guint64 epoch, gsize length_max)
+{
+	struct item *last = g_queue_peek_tail(&link->urgent);
+
+	return last && last->joined && last->type == type && last->epoch == epoch &&
+			       last->length <= length_max ?
+		       last :
+		       NULL;
+}
+
+/* A message for pieces to come, at the end of the queue. */
+static struct item *new_joined(ckpt_link *link, guint16 type, guint64 epoch)
+{
+	struct item *item = new_item(type, epoch, NULL, 0);
+
+	item->joined = TRUE;
+	item->batch = g_queue_pop_head(&link->spare) ?: g_byte_array_new();
+	g_queue_push_tail(&link->urgent, item);
+	return item;
+}
+
+gboolean ckpt_link_join(ckpt_link *link, guint16 type, guint64 epoch, const struct iovec *iov,
+			guint count, gsize joined_max)
+{
+	struct item *item;
+	gsize length = 0;
+	gboolean room;
+
+	for (guint i = 0; i < count; i++)
+		length += iov[i].iov_len;
+	g_assert(length <= joined_max);
+	g_mutex_lock(&link->lock);
+	room = link->joined_bytes + length <= JOINED_MAX;
+	if (room && !link->lost && !link->ending) {
+		item = joinable(link, type, epoch, joined_max - length) ?:
+			       new_joined(link, type, epoch);
+		for (guint i = 0; i < count; i++)
+			g_byte_array_append(item->batch, iov[i].iov_base,
+					    (guint)iov[i].iov_len);
+		item->length += length;
+		link->urgent_bytes += length;
+		link->joined_bytes += length;
+		g_cond_broadcast(&link->changed);
+	}
+	g_mutex_unlock(&link->lock);
+	return room;
+}
+
+void ckpt_link_drop_joined(ckpt_link *link)
+{
+	GList *next;
+
+	g_mutex_lock(&link->lock);
+	for (GList *at = link->urgent.head; at; at = next) {
+		struct item *item = at->data;
+
+		next = at->next;
+		if (!item->joined)
+			continue;
+		link->urgent_bytes -= item->length;
+		link->joined_bytes -= item->length;
+		g_queue_delete_link(&link->urgent, at);
+		free_item(item);
+	}
+	g_mutex_unlock(&link->lock);
 }
 
 static gboolean queue_bulk(ckpt_link *link, struct item *item_take)

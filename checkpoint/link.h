@@ -44,6 +44,13 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ckpt_link, ckpt_link_free)
  * peer or the network cannot keep up. Any thread. */
 void ckpt_link_post(ckpt_link *link, guint16 type, guint64 epoch, const struct iovec *iov,
 		    guint count);
+/* The same for a piece that may share a message with others of its type and epoch: it joins
+ * the last one that waits where both are at most `joined_max` together. FALSE, and dropped:
+ * more than 4 MiB of such pieces are not yet sent. */
+gboolean ckpt_link_join(ckpt_link *link, guint16 type, guint64 epoch, const struct iovec *iov,
+			guint count, gsize joined_max);
+/* Drops such pieces that are not yet sent. */
+void ckpt_link_drop_joined(ckpt_link *link);
 /* The same for bulk: waits while more than 1 MiB of it is not yet sent. FALSE: lost. Not
  * from the receiving thread. */
 gboolean ckpt_link_send(ckpt_link *link, guint16 type, guint64 epoch,

@@ -7,10 +7,7 @@
 
 #include "kvm/iov.h"
 
-#define HEADER_LEN 12
-/* A frame's pieces as virtio-net gives them: header, a whole chain, its spill buffer.
- */
-#define PIECES_MAX (VMM_CHAIN_MAX + 2)
+#define HEADER_LEN CKPT_NET_HEADER
 
 G_STATIC_ASSERT(VMM_NET_FRAME_MAX == CKPT_FRAME_MAX);
 
@@ -23,7 +20,7 @@ struct ckpt_mirror {
 	guint ports;
 	/* Of one call. */
 	struct ckpt_input_head head;
-	struct iovec pieces[1 + PIECES_MAX];
+	struct iovec pieces[1 + CKPT_MIRROR_PIECES_MAX];
 };
 
 struct mirror_port {
@@ -53,7 +50,7 @@ static void hand_on(ckpt_mirror *mirror, enum ckpt_input_kind kind, guint device
 
 	if (!mirror->send)
 		return;
-	g_assert(count <= PIECES_MAX);
+	g_assert(count <= CKPT_MIRROR_PIECES_MAX);
 	mirror->head = (struct ckpt_input_head){
 		.number = wire_put64(++mirror->number),
 		.kind = (guint8)kind,

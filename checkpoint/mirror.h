@@ -17,6 +17,10 @@
 #include "kvm/net.h"
 #include "kvm/rng.h"
 
+/* A frame's pieces as virtio-net gives them: header, a whole chain, its spill buffer.
+ */
+#define CKPT_MIRROR_PIECES_MAX (VMM_CHAIN_MAX + 2)
+
 typedef struct ckpt_mirror ckpt_mirror;
 
 /* One item: `iov` is what a CKPT_INPUT message carries, first its head. Good during the
@@ -46,8 +50,8 @@ struct vmm_net_port *ckpt_mirror_port_new_take(struct vmm_net_port *real_take,
 
 /* A vmm_rng_source, with the mirror as its data. */
 gsize ckpt_mirror_rng(void *mirror, void *bytes, gsize len);
-/* Console `console` of the guest is given these bytes: they enter its device's saved state
- * before the device lock is released. */
+/* Console `console` of the guest is given these bytes: they enter its device's saved
+ * state before the device lock is released. */
 void ckpt_mirror_console(ckpt_mirror *mirror, guint console, const void *bytes,
 			 gsize len);
 

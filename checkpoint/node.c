@@ -22,6 +22,7 @@ struct card {
 	ckpt_addresses *addresses;
 	guint8 mac[6];
 	guint64 told; /* of ckpt_addresses_changes(): what the secondary was sent */
+	struct vmm_net_port *real; /* the tap; borrowed */
 	/* Of a twin. */
 	struct vmm_net_port *port; /* borrowed */
 	ckpt_announcer *announcer; /* NULL before the promotion */
@@ -37,6 +38,8 @@ struct ckpt_node {
 	guint nets;
 	struct card cards[VMM_NETS_MAX];
 	ckpt_mirror *mirror;
+	struct ckpt_filter filter; /* `ops` NULL: none */
+	GByteArray *filter_told; /* its state, as the secondary has it */
 	ckpt_disk_out *disk_out;
 	ckpt_node_sync_out *sync_out; /* as a primary with a link */
 	/* Of a twin. */
@@ -47,6 +50,12 @@ struct ckpt_node {
 	void (*need)(void *data, enum ckpt_reason reason); /* NULL: nobody to ask */
 	void *need_data;
 	ckpt_node_sync_in *sync_in; /* with a link and disks */
+	ckpt_link *output; /* where frames that the guest sends go; NULL: nobody listens */
+	ckpt_link *twin_link; /* with a link */
+	gboolean output_lost; /* frames of this epoch */
+	GByteArray *filter_next; /* its state from the next checkpoint on */
+	guint64 filter_total; /* how long that will be */
+	gboolean filter_came; /* some of it, since the last checkpoint */
 };
 
 /* The primary's outgoing streams. */
@@ -75,6 +84,7 @@ static void start(void *data, ckpt_link *link, const guint8 *secret)
 		node->link = link;
 		for (guint i = 0; i < node->nets; i++)
 			node->cards[i].told = 0;
+		g_byte_array_set_size(node->filter_told, 0);
 		ckpt_disk_out_forward(node->disk_out, TRUE);
 		node->sync_out = ckpt_node_sync_out_new(node->disk_out, link, secret);
 		return;
@@ -151,7 +161,35 @@ static void send_addresses(ckpt_node *node, guint net)
 	card->told = ckpt_addresses_changes(card->addresses);
 }
 
-static void at_cut(void *data)
+/* The secondary's filter begins each epoch with this; told where it changed. */
+static void send_filter(ckpt_node *node, guint64 epoch)
+{
+	g_autoptr(GByteArray) state = g_byte_array_new();
+	struct ckpt_filter_head head;
+	gsize at = 0;
+
+	if (!node->filter.ops)
+		return;
+	node->filter.ops->save(node->filter.filter, state);
+	if (state->len == node->filter_told->len &&
+	    (!state->len || !memcmp(state->data, node->filter_told->data, state->len)))
+		return;
+	/* A secondary that refuses it says so: that ends the link and not the guest. */
+	do {
+		gsize part = MIN(state->len - at, CKPT_BATCH_MAX);
+		const struct iovec iov[] = { { &head, sizeof(head) },
+					     { state->data + at, part } };
+
+		head.total = wire_put64(state->len);
+		head.offset = wire_put64(at);
+		ckpt_link_post(node->link, CKPT_FILTER, epoch, iov, part ? 2 : 1);
+		at += part;
+	} while (at < state->len);
+	g_byte_array_unref(node->filter_told);
+	node->filter_told = g_steal_pointer(&state);
+}
+
+static void at_cut(void *data, guint64 epoch)
 {
 	ckpt_node *node = data;
 	vmm_loop *loop = vmm_machine_loop(node->machine);
@@ -160,6 +198,8 @@ static void at_cut(void *data)
 	for (guint i = 0; node->link && i < node->nets; i++)
 		if (ckpt_addresses_changes(node->cards[i].addresses) != node->cards[i].told)
 			send_addresses(node, i);
+	if (node->link)
+		send_filter(node, epoch);
 	vmm_loop_unlock(loop);
 }
 
@@ -220,8 +260,12 @@ static void start_twin(void *data, ckpt_link *link, const guint8 *secret)
 	g_clear_pointer(&node->sync_in, ckpt_node_sync_in_free);
 	if (node->disk_twins)
 		ckpt_disk_twins_drop_held(node->disk_twins);
+	node->twin_link = link;
+	node->output = NULL;
+	node->filter_came = FALSE;
 	if (!link)
 		return;
+	g_byte_array_set_size(node->filter_told, 0);
 	ckpt_input_restart(node->input);
 	if (node->disk_twins)
 		node->sync_in = ckpt_node_sync_in_new(node->disk_twins, link, secret);
@@ -272,6 +316,76 @@ static const char *take_addresses(void *data, const void *payload, gsize len)
 	return NULL;
 }
 
+/* What was sent before is not told: who begins to listen hears that it has missed some. */
+static void listen_to_guest(void *data, gboolean on)
+{
+	ckpt_node *node = data;
+
+	node->output = on ? node->twin_link : NULL;
+}
+
+static const char *take_filter(void *data, const void *payload, gsize len)
+{
+	ckpt_node *node = data;
+	struct ckpt_filter_head head;
+	guint64 total;
+
+	memcpy(&head, payload, sizeof(head));
+	len -= sizeof(head);
+	total = wire_get64(head.total);
+	if (!node->filter.ops)
+		return "the state of a filter that there is none of here";
+	if (!node->filter_came) {
+		g_byte_array_set_size(node->filter_next, 0);
+		node->filter_total = total;
+		node->filter_came = TRUE;
+	} else if (!node->filter_next->len || node->filter_next->len == total) {
+		return "a filter's state twice";
+	}
+	if (total > CKPT_FILTER_MAX || total != node->filter_total ||
+	    wire_get64(head.offset) != node->filter_next->len ||
+	    len > total - node->filter_next->len || (total && !len))
+		return "a filter's state in pieces that do not fit";
+	g_byte_array_append(node->filter_next, (const guint8 *)payload + sizeof(head),
+			    (guint)len);
+	return NULL;
+}
+
+/* What one filter takes, another takes: so the state is judged before it counts. */
+static gboolean filter_may_commit(ckpt_node *node)
+{
+	const struct ckpt_filter_ops *ops = node->filter.ops;
+	const char *why;
+	void *trial;
+
+	if (!node->filter_came)
+		return TRUE;
+	if (node->filter_next->len != node->filter_total)
+		return FALSE;
+	trial = ops->new();
+	why = ops->load(trial, node->filter_next->data, node->filter_next->len);
+	ops->free(trial);
+	if (why)
+		g_warning("the primary's frame filter has a state that is refused: %s", why);
+	return !why;
+}
+
+static void apply_filter(ckpt_node *node)
+{
+	GByteArray *state = node->filter_told;
+
+	if (!node->filter.ops)
+		return;
+	if (node->filter_came) {
+		node->filter_told = node->filter_next;
+		node->filter_next = state;
+		node->filter_came = FALSE;
+		state = node->filter_told;
+	}
+	if (node->filter.ops->load(node->filter.filter, state->data, state->len))
+		g_assert_not_reached(); /* another one took it */
+}
+
 static const char *take_disk_write(void *data, const struct ckpt_disk_head *head,
 				   const void *bytes, gsize len, gboolean first_sync)
 {
@@ -299,7 +413,7 @@ static gboolean may_commit(void *data, guint64 input, guint64 disk)
 {
 	ckpt_node *node = data;
 
-	return ckpt_input_covers(node->input, input) &&
+	return ckpt_input_covers(node->input, input) && filter_may_commit(node) &&
 	       (node->disk_twins ? ckpt_disk_twins_may_commit(node->disk_twins, disk) :
 				   disk == 0);
 }
@@ -311,6 +425,8 @@ static void applied(void *data, guint64 epoch, guint64 input, guint64 disk)
 	ckpt_input_applied(node->input, input);
 	if (node->disk_twins)
 		ckpt_disk_twins_commit(node->disk_twins, disk);
+	apply_filter(node);
+	node->output_lost = FALSE;
 	ckpt_twin_set_epoch(node->twin, epoch);
 	ckpt_twin_wake(node->twin);
 	vmm_machine_poll_consoles(node->machine);
@@ -361,6 +477,10 @@ static void promote(void *data)
 	}
 	/* The loop may have been held all the time, with nobody to read it. */
 	vmm_machine_discard_console_input(node->machine);
+	node->output = NULL;
+	node->filter.is_twin = FALSE;
+	if (node->filter.ops)
+		node->filter.ops->promote(node->filter.filter);
 	ckpt_twin_promote(node->twin);
 	announce(node);
 	wake_guest(node);
@@ -374,6 +494,8 @@ struct ckpt_twin_streams ckpt_node_twin_streams(ckpt_node *node)
 		.start = start_twin,
 		.input = take_input,
 		.addresses = take_addresses,
+		.listen = listen_to_guest,
+		.filter = take_filter,
 		.disk_write = take_disk_write,
 		.sync_disk = take_sync_disk,
 		.disk_read = disk_read,
@@ -390,9 +512,22 @@ static void output(void *data, guint64 epoch, guint device, const struct iovec *
 		   guint count)
 {
 	ckpt_node *node = data;
+	struct ckpt_output_head head = { .device = (guint8)device,
+					 .lost = node->output_lost != FALSE };
+	struct iovec pieces[1 + CKPT_MIRROR_PIECES_MAX];
+	gsize len = 0;
 
-	if (node->hooks.output)
-		node->hooks.output(node->hooks.data, epoch, device, iov, count);
+	g_assert(count <= CKPT_MIRROR_PIECES_MAX);
+	pieces[0] = (struct iovec){ &head, sizeof(head) };
+	for (guint i = 0; i < count; i++) {
+		pieces[1 + i] = iov[i];
+		len += iov[i].iov_len;
+	}
+	head.length = wire_put32((guint32)len);
+	/* Before the first checkpoint nothing runs. */
+	node->output_lost = !node->output || !epoch ||
+			    !ckpt_link_join(node->output, CKPT_OUTPUT, epoch, pieces,
+					    1 + count, CKPT_OUTPUT_MAX);
 }
 
 static struct vmm_net_port *open_net(void *data, guint index,
@@ -404,12 +539,15 @@ static struct vmm_net_port *open_net(void *data, guint index,
 	struct vmm_net_port *port = vmm_tap_open(config->tap, loop, error);
 
 	memcpy(card->mac, config->mac, sizeof(card->mac));
-	if (port && node->is_twin)
+	card->real = port;
+	if (!port)
+		return NULL;
+	if (node->is_twin)
 		card->port = port = ckpt_twin_port_new_take(node->twin, index, port, loop,
 							    card->addresses);
-	return port ? ckpt_mirror_port_new_take(port, index, node->mirror,
-						node->is_twin ? NULL : card->addresses) :
-		      NULL;
+	port = ckpt_mirror_port_new_take(port, index, node->mirror,
+					 node->is_twin ? NULL : card->addresses);
+	return node->filter.ops ? ckpt_filter_port_new_take(port, index, &node->filter) : port;
 }
 
 static void disk_needs(void *data)
@@ -504,7 +642,8 @@ struct vmm_backends ckpt_node_backends(ckpt_node *node)
 	};
 }
 
-ckpt_node *ckpt_node_new(gboolean twin, guint nets, const struct ckpt_node_hooks *hooks)
+ckpt_node *ckpt_node_new(gboolean twin, guint nets, const struct ckpt_node_hooks *hooks,
+			 const struct ckpt_filter_ops *filter)
 {
 	ckpt_node *node = g_new0(ckpt_node, 1);
 
@@ -517,9 +656,14 @@ ckpt_node *ckpt_node_new(gboolean twin, guint nets, const struct ckpt_node_hooks
 	for (guint i = 0; i < nets; i++)
 		node->cards[i].addresses = ckpt_addresses_new();
 	node->disk_out = ckpt_disk_out_new(send_disk_write, node);
+	node->filter_told = g_byte_array_new();
+	node->filter_next = g_byte_array_new();
+	if (filter)
+		ckpt_filter_init(&node->filter, filter, twin);
 	if (twin) {
 		node->input = ckpt_input_new(nets, INPUT_MAX);
 		node->twin = ckpt_twin_new(node->input, output, node);
+		ckpt_twin_set_filter(node->twin, filter ? &node->filter : NULL);
 	}
 	node->mirror = twin ? ckpt_mirror_new(ckpt_twin_rng, node->twin) :
 			      ckpt_mirror_new(NULL, NULL);
@@ -535,6 +679,9 @@ void ckpt_node_free(ckpt_node *node)
 	ckpt_disk_twins_free(node->disk_twins);
 	ckpt_twin_free(node->twin);
 	ckpt_input_free(node->input);
+	ckpt_filter_clear(&node->filter);
+	g_byte_array_unref(node->filter_told);
+	g_byte_array_unref(node->filter_next);
 	for (guint i = 0; i < node->nets; i++)
 		ckpt_addresses_free(node->cards[i].addresses);
 	g_free(node);
@@ -554,4 +701,25 @@ void ckpt_node_attach(ckpt_node *node, vmm_machine *machine)
 const ckpt_addresses *ckpt_node_addresses(const ckpt_node *node, guint net)
 {
 	return node->cards[net].addresses;
+}
+
+const guint8 *ckpt_node_mac(const ckpt_node *node)
+{
+	return node->cards[0].mac;
+}
+
+gboolean ckpt_node_send_own(ckpt_node *node, const void *frame, gsize len)
+{
+	static const guint8 header[CKPT_NET_HEADER];
+	vmm_loop *loop = vmm_machine_loop(node->machine);
+	const struct iovec iov[] = { { (void *)header, sizeof(header) },
+				     { (void *)frame, len } };
+	struct vmm_net_port *real = node->cards[0].real;
+	gboolean sent;
+
+	vmm_loop_lock(loop);
+	sent = real && (!node->is_twin || ckpt_twin_is_promoted(node->twin)) &&
+	       real->send(real->data, iov, G_N_ELEMENTS(iov));
+	vmm_loop_unlock(loop);
+	return sent;
 }

@@ -3,7 +3,7 @@
  * What a machine's devices are made of so that it can be either side of a pair: cards,
  * disks and entropy in layers, of which those that are not needed only pass.
  *
- *	card:	mirror (numbers input)	    over twin (kept input)   over the tap
+ *	card:	filter, over mirror (numbers input) over twin (kept input) over the tap
  *	console: mirror (numbers input)	    over twin (kept input)   over its host end
  *	disk:	out (numbers writes)	    over twin (own, committed) over the file
  *
@@ -17,6 +17,7 @@
 #define CKPT_NODE_H
 
 #include "checkpoint/addresses.h"
+#include "checkpoint/filter.h"
 #include "checkpoint/primary.h"
 #include "checkpoint/secondary.h"
 #include "checkpoint/twin.h"
@@ -25,16 +26,16 @@ typedef struct ckpt_node ckpt_node;
 
 struct ckpt_node_hooks {
 	void *data;
-	/* A frame that the secondary's guest sent; NULL: dropped. */
-	ckpt_twin_output output;
 	/* A secondary's disk cannot be written. */
 	void (*disk_failed)(void *data, guint disk, int error);
 	/* After a promotion: all is on the disks and flushed (0), or -errno. */
 	void (*durable)(void *data, int error);
 };
 
-/* `twin`: made to start as a secondary. `nets`: how many cards its machine will have. */
-ckpt_node *ckpt_node_new(gboolean twin, guint nets, const struct ckpt_node_hooks *hooks);
+/* `twin`: made to start as a secondary. `nets`: how many cards its machine will have.
+ * `filter`: what the guest's frames are shown to; NULL: to nobody. */
+ckpt_node *ckpt_node_new(gboolean twin, guint nets, const struct ckpt_node_hooks *hooks,
+			 const struct ckpt_filter_ops *filter);
 void ckpt_node_free(ckpt_node *node);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ckpt_node, ckpt_node_free)
 
@@ -53,5 +54,12 @@ struct ckpt_twin_streams ckpt_node_twin_streams(ckpt_node *node);
  * from the primary; after a promotion it is announced (checkpoint/announce.h) on the card's
  * real port. Holding the device lock. */
 const ckpt_addresses *ckpt_node_addresses(const ckpt_node *node, guint net);
+
+/* Card 0's own address; of a machine that has one. */
+const guint8 *ckpt_node_mac(const ckpt_node *node);
+/* Sends a frame that is nobody's but ours through card 0's real port, below all that numbers,
+ * keeps or changes frames. FALSE: no room now, no card, or not plugged in (a secondary's). With
+ * the machine at rest, without the device lock. */
+gboolean ckpt_node_send_own(ckpt_node *node, const void *frame, gsize len);
 
 #endif

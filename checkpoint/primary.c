@@ -94,11 +94,86 @@ static gboolean take_sync_answer(ckpt_primary *primary, const struct base_messag
 	return ok;
 }
 
+/* Told at once, on this thread: packets wait for it, and outputs that follow are judged by
+ * it. */
+static gboolean take_committed(ckpt_primary *primary, const struct base_message *message,
+			       GError **error)
+{
+	gboolean ok;
+
+	g_mutex_lock(&primary->lock);
+	ok = message->epoch == primary->committed + 1 && message->epoch == primary->ended;
+	primary->committed += ok ? 1 : 0;
+	g_mutex_unlock(&primary->lock);
+	if (!ok)
+		return foul(error, "committed a checkpoint out of turn");
+	ckpt_fault(CKPT_FAULT_COMMITTED);
+	if (primary->hooks.committed)
+		primary->hooks.committed(primary->data, message->epoch);
+	ckpt_fault(CKPT_FAULT_RELEASED);
+	return TRUE;
+}
+
+/* The frame at `*at`, which moves on; NULL: what is there is none. */
+static const guint8 *next_output(ckpt_primary *primary, const struct base_message *message,
+				 gsize *at, struct ckpt_output_head *head)
+{
+	gsize left = message->length - *at, len;
+	const guint8 *frame;
+
+	if (left < sizeof(*head))
+		return NULL;
+	memcpy(head, message->payload + *at, sizeof(*head));
+	frame = message->payload + *at + sizeof(*head);
+	len = wire_get32(head->length);
+	if (len <= CKPT_NET_HEADER || len > CKPT_FRAME_MAX || len > left - sizeof(*head) ||
+	    head->device >= primary->nets || head->lost > 1 || head->pad[0] || head->pad[1])
+		return NULL;
+	*at += sizeof(*head) + len;
+	return frame;
+}
+
+/* All are judged before the first is handed on. */
+static gboolean take_output(ckpt_primary *primary, const struct base_message *message,
+			    GError **error)
+{
+	struct ckpt_output_head head;
+	const guint8 *frame;
+	gboolean in_turn, wanted, over;
+	gsize at = 0;
+
+	g_mutex_lock(&primary->lock);
+	/* What the guest sent while its end was being committed is of the epoch before. */
+	in_turn = message->epoch && primary->listened && message->epoch >= primary->output &&
+		  message->epoch <= primary->committed &&
+		  message->epoch + 1 >= primary->committed;
+	primary->output = in_turn ? message->epoch : primary->output;
+	over = message->epoch < primary->committed;
+	wanted = primary->listening;
+	g_mutex_unlock(&primary->lock);
+	if (!in_turn)
+		return foul(error, "sent its guest's output out of turn");
+	while (at < message->length)
+		if (!next_output(primary, message, &at, &head))
+			return foul(error, "sent its guest's output in pieces, or for no card");
+	for (at = 0; wanted && !over && primary->hooks.output && at < message->length;) {
+		frame = next_output(primary, message, &at, &head);
+		primary->hooks.output(primary->data, message->epoch, head.device, head.lost,
+				      frame, wire_get32(head.length));
+	}
+	return TRUE;
+}
+
 static gboolean take_message(void *data, const struct base_message *message, GError **error)
 {
 	ckpt_primary *primary = data;
 	gboolean ok = TRUE;
 	guint32 reason;
+
+	if (message->type == CKPT_OUTPUT)
+		return take_output(primary, message, error);
+	if (message->type == CKPT_COMMITTED && !take_committed(primary, message, error))
+		return FALSE;
 
 	/* The device lock is taken before ours. */
 	if (message->type == CKPT_SYNC_DISK && !take_sync_answer(primary, message, error))
@@ -109,10 +184,6 @@ static gboolean take_message(void *data, const struct base_message *message, GEr
 		ok = take_wanted(primary, message, error);
 		break;
 	case CKPT_COMMITTED:
-		ok = (message->epoch == primary->committed + 1 &&
-		      message->epoch == primary->ended) ||
-		     foul(error, "committed a checkpoint out of turn");
-		primary->committed += ok ? 1 : 0;
 		break;
 	case CKPT_APPLIED:
 		ok = (message->epoch == primary->committed &&
@@ -240,13 +311,13 @@ static void cut_here(void *data)
 	if (primary->epoch == 1)
 		ckpt_link_post(primary->link, CKPT_SYNCED, 0, NULL, 0);
 	if (primary->streams.at_cut)
-		primary->streams.at_cut(primary->streams.data);
+		primary->streams.at_cut(primary->streams.data, primary->epoch);
 	if (primary->verify)
 		ckpt_verify_pages(primary->memory, primary->verify);
 	if (primary->verify && primary->streams.disk_digests)
 		primary->streams.disk_digests(primary->streams.data, primary->verify_disk);
 	if (primary->hooks.cut)
-		primary->hooks.cut(primary->data, primary->epoch);
+		primary->hooks.cut(primary->data, primary->epoch, primary->cut.run);
 	ckpt_fault(CKPT_FAULT_STAGED);
 }
 
@@ -258,6 +329,7 @@ static gboolean take_cut(ckpt_primary *primary, enum ckpt_reason reason, gboolea
 	primary->now = (struct ckpt_checkpoint_stats){ .epoch = primary->epoch,
 						       .reason = reason };
 	memset(&primary->cut, 0, sizeof(primary->cut));
+	primary->cut.run = run;
 	ckpt_fault(CKPT_FAULT_CUT);
 	if (!ckpt_primary_at_rest(primary, cut_here))
 		return FALSE;
@@ -267,7 +339,6 @@ static gboolean take_cut(ckpt_primary *primary, enum ckpt_reason reason, gboolea
 	primary->cut_ns = start;
 	primary->now.dirty = primary->collected->len;
 	primary->cut.reason = wire_put32(reason);
-	primary->cut.run = run;
 	primary->cut.dirty = wire_put64(primary->collected->len);
 	return TRUE;
 }
@@ -342,11 +413,7 @@ static gboolean take_checkpoint(ckpt_primary *primary, enum ckpt_reason reason)
 	ckpt_fault(CKPT_FAULT_ALL_SENT);
 	if (!wait_for_commit(primary))
 		return FALSE;
-	ckpt_fault(CKPT_FAULT_COMMITTED);
 	primary->now.commit_ns = base_clock_monotonic_ns() - primary->cut_ns;
-	if (primary->hooks.committed)
-		primary->hooks.committed(primary->data, primary->epoch);
-	ckpt_fault(CKPT_FAULT_RELEASED);
 	turn_stages(primary);
 	if (!wait_for_apply(primary))
 		return FALSE;
@@ -544,6 +611,7 @@ ckpt_primary *ckpt_primary_new_take(vmm_machine *machine, base_channel *channel_
 	primary->machine = machine;
 	primary->memory = vmm_machine_memory(machine);
 	primary->pages = vmm_memory_pages(primary->memory);
+	primary->nets = vmm_machine_nets(machine);
 	primary->options = *options;
 	primary->mode = options->mode;
 	primary->streams = *streams;
@@ -572,6 +640,7 @@ ckpt_primary *ckpt_primary_new_take(vmm_machine *machine, base_channel *channel_
 					   options->silence_ms);
 	ckpt_lanes_start(primary->lanes);
 	start_streams(primary, primary->link);
+	ckpt_primary_listen(primary, options->listen);
 	ckpt_link_start(primary->link);
 	primary->thread = g_thread_new("checkpoint", replicate, primary);
 	return g_steal_pointer(&primary);
@@ -629,6 +698,20 @@ void ckpt_primary_set_mode(ckpt_primary *primary, enum ckpt_mode mode, guint per
 	primary->mode = mode;
 	primary->options.period_ms = period_ms;
 	g_cond_broadcast(&primary->changed);
+	g_mutex_unlock(&primary->lock);
+}
+
+void ckpt_primary_listen(ckpt_primary *primary, gboolean on)
+{
+	const struct ckpt_listen listen = { .on = on != FALSE };
+	const struct iovec iov = { (void *)&listen, sizeof(listen) };
+
+	/* Posted under the lock: the secondary hears them in this order. */
+	g_mutex_lock(&primary->lock);
+	if (!primary->listening != !on)
+		ckpt_link_post(primary->link, CKPT_LISTEN, 0, &iov, 1);
+	primary->listening = on;
+	primary->listened |= on;
 	g_mutex_unlock(&primary->lock);
 }
 

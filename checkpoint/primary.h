@@ -32,6 +32,7 @@ struct ckpt_primary_options {
 	 * encryption on either side. */
 	guint connections;
 	gboolean verify;
+	gboolean listen; /* from the start, as ckpt_primary_listen() */
 };
 void ckpt_primary_options_init(struct ckpt_primary_options *options);
 
@@ -52,7 +53,7 @@ struct ckpt_streams {
 	gboolean (*sync_counters)(void *data, guint disk,
 				  struct ckpt_disk_sync_counters *counters);
 	/* Whatever else the secondary should know, to the link; may be NULL. */
-	void (*at_cut)(void *data);
+	void (*at_cut)(void *data, guint64 epoch);
 	/* For --verify; may be NULL: see ckpt_disk_out_digests(). */
 	void (*disk_digests)(void *data, GArray *ranges);
 };
@@ -68,13 +69,20 @@ struct ckpt_checkpoint_stats;
 struct ckpt_primary_hooks {
 	/* Any of them may be NULL. On the checkpoint thread, or a link's. */
 	void (*state)(void *data, enum ckpt_primary_state state, const char *why);
-	void (*cut)(void *data, guint64 epoch); /* at rest: epoch begins here */
-	void (*committed)(void *data, guint64 epoch); /* what came before may go out */
+	/* At rest: epoch begins here. `run`: the secondary's guest is to run in it. */
+	void (*cut)(void *data, guint64 epoch, gboolean run);
 	void (*applied)(void *data, const struct ckpt_checkpoint_stats *stats);
 	/* One more connection to the same secondary, fresh from its handshake; NULL, with an
 	 * error. While the primary is made, on that thread; there must be one where there are
 	 * to be several connections. */
 	base_channel *(*connect)(void *data, GError **error);
+	/* These two on the link's receiving thread, as soon as it is known. */
+	void (*committed)(void *data, guint64 epoch); /* what came before may go out */
+	/* The secondary's guest sent this in `epoch`, the last committed one: a frame behind
+	 * its virtio_net_hdr, at most CKPT_FRAME_MAX bytes. `lost`: others of this epoch
+	 * before it never came. */
+	void (*output)(void *data, guint64 epoch, guint device, gboolean lost,
+		       const void *bytes, gsize len);
 };
 
 /* First sync, while it is under way and afterwards. */
@@ -115,6 +123,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ckpt_primary, ckpt_primary_free)
 void ckpt_primary_request(ckpt_primary *primary, enum ckpt_reason reason);
 /* From the next checkpoint on. `period_ms`: of buffered mode. */
 void ckpt_primary_set_mode(ckpt_primary *primary, enum ckpt_mode mode, guint period_ms);
+/* Whether the secondary is to send what its guest sends: costs nothing while nobody wants it.
+ * Any thread. */
+void ckpt_primary_listen(ckpt_primary *primary, gboolean on);
 enum ckpt_primary_state ckpt_primary_get_state(ckpt_primary *primary);
 /* Of the last committed checkpoint; FALSE: none yet. */
 gboolean ckpt_primary_last(ckpt_primary *primary, struct ckpt_checkpoint_stats *stats);

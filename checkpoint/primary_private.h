@@ -15,6 +15,7 @@ struct ckpt_primary {
 	vmm_machine *machine;
 	vmm_memory *memory;
 	guint64 pages;
+	guint nets;
 	struct ckpt_primary_options options;
 	struct ckpt_streams streams;
 	struct ckpt_primary_hooks hooks;
@@ -49,8 +50,10 @@ struct ckpt_primary {
 	enum ckpt_primary_state state;
 	enum ckpt_mode mode;
 	gboolean stop, lost;
+	gboolean listening, listened; /* now; at any time */
 	guint requested; /* a bit per enum ckpt_reason */
 	guint64 committed, applied; /* epochs */
+	guint64 output; /* epoch of the last outputs */
 	struct ckpt_applied apply;
 	guint64 asking, ended; /* of which questions, and END, were sent */
 	guint questions, replies; /* DIGESTS and WANTED messages of this checkpoint so far */

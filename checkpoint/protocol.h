@@ -14,7 +14,9 @@
  *	STATE, VERIFY ..., VERIFY_DISK ..., END
  *						COMMITTED n	the commit point
  *						APPLIED n	with how long it took
- *	ADDRESSES		with a cut, where they changed
+ *	ADDRESSES, FILTER	with a cut, where they changed
+ *	LISTEN			whether anybody listens to OUTPUT
+ *						OUTPUT		what its guest sends
  *	INPUT, DISK_WRITE	whenever they happen, numbered
  *						NEED		asks for a checkpoint, with why
  *	PING					PING		so that silence means loss
@@ -22,7 +24,8 @@
  *
  * The commit covers everything up to the numbers in its CUT: input, disk writes, pages.
  * From CUT to END, in WANTED, COMMITTED and APPLIED a frame's epoch says which checkpoint it
- * is of; elsewhere it is not looked at.
+ * is of; in FILTER with which it begins to count, in OUTPUT in which epoch the guest sent it,
+ * which is after that one's COMMITTED; elsewhere it is not looked at.
  */
 #ifndef CKPT_PROTOCOL_H
 #define CKPT_PROTOCOL_H
@@ -34,7 +37,8 @@
 
 #define CKPT_PROTOCOL_VERSION 1
 #define CKPT_BATCH_MAX (1u << 20) /* bytes of a batch of pages or digests */
-#define CKPT_FRAME_MAX (12u + 65550u) /* as VMM_NET_FRAME_MAX */
+#define CKPT_NET_HEADER 12u /* virtio_net_hdr, before each frame */
+#define CKPT_FRAME_MAX (CKPT_NET_HEADER + 65550u) /* as VMM_NET_FRAME_MAX */
 #define CKPT_TEXT_MAX 512u
 #define CKPT_SILENCE_MIN_MS 50u
 #define CKPT_SILENCE_MAX_MS 600000u
@@ -65,6 +69,9 @@ enum ckpt_message {
 	CKPT_ADDRESSES = 20,
 	CKPT_JOIN = 21,
 	CKPT_SYNC_END = 22,
+	CKPT_OUTPUT = 23,
+	CKPT_LISTEN = 24,
+	CKPT_FILTER = 25,
 };
 
 /* One row for each, for the channel. */
@@ -173,6 +180,32 @@ struct ckpt_addresses_head {
 	guint8 pad[7];
 };
 G_STATIC_ASSERT(sizeof(struct ckpt_addresses_head) == 8);
+
+#define CKPT_OUTPUT_MAX (256u << 10) /* bytes of one CKPT_OUTPUT */
+
+/* CKPT_OUTPUT: frames of the secondary's guest, each behind one of these; at least one. */
+struct ckpt_output_head {
+	wire_u32 length; /* of the frame with its virtio_net_hdr, at most CKPT_FRAME_MAX */
+	guint8 device; /* which network card */
+	guint8 lost; /* frames of this epoch, before this one, were not sent */
+	guint8 pad[2];
+};
+G_STATIC_ASSERT(sizeof(struct ckpt_output_head) == 8);
+
+struct ckpt_listen {
+	guint8 on;
+	guint8 pad[7];
+};
+G_STATIC_ASSERT(sizeof(struct ckpt_listen) == 8);
+
+#define CKPT_FILTER_MAX (16u << 20) /* bytes of a filter's state */
+
+/* CKPT_FILTER: a part of the state of the primary's frame filter (checkpoint/filter.h), which
+ * counts once the checkpoint is applied. Parts come in order, until there is all of it. */
+struct ckpt_filter_head {
+	wire_u64 total, offset;
+};
+G_STATIC_ASSERT(sizeof(struct ckpt_filter_head) == 16);
 
 /* A write of the guest; for WRITE its data follows. */
 struct ckpt_disk_head {

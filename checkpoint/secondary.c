@@ -450,6 +450,8 @@ static gboolean commit(ckpt_secondary *secondary, GError **error)
 	g_byte_array_set_size(secondary->state_before, 0);
 	g_byte_array_append(secondary->state_before, secondary->state_bytes->data,
 			    secondary->state_bytes->len);
+	/* Nobody needs any more what its guest sent before. */
+	ckpt_link_drop_joined(secondary->link);
 	/* The commit point: from here on a promotion yields this checkpoint, and the link's
 	 * end cannot come between, for it is this thread that would notice. */
 	ckpt_link_post(secondary->link, CKPT_COMMITTED, secondary->arriving, NULL, 0);
@@ -476,13 +478,13 @@ static gboolean commit(ckpt_secondary *secondary, GError **error)
 
 /* Streams. */
 
-/* Input or addresses. */
+/* Input, addresses or a filter's state. */
 static gboolean take_stream(ckpt_secondary *secondary, const struct base_message *message,
 			    const char *(*take)(void *data, const void *payload, gsize len),
 			    GError **error)
 {
 	vmm_loop *loop = vmm_machine_loop(secondary->machine);
-	const char *why = "input or addresses that nobody here takes";
+	const char *why = "input, addresses or a filter's state that nobody here takes";
 
 	vmm_loop_lock(loop);
 	if (take)
@@ -514,6 +516,32 @@ static gboolean take_disk_write(ckpt_secondary *secondary,
 	return TRUE;
 }
 
+static gboolean take_listen(ckpt_secondary *secondary, const struct base_message *message,
+			    GError **error)
+{
+	static const guint8 zero[sizeof(((struct ckpt_listen *)0)->pad)];
+	vmm_loop *loop = vmm_machine_loop(secondary->machine);
+	struct ckpt_listen listen;
+
+	memcpy(&listen, message->payload, sizeof(listen));
+	if (!secondary->streams.listen || listen.on > 1 ||
+	    memcmp(listen.pad, zero, sizeof(zero)))
+		return foul(error, "a wish for output that makes no sense here");
+	vmm_loop_lock(loop);
+	secondary->streams.listen(secondary->streams.data, listen.on);
+	vmm_loop_unlock(loop);
+	return TRUE;
+}
+
+/* What is sent at the cut overtakes the CUT. */
+static gboolean take_filter(ckpt_secondary *secondary, const struct base_message *message,
+			    GError **error)
+{
+	if (message->epoch != secondary->epoch + 1 || secondary->phase == ARRIVING)
+		return foul(error, "a filter's state out of turn");
+	return take_stream(secondary, message, secondary->streams.filter, error);
+}
+
 static gboolean take_sync_disk(ckpt_secondary *secondary, const struct base_message *message,
 			       GError **error)
 {
@@ -535,6 +563,8 @@ static gboolean may_come(enum phase phase, guint16 type)
 	case CKPT_INPUT:
 	case CKPT_ADDRESSES:
 	case CKPT_DISK_WRITE:
+	case CKPT_LISTEN:
+	case CKPT_FILTER:
 		return TRUE;
 	case CKPT_SYNC_PAGES:
 	case CKPT_SYNC_DISK:
@@ -571,6 +601,10 @@ static gboolean take_message(void *data, const struct base_message *message, GEr
 		return take_stream(secondary, message, secondary->streams.input, error);
 	case CKPT_ADDRESSES:
 		return take_stream(secondary, message, secondary->streams.addresses, error);
+	case CKPT_LISTEN:
+		return take_listen(secondary, message, error);
+	case CKPT_FILTER:
+		return take_filter(secondary, message, error);
 	case CKPT_DISK_WRITE:
 		return take_disk_write(secondary, message, error);
 	case CKPT_SYNCED:

@@ -31,6 +31,12 @@ struct ckpt_twin_streams {
 	const char *(*input)(void *data, const void *payload, gsize len);
 	/* A CKPT_ADDRESSES message's payload; NULL or why not. */
 	const char *(*addresses)(void *data, const void *payload, gsize len);
+	/* Whether somebody listens to what the guest sends: then it goes to the link, as
+	 * CKPT_OUTPUT. */
+	void (*listen)(void *data, gboolean on);
+	/* A CKPT_FILTER message's payload, for the checkpoint that comes next; NULL or why
+	 * not. It counts with `applied`. */
+	const char *(*filter)(void *data, const void *payload, gsize len);
 	/* A CKPT_DISK_WRITE; `first_sync`: before the first cut. */
 	const char *(*disk_write)(void *data, const struct ckpt_disk_head *head,
 				  const void *bytes, gsize len, gboolean first_sync);
@@ -40,7 +46,7 @@ struct ckpt_twin_streams {
 	 * ckpt_disk_twins_read(). */
 	gboolean (*disk_read)(void *data, guint disk, guint64 offset, void *bytes, gsize len,
 			      GError **error);
-	/* Whether all up to these numbers is here. */
+	/* Whether all up to these numbers is here, and of a filter's state all parts. */
 	gboolean (*may_commit)(void *data, guint64 input, guint64 disk);
 	/* A checkpoint that covers all up to these numbers was applied. At rest. */
 	void (*applied)(void *data, guint64 epoch, guint64 input, guint64 disk);

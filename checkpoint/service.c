@@ -94,7 +94,13 @@ static void read_note(void *data, struct ckpt_note *note)
 {
 	ckpt_service *service = data;
 
-	if (note->kind == NOTE_DURABLE)
+	if (note->kind == NOTE_COMPARATOR)
+		vmm_session_event(service->session,
+				  note->text ? "comparator-lost" : "comparator-ready",
+				  note->text);
+	else if (note->kind == NOTE_MODE)
+		service_choose_mode(service, note->number != 0, note->text);
+	else if (note->kind == NOTE_DURABLE)
 		vmm_session_event(service->session, note->number ? "not-durable" : "durable",
 				  note->number ? g_strerror((int)note->number) : NULL);
 	else if (note->round == service->round)
@@ -178,6 +184,14 @@ static gboolean take_standby(void *data, const char *value, GError **error)
 	return base_tcp_parse(value, NULL, NULL, &why) || bad_option(error, "%s", why->message);
 }
 
+static gboolean take_outputs(void *data, const char *value, GError **error)
+{
+	ckpt_service *service = data;
+
+	service->outputs_path = g_strdup(value);
+	return *value || bad_option(error, "is empty");
+}
+
 static gboolean brings_guest(void *data)
 {
 	return ((ckpt_service *)data)->standby != NULL;
@@ -187,6 +201,8 @@ static gboolean judge_options(void *data, const struct vmm_options *options, GEr
 {
 	const ckpt_service *service = data;
 
+	if (service->outputs_path && !options->machine.nets->len)
+		return bad_option(error, "--outputs needs --net: there are none");
 	if (!service->standby)
 		return TRUE;
 	if (!service->key)
@@ -203,6 +219,8 @@ static const struct vmm_extra_option option_rows[] = {
 	{ "key", take_key, "FILE", "the pair's key, for replication" },
 	{ "standby", take_standby, "ADDRESS:PORT",
 	  "wait there for a primary, and hold a copy of its guest" },
+	{ "outputs", take_outputs, "PATH",
+	  "a comparator connects there and holds what the guest sends" },
 	{ NULL },
 };
 
@@ -235,7 +253,7 @@ static gboolean prepare(void *data, struct vmm_config *config)
 	gboolean standby = service->standby != NULL;
 
 	ckpt_node_free(service->node); /* of the machine before */
-	service->node = ckpt_node_new(standby, config->nets->len, &hooks);
+	service->node = ckpt_node_new(standby, config->nets->len, &hooks, service->filter);
 	config->backends = ckpt_node_backends(service->node);
 	return standby;
 }
@@ -272,7 +290,22 @@ static gboolean start(void *data, GError **error)
 {
 	ckpt_service *service = data;
 
-	return !service->standby || service_listen(service, error);
+	if (!service_open_outputs(service, error) ||
+	    (service->standby && !service_listen(service, error)))
+		return FALSE;
+	service_set_gate(service);
+	return TRUE;
+}
+
+static void resumed(void *data)
+{
+	ckpt_service *service = data;
+
+	if (!service->held)
+		return;
+	/* Whoever says so knows that it may run alone. */
+	service->held = FALSE;
+	service_set_gate(service);
 }
 
 static gboolean is_shadow(void *data)
@@ -298,6 +331,7 @@ static const char *const no_arguments[] = { NULL };
 static const char *const protect_arguments[] = { "to",	      "mode",	  "period_ms",
 						 "age_ms",    "bandwidth", "silence_ms",
 						 "on_loss",   "verify",	  "connections",
+						 "unguarded",
 						 NULL };
 static const char *const mode_arguments[] = { "mode", "period_ms", NULL };
 
@@ -361,13 +395,16 @@ static JsonObject *status(void *data)
 		service_standby_status(service, object);
 	else
 		service_primary_status(service, object);
+	service_outputs_status(service, object);
 	return object;
 }
 
-ckpt_service *ckpt_service_new(void)
+ckpt_service *ckpt_service_new(const struct ckpt_filter_ops *filter)
 {
 	ckpt_service *service = g_new0(ckpt_service, 1);
 
+	service->filter = filter;
+	g_mutex_init(&service->asking);
 	service->greeter_fd = -1;
 	g_queue_init(&service->early);
 	service->inbox = ckpt_inbox_new(read_note, NULL, service);
@@ -382,6 +419,7 @@ ckpt_service *ckpt_service_new(void)
 		.prepare = prepare,
 		.attach = attach,
 		.start = start,
+		.resumed = resumed,
 		.objects = objects,
 		.is_shadow = is_shadow,
 		.commands = command_rows,
@@ -400,6 +438,8 @@ void ckpt_service_free(ckpt_service *service)
 	service_end_greeting(service);
 	ckpt_listener_free(service->listener);
 	ckpt_dial_free(service->dial);
+	ckpt_outputs_free(service->outputs);
+	g_mutex_clear(&service->asking);
 	base_channel_free(service->next);
 	ckpt_inbox_close(service->inbox);
 	ckpt_inbox_unref(service->inbox);
@@ -409,6 +449,7 @@ void ckpt_service_free(ckpt_service *service)
 	g_free(service->why);
 	g_free(service->key);
 	g_free(service->standby);
+	g_free(service->outputs_path);
 	g_free(service);
 }
 

@@ -7,11 +7,13 @@
 #ifndef CKPT_SERVICE_H
 #define CKPT_SERVICE_H
 
+#include "checkpoint/filter.h"
 #include "kvm/session.h"
 
 typedef struct ckpt_service ckpt_service;
 
-ckpt_service *ckpt_service_new(void);
+/* `filter` (static): what stands between a guest and its network; NULL: nothing. */
+ckpt_service *ckpt_service_new(const struct ckpt_filter_ops *filter);
 /* After its session. */
 void ckpt_service_free(ckpt_service *service);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ckpt_service, ckpt_service_free)

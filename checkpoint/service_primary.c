@@ -8,10 +8,9 @@
 #define PERIOD_MAX_MS 10000
 #define AGE_MAX_MS 3600000
 
-
-
-/* In the order of enum ckpt_mode. */
-static const char *const mode_words[] = { "colo", "buffered", NULL };
+/* In the order of enum ckpt_mode; and one that is either. */
+#define MODE_AUTO 2
+static const char *const mode_words[] = { "colo", "buffered", "auto", NULL };
 static const char *const loss_words[] = { "go-on", "hold", NULL };
 
 /* Who asked for a checkpoint, and from which epoch on one will do. */
@@ -29,10 +28,11 @@ static void tell_state(void *data, enum ckpt_primary_state state, const char *wh
 	service_post(service, service->round, NOTE_PRIMARY_STATE, state, why);
 }
 
-static void tell_cut(void *data, guint64 epoch)
+static void tell_cut(void *data, guint64 epoch, gboolean run)
 {
 	ckpt_service *service = data;
 
+	service_tell_cut(service, epoch, run);
 	g_atomic_int_set(&service->cut_epoch, (gint)epoch);
 }
 
@@ -40,6 +40,7 @@ static void tell_committed(void *data, guint64 epoch)
 {
 	ckpt_service *service = data;
 
+	service_tell_committed(service, epoch);
 	service_post(service, service->round, NOTE_COMMITTED, epoch, NULL);
 }
 
@@ -63,6 +64,7 @@ static const struct ckpt_primary_hooks hooks = {
 	.state = tell_state,
 	.cut = tell_cut,
 	.committed = tell_committed,
+	.output = service_tell_output,
 	.applied = tell_applied,
 };
 
@@ -96,6 +98,8 @@ static void connected(void *data, base_channel *channel, const struct ckpt_join 
 
 	g_clear_pointer(&service->dial, ckpt_dial_free);
 	if (channel) {
+		service->primary_options.listen =
+			service->guarded && ckpt_outputs_is_ready(service->outputs);
 		service_greet_take(service, channel, greet_standby);
 		return;
 	}
@@ -107,6 +111,7 @@ void service_greeted_primary(ckpt_service *service, struct greeting *greeting)
 {
 	answer_protect(service, greeting->error);
 	service->primary = g_steal_pointer(&greeting->primary);
+	service_set_asked(service, service->primary);
 	if (!service->primary)
 		service_enter(service, SERVICE_UNPROTECTED, NULL, NULL);
 	else
@@ -115,16 +120,18 @@ void service_greeted_primary(ckpt_service *service, struct greeting *greeting)
 
 /* FALSE: answered. */
 static gboolean read_mode(JsonObject *arguments, struct ckpt_primary_options *options,
-			  vmm_answer *answer)
+			  gboolean *mode_auto, vmm_answer *answer)
 {
 	guint64 period_ms = options->period_ms;
-	guint mode = options->mode;
+	guint mode = *mode_auto ? MODE_AUTO : options->mode;
 
 	if (!ckpt_argument_word(arguments, "mode", mode_words, &mode, answer) ||
 	    !ckpt_argument_number(arguments, "period_ms", 1, PERIOD_MAX_MS, &period_ms,
 				  answer))
 		return FALSE;
-	options->mode = (enum ckpt_mode)mode;
+	*mode_auto = mode == MODE_AUTO;
+	if (!*mode_auto)
+		options->mode = (enum ckpt_mode)mode;
 	options->period_ms = (guint)period_ms;
 	return TRUE;
 }
@@ -138,17 +145,40 @@ static guint usual_connections(void)
 }
 
 /* FALSE: answered. */
+static gboolean judge_auto(gboolean mode_auto, gboolean guarded, vmm_answer *answer)
+{
+	if (!mode_auto || guarded)
+		return TRUE;
+	vmm_answer_error(answer, "wrong-state",
+			 "mode \"auto\" is for a comparator to choose: where none holds outputs "
+			 "back, say \"colo\" or \"buffered\"");
+	return FALSE;
+}
+
+/* FALSE: answered. */
+static gboolean judge_guard(ckpt_service *service, gboolean guarded, vmm_answer *answer)
+{
+	if (!guarded || ckpt_outputs_is_ready(service->outputs))
+		return TRUE;
+	vmm_answer_error(answer, "wrong-state",
+			 "protect: no comparator is ready to hold outputs back; "
+			 "\"unguarded\": true does without");
+	return FALSE;
+}
+
+/* FALSE: answered. */
 static gboolean read_options(ckpt_service *service, JsonObject *arguments, const char **to,
 			     vmm_answer *answer)
 {
 	struct ckpt_primary_options options;
 	guint64 age_ms, silence_ms = SILENCE_MS, connections = usual_connections();
+	gboolean unguarded = FALSE, mode_auto = FALSE, guarded;
 	guint hold = 0;
 
 	ckpt_primary_options_init(&options);
 	age_ms = options.age_ms;
 	if (!ckpt_argument_text(arguments, "to", to, answer) ||
-	    !read_mode(arguments, &options, answer) ||
+	    !read_mode(arguments, &options, &mode_auto, answer) ||
 	    !ckpt_argument_number(arguments, "age_ms", 1, AGE_MAX_MS, &age_ms, answer) ||
 	    !ckpt_argument_number(arguments, "bandwidth", 0, G_MAXINT64,
 				  &options.sync_bytes_per_s, answer) ||
@@ -157,8 +187,14 @@ static gboolean read_options(ckpt_service *service, JsonObject *arguments, const
 	    !ckpt_argument_number(arguments, "connections", 1, CKPT_LANES_MAX, &connections,
 				  answer) ||
 	    !ckpt_argument_word(arguments, "on_loss", loss_words, &hold, answer) ||
+	    !ckpt_argument_switch(arguments, "unguarded", &unguarded, answer) ||
 	    !ckpt_argument_switch(arguments, "verify", &options.verify, answer))
 		return FALSE;
+	guarded = service->outputs && !unguarded;
+	if (!judge_auto(mode_auto, guarded, answer) || !judge_guard(service, guarded, answer))
+		return FALSE;
+	service->guarded = guarded;
+	service->mode_auto = mode_auto;
 	options.age_ms = (guint)age_ms;
 	options.silence_ms = (guint)silence_ms;
 	options.connections = (guint)connections;
@@ -244,8 +280,10 @@ void service_end_primary(ckpt_service *service, const char *why)
 
 	g_clear_pointer(&service->dial, ckpt_dial_free);
 	service_end_greeting(service);
+	service_set_asked(service, NULL);
 	g_clear_pointer(&service->primary, ckpt_primary_free);
 	service->round++;
+	service_set_gate(service);
 	answer_protect(service, &ended);
 	answer_checkpoints(service, 0, why);
 	g_free(service->why);
@@ -269,6 +307,7 @@ static void lost(ckpt_service *service, const char *why)
 
 	if (hold && !vmm_machine_pause(service->machine, &error))
 		g_warning("cannot hold the guest: %s", error->message);
+	service->held = hold;
 	service_end_primary(service, reason);
 }
 
@@ -296,20 +335,41 @@ void service_checkpoint(ckpt_service *service, JsonObject *arguments, vmm_answer
 	ckpt_primary_request(service->primary, CKPT_REASON_REQUEST);
 }
 
+static const char *mode_word(const ckpt_service *service)
+{
+	return mode_words[service->mode_auto ? MODE_AUTO : service->primary_options.mode];
+}
+
 void service_mode(ckpt_service *service, JsonObject *arguments, vmm_answer *answer)
 {
 	struct ckpt_primary_options *options = &service->primary_options;
+	gboolean mode_auto = service->mode_auto;
 
 	if (!json_object_has_member(arguments, "mode")) {
 		vmm_answer_error(answer, "bad-request",
 				 "mode needs the argument \"mode\", text");
 		return;
 	}
-	if (!read_mode(arguments, options, answer))
+	if (!read_mode(arguments, options, &mode_auto, answer) ||
+	    !judge_auto(mode_auto, service->guarded, answer))
 		return;
+	service->mode_auto = mode_auto;
 	ckpt_primary_set_mode(service->primary, options->mode, options->period_ms);
-	vmm_session_event(service->session, "mode", mode_words[options->mode]);
+	vmm_session_event(service->session, "mode", mode_word(service));
 	vmm_answer_ok(answer, NULL);
+}
+
+void service_choose_mode(ckpt_service *service, gboolean compare, const char *why)
+{
+	struct ckpt_primary_options *options = &service->primary_options;
+	enum ckpt_mode mode = compare ? CKPT_MODE_COLO : CKPT_MODE_BUFFERED;
+	g_autofree char *detail = g_strdup_printf("%s: %s", mode_words[mode], why);
+
+	if (!service->primary || !service->mode_auto || options->mode == mode)
+		return;
+	options->mode = mode;
+	ckpt_primary_set_mode(service->primary, mode, options->period_ms);
+	vmm_session_event(service->session, "mode", detail);
 }
 
 static void set(JsonObject *object, const char *name, guint64 value)
@@ -366,7 +426,8 @@ void service_primary_status(ckpt_service *service, JsonObject *object)
 {
 	const struct ckpt_primary_options *options = &service->primary_options;
 
-	json_object_set_string_member(object, "mode", mode_words[options->mode]);
+	json_object_set_string_member(object, "mode", mode_word(service));
+	json_object_set_string_member(object, "mode_now", mode_words[options->mode]);
 	json_object_set_string_member(object, "on_loss",
 				      loss_words[service->hold_on_loss ? 1 : 0]);
 	json_object_set_boolean_member(object, "verify", options->verify);

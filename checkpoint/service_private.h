@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What the files of the service share: service.c is its outside, service_primary.c and
- * service_standby.c are the two sides of a pair.
+ * service_standby.c are the two sides of a pair, service_outputs.c speaks with the comparator.
  */
 #ifndef CKPT_SERVICE_PRIVATE_H
 #define CKPT_SERVICE_PRIVATE_H
@@ -9,6 +9,7 @@
 #include "checkpoint/inbox.h"
 #include "checkpoint/meet.h"
 #include "checkpoint/node.h"
+#include "checkpoint/outputs.h"
 #include "checkpoint/service.h"
 #include "checkpoint/statistics.h"
 
@@ -37,6 +38,9 @@ enum service_note {
 	NOTE_LOST, /* the primary; text: why */
 	NOTE_DURABLE, /* number: errno, 0: all is */
 	NOTE_DISK_FAILED, /* text */
+	/* Of no round. */
+	NOTE_COMPARATOR, /* text: why it has gone; NULL: it is ready */
+	NOTE_MODE, /* number: whether to compare; text: why */
 };
 
 /* A machine's first words with another, on a thread of its own. */
@@ -53,6 +57,8 @@ struct ckpt_service {
 	struct vmm_extension extension;
 	char *key; /* path; or NULL */
 	char *standby; /* the address to wait on; NULL: not started as a standby */
+	char *outputs_path; /* or NULL */
+	const struct ckpt_filter_ops *filter; /* or NULL */
 
 	vmm_session *session;
 	vmm_machine *machine; /* NULL between two */
@@ -69,12 +75,21 @@ struct ckpt_service {
 	/* As a primary. */
 	ckpt_dial *dial;
 	struct ckpt_primary_options primary_options;
+	gboolean mode_auto; /* the comparator chooses */
 	gboolean hold_on_loss;
+	gboolean held; /* by it: nobody has resumed the guest yet */
 	vmm_answer *protect; /* not answered yet; or NULL */
 	ckpt_primary *primary;
 	ckpt_statistics *statistics; /* of the present or last one */
 	GList *checkpoints; /* struct checkpoint_request */
 	gint cut_epoch; /* atomic: the last epoch that was cut */
+
+	/* What the guest sends. */
+	ckpt_outputs *outputs; /* NULL: nobody's business */
+	gboolean guarded; /* this replication's are held back */
+	GMutex asking; /* of what follows */
+	ckpt_primary *asked; /* whom a comparator asks for checkpoints; or NULL */
+	gboolean asks; /* it did while there was nobody to ask */
 
 	/* As a standby. */
 	ckpt_listener *listener;
@@ -107,6 +122,22 @@ void service_primary_note(ckpt_service *service, const struct ckpt_note *note);
 /* Replication ends; the guest is unharmed. */
 void service_end_primary(ckpt_service *service, const char *why);
 void service_primary_status(ckpt_service *service, JsonObject *object);
+
+/* `why`: the comparator's. */
+void service_choose_mode(ckpt_service *service, gboolean compare, const char *why);
+
+/* service_outputs.c: all of it does nothing without --outputs. */
+gboolean service_open_outputs(ckpt_service *service, GError **error);
+/* The gate of a machine that is not replicated, or not its guest's first. */
+void service_set_gate(ckpt_service *service);
+/* Whom a comparator asks from now on; NULL: nobody. */
+void service_set_asked(ckpt_service *service, ckpt_primary *primary);
+/* What the primary's hooks tell; on their threads. */
+void service_tell_cut(ckpt_service *service, guint64 epoch, gboolean run);
+void service_tell_committed(ckpt_service *service, guint64 epoch);
+void service_tell_output(void *service, guint64 epoch, guint device, gboolean lost,
+			 const void *bytes, gsize len);
+void service_outputs_status(ckpt_service *service, JsonObject *object);
 
 /* service_standby.c */
 void service_drop_early(ckpt_service *service);

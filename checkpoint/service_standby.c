@@ -261,6 +261,7 @@ void service_promote(ckpt_service *service, JsonObject *arguments, vmm_answer *a
 	g_clear_pointer(&service->listener, ckpt_listener_free);
 	service->round++;
 	service_enter(service, SERVICE_UNPROTECTED, "promoted", detail);
+	service_set_gate(service);
 	vmm_session_started(service->session);
 	vmm_answer_ok(answer, NULL);
 }

@@ -8,6 +8,9 @@
  */
 #include "checkpoint/twin.h"
 
+#include <linux/virtio_net.h>
+#include <string.h>
+
 #include "checkpoint/mirror.h"
 #include "kvm/iov.h"
 
@@ -22,6 +25,7 @@ struct twin_port {
 	struct vmm_net_port *real; /* may be NULL */
 	ckpt_addresses *addresses; /* may be NULL */
 	vmm_source *source;
+	gboolean held; /* the next frame, by the filter */
 	/* What the device said, for the real port. */
 	gboolean want_receive;
 	guint64 offloads;
@@ -35,6 +39,7 @@ struct ckpt_twin {
 	void *data;
 	guint64 epoch;
 	gboolean promoted;
+	const struct ckpt_filter *filter; /* may be NULL */
 	GPtrArray *ports; /* struct twin_port, borrowed */
 };
 
@@ -46,6 +51,23 @@ static struct vmm_net_port *live(const struct twin_port *port)
 static const guint8 *next_frame(const struct twin_port *port, gsize *len)
 {
 	return ckpt_input_next(port->twin->input, CKPT_INPUT_NET, port->device, len);
+}
+
+/* Where there are frames that it can have, the device hears of it. */
+static void wake(struct twin_port *port)
+{
+	gsize len;
+
+	if (port->want_receive && !port->held && next_frame(port, &len))
+		vmm_loop_again(port->source);
+}
+
+static void unhold(struct twin_port *port)
+{
+	if (!port->held)
+		return;
+	port->held = FALSE;
+	wake(port);
 }
 
 static gboolean port_send(void *data, const struct iovec *iov, guint count)
@@ -60,6 +82,25 @@ static gboolean port_send(void *data, const struct iovec *iov, guint count)
 				   iov, count);
 	if (port->addresses)
 		ckpt_addresses_learn(port->addresses, iov, count);
+	unhold(port);
+	return TRUE;
+}
+
+/* FALSE: it is held. What is kept stays as it came: it may be given again. */
+static gboolean give_filtered(struct twin_port *port, const guint8 *frame, gsize len,
+			      const struct iovec *iov, guint count, gboolean *fits)
+{
+	const struct ckpt_filter *filter = port->twin->filter;
+	gsize payload = len - HEADER_LEN;
+	gboolean partial = frame[0] & VIRTIO_NET_HDR_F_NEEDS_CSUM;
+
+	memcpy(filter->scratch, frame + HEADER_LEN, payload);
+	if (filter->ops->in(filter->filter, port->device, filter->scratch, payload,
+			    partial) == CKPT_FILTER_HOLD)
+		return FALSE;
+	*fits = vmm_iov_write(iov, count, 0, frame, HEADER_LEN) == HEADER_LEN &&
+		vmm_iov_write(iov, count, HEADER_LEN, filter->scratch, payload) ==
+			payload;
 	return TRUE;
 }
 
@@ -73,7 +114,14 @@ static gssize port_receive(void *data, const struct iovec *iov, guint count)
 
 	if (!frame)
 		return real ? real->receive(real->data, iov, count) : 0;
-	fits = vmm_iov_write(iov, count, 0, frame, len) == len;
+	if (port->held)
+		return 0;
+	if (!port->twin->filter || port->twin->promoted || len <= HEADER_LEN)
+		fits = vmm_iov_write(iov, count, 0, frame, len) == len;
+	else if (!give_filtered(port, frame, len, iov, count, &fits)) {
+		port->held = TRUE;
+		return 0;
+	}
 	ckpt_input_consume(port->twin->input, CKPT_INPUT_NET, port->device, len);
 	return fits ? (gssize)len : -1;
 }
@@ -97,15 +145,6 @@ static void port_attach(void *data, void (*ready)(void *net), void *net)
 	port->net = net;
 	if (real)
 		real->attach(real->data, ready, net);
-}
-
-/* Where there are frames, the device hears of it. */
-static void wake(struct twin_port *port)
-{
-	gsize len;
-
-	if (port->want_receive && next_frame(port, &len))
-		vmm_loop_again(port->source);
 }
 
 static void on_wake(void *data, guint32 events)
@@ -158,9 +197,16 @@ void ckpt_twin_free(ckpt_twin *twin)
 	g_free(twin);
 }
 
+void ckpt_twin_set_filter(ckpt_twin *twin, const struct ckpt_filter *filter)
+{
+	twin->filter = filter;
+}
+
 void ckpt_twin_set_epoch(ckpt_twin *twin, guint64 epoch)
 {
 	twin->epoch = epoch;
+	for (guint i = 0; i < twin->ports->len; i++)
+		unhold(g_ptr_array_index(twin->ports, i));
 }
 
 static struct twin_port *port_new(ckpt_twin *twin, guint device, guint64 features,
@@ -257,6 +303,7 @@ void ckpt_twin_promote(ckpt_twin *twin)
 	for (guint i = 0; i < twin->ports->len; i++) {
 		struct twin_port *port = g_ptr_array_index(twin->ports, i);
 
+		port->held = FALSE;
 		if (port->real)
 			plug(port);
 	}

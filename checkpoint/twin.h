@@ -13,6 +13,7 @@
 #define CKPT_TWIN_H
 
 #include "checkpoint/addresses.h"
+#include "checkpoint/filter_port.h"
 #include "checkpoint/input.h"
 #include "kvm/loop.h"
 #include "kvm/net.h"
@@ -30,7 +31,12 @@ ckpt_twin *ckpt_twin_new(ckpt_input *input, ckpt_twin_output output, void *data)
 void ckpt_twin_free(ckpt_twin *twin);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ckpt_twin, ckpt_twin_free)
 
-/* Of what the guest sends from now on. */
+/* Until the promotion, what the guest is given from the log is shown to `filter`
+ * (borrowed, longer-lived), as a copy; a frame that it holds is the next one until the
+ * guest has sent more on that card, or a checkpoint was applied. */
+void ckpt_twin_set_filter(ckpt_twin *twin, const struct ckpt_filter *filter);
+
+/* A checkpoint was applied: of what the guest sends from now on. */
 void ckpt_twin_set_epoch(ckpt_twin *twin, guint64 epoch);
 
 /* A port for card `device` with the features of `real`, which stays silent and deaf

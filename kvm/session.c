@@ -229,6 +229,8 @@ static gboolean resume(vmm_session *session, GError **error)
 			"there is nothing to run: load a saved machine first");
 	if (!vmm_machine_resume(session->machine, error))
 		return FALSE;
+	if (session->extension && session->extension->resumed)
+		session->extension->resumed(session->extension->data);
 	vmm_session_started(session);
 	return TRUE;
 }

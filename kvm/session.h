@@ -31,6 +31,8 @@ struct vmm_extension {
 	void (*attach)(void *data, vmm_session *session, vmm_machine *machine);
 	/* All else is ready. */
 	gboolean (*start)(void *data, GError **error);
+	/* It runs, or runs on, by somebody's command or from the start; may be NULL. */
+	void (*resumed)(void *data);
 	/* Why this command cannot be carried out now; NULL: it can. */
 	const char *(*objects)(void *data, enum vmm_command command);
 	/* The machine holds a guest that is not the one that counts: what befalls it is

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Unix stream sockets with a path.
+ * Unix sockets with a path.
  *
  * A socket file stays when its owner is killed. Whether somebody listens on it is found
  * by connecting; the directory is locked from that test until we listen, so that two
@@ -79,7 +79,8 @@ static gboolean clear_path(const struct sockaddr_un *address, GError **error)
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return vmm_error_errno(error, errno, "make a socket");
-	/* Anything but a refusal (a full queue, no permission): it is in use. */
+	/* Anything but a refusal (a full queue, no permission, another type of socket):
+	 * it is in use. */
 	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ||
 	    errno != ECONNREFUSED)
 		return vmm_error_set(error, VMM_ERROR_HOST,
@@ -89,7 +90,7 @@ static gboolean clear_path(const struct sockaddr_un *address, GError **error)
 	return TRUE;
 }
 
-vmm_listener *vmm_listener_new(const char *path, GError **error)
+static vmm_listener *listen_on(const char *path, int type, GError **error)
 {
 	base_autofd int lock = -1, fd = -1;
 	struct sockaddr_un address;
@@ -101,7 +102,7 @@ vmm_listener *vmm_listener_new(const char *path, GError **error)
 	lock = lock_directory(path, error);
 	if (lock < 0 || !clear_path(&address, error))
 		return NULL;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	/* The file gets the mode that the socket has when it is bound: no moment in
 	 * which others could connect, and no umask to change under other threads. */
 	if (fd < 0 || fchmod(fd, 0600) < 0 ||
@@ -120,6 +121,16 @@ vmm_listener *vmm_listener_new(const char *path, GError **error)
 	listener->dev = st.st_dev;
 	listener->ino = st.st_ino;
 	return listener;
+}
+
+vmm_listener *vmm_listener_new(const char *path, GError **error)
+{
+	return listen_on(path, SOCK_STREAM, error);
+}
+
+vmm_listener *vmm_listener_new_packets(const char *path, GError **error)
+{
+	return listen_on(path, SOCK_SEQPACKET, error);
 }
 
 void vmm_listener_free(vmm_listener *listener)

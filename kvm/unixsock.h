@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Unix stream sockets with a path. */
+/* Unix sockets with a path: of bytes, but where packets are spoken of. */
 #ifndef VMM_UNIXSOCK_H
 #define VMM_UNIXSOCK_H
 
@@ -11,6 +11,9 @@ typedef struct vmm_listener vmm_listener;
  * any other file, or a socket in use, is VMM_ERROR_HOST. */
 vmm_listener *vmm_listener_new(const char *path,
 			       GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* The same for SOCK_SEQPACKET. */
+vmm_listener *vmm_listener_new_packets(const char *path,
+				       GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* Closes, and removes the file if it is still ours. */
 void vmm_listener_free(vmm_listener *listener);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(vmm_listener, vmm_listener_free)

@@ -16,6 +16,7 @@
 
 #define PAGES 256u
 #define USED 40u
+#define NETS 2u
 
 struct model {
 	struct fuzz_input *input;
@@ -29,6 +30,11 @@ struct model {
 
 	guint64 cut, ended, committed, told; /* epochs */
 	guint64 said_committed; /* by the input, and taken */
+	guint64 saying; /* a commit */
+	guint64 output; /* epoch of the last outputs taken */
+	gboolean listened;
+	enum ckpt_mode mode;
+	guint heard; /* frames, of this message */
 	guint questions, answers; /* of this checkpoint */
 	GByteArray *asked; /* the last DIGESTS, for a right answer */
 };
@@ -61,6 +67,7 @@ gboolean __wrap_g_cond_wait_until(GCond *cond, GMutex *lock, gint64 until);
 
 /* The machine: a page or a few change between two cuts. */
 
+guint __wrap_vmm_machine_nets(vmm_machine *machine);
 vmm_loop *__wrap_vmm_machine_loop(vmm_machine *machine);
 void __wrap_vmm_loop_lock(vmm_loop *loop);
 void __wrap_vmm_loop_unlock(vmm_loop *loop);
@@ -70,6 +77,11 @@ void __wrap_ckpt_link_post(ckpt_link *link, guint16 type, guint64 epoch,
 GByteArray *__wrap_ckpt_link_new_batch(ckpt_link *link);
 gboolean __wrap_ckpt_link_send_batch(ckpt_link *link, guint16 type, guint64 epoch,
 				     GByteArray **batch);
+
+guint __wrap_vmm_machine_nets(vmm_machine *machine)
+{
+	return NETS;
+}
 
 vmm_loop *__wrap_vmm_machine_loop(vmm_machine *machine)
 {
@@ -226,8 +238,10 @@ static void say(guint16 type, guint64 epoch, const void *bytes, gsize len)
 	    type != CKPT_BYE) {
 		memcpy(copy, bytes ?: "", len);
 		message.payload = len ? copy : NULL;
+		model->saying = type == CKPT_COMMITTED ? epoch : 0;
+		model->heard = 0;
 		if (!model->ops->message(model->ops_data, &message, &error)) {
-			g_assert(error);
+			g_assert(error && !model->heard);
 			lose(error->message);
 		} else if (type == CKPT_COMMITTED) {
 			g_assert(epoch == model->said_committed + 1 &&
@@ -238,6 +252,11 @@ static void say(guint16 type, guint64 epoch, const void *bytes, gsize len)
 		} else if (type == CKPT_WANTED) {
 			g_assert(epoch == model->cut &&
 				 ++model->answers <= model->questions);
+		} else if (type == CKPT_OUTPUT) {
+			g_assert(model->listened && epoch && epoch >= model->output &&
+				 epoch <= model->said_committed &&
+				 epoch + 1 >= model->said_committed);
+			model->output = epoch;
 		} else {
 			g_assert(type == CKPT_NEED);
 		}
@@ -258,12 +277,41 @@ static void answer(guint8 which)
 	say(CKPT_WANTED, model->cut, wanted, n * sizeof(*wanted));
 }
 
+/* Frames, mostly right. */
+static void send_output(guint64 epoch)
+{
+	struct fuzz_input *input = model->input;
+	g_autoptr(GByteArray) bytes = g_byte_array_new();
+	guint frames = 1 + fuzz_u8(input) % 4;
+	guint8 odd = fuzz_u8(input);
+
+	for (guint i = 0; i < frames; i++) {
+		guint8 frame[CKPT_NET_HEADER + 64] = { 0 };
+		guint len = CKPT_NET_HEADER + 1 + fuzz_u8(input) % 64;
+		struct ckpt_output_head head = { .length = wire_put32(len),
+						 .device = (guint8)(i % NETS),
+						 .lost = odd & 1 };
+
+		g_byte_array_append(bytes, (const guint8 *)&head, sizeof(head));
+		g_byte_array_append(bytes, frame, len);
+	}
+	if (odd > 0xc0)
+		bytes->data[fuzz_u8(input) % bytes->len] ^= fuzz_u8(input);
+	if (odd > 0xf0)
+		g_byte_array_set_size(bytes, fuzz_u8(input) % bytes->len);
+	say(CKPT_OUTPUT, epoch, bytes->data, bytes->len);
+}
+
 static void say_something(void)
 {
 	struct fuzz_input *input = model->input;
 	guint8 op = fuzz_u8(input), bytes[256] = { 0 };
 	guint64 epoch = model->cut;
 
+	if (op & 0x10) {
+		send_output(op & 0x20 ? model->said_committed : fuzz_u8(input));
+		return;
+	}
 	if (op >= 0xe0)
 		epoch += (guint64)(gint64)(gint8)fuzz_u8(input);
 	switch (op & 7) {
@@ -284,7 +332,7 @@ static void say_something(void)
 		say(CKPT_NEED, 0, bytes, sizeof(wire_u32));
 		break;
 	default:
-		say(fuzz_u8(input) % 20, epoch, bytes,
+		say(fuzz_u8(input) % 27, epoch, bytes,
 		    fuzz_bytes(input, bytes, fuzz_u8(input)));
 		break;
 	}
@@ -356,21 +404,36 @@ static void on_state(void *data, enum ckpt_primary_state state, const char *why)
 		g_assert(state == CKPT_PRIMARY_LOST && why && model->lost);
 }
 
-static void on_cut(void *data, guint64 epoch)
+static void on_output(void *data, guint64 epoch, guint device, gboolean lost,
+		      const void *bytes, gsize len)
 {
-	g_assert(model->at_rest && epoch == model->committed + 1);
+	static guint8 frame[CKPT_FRAME_MAX];
+
+	g_assert(epoch && epoch == model->said_committed && device < NETS);
+	g_assert(len > CKPT_NET_HEADER && len <= CKPT_FRAME_MAX);
+	memcpy(frame, bytes, len);
+	model->heard++;
+}
+
+static void on_cut(void *data, guint64 epoch, gboolean run)
+{
+	g_assert(model->at_rest && epoch == model->committed + 1 &&
+		 run == (model->mode == CKPT_MODE_COLO));
 }
 
 static void on_committed(void *data, guint64 epoch)
 {
 	g_assert(epoch == model->committed + 1 && epoch == model->ended &&
-		 epoch == model->said_committed);
+		 epoch == model->saying);
 	model->committed = epoch;
 }
 
 int LLVMFuzzerTestOneInput(const guint8 *data, gsize size)
 {
-	static const struct ckpt_primary_hooks hooks = { on_state, on_cut, on_committed };
+	static const struct ckpt_primary_hooks hooks = { .state = on_state,
+							 .cut = on_cut,
+							 .committed = on_committed,
+							 .output = on_output };
 	static const struct ckpt_streams streams = { 0 };
 	static vmm_memory *memory;
 	struct fuzz_input input = { data, size };
@@ -388,7 +451,9 @@ int LLVMFuzzerTestOneInput(const guint8 *data, gsize size)
 		memset(vmm_memory_page(memory, page), 0, VMM_PAGE);
 	ckpt_primary_options_init(&options);
 	options.mode = fuzz_u8(&input) & 1 ? CKPT_MODE_COLO : CKPT_MODE_BUFFERED;
+	m.mode = options.mode;
 	options.period_ms = options.age_ms = 0;
+	options.listen = m.listened = options.mode == CKPT_MODE_COLO;
 	primary = ckpt_primary_new_take(NULL, NULL, &options, &streams, &hooks, NULL, NULL);
 	g_assert(primary && m.thread);
 	m.thread(m.thread_data);

@@ -42,6 +42,7 @@ struct model {
 	guint64 dirty; /* a bit per page that the guest wrote since the last apply */
 	gboolean filling, in_checkpoint, in_step, loadable;
 	guint64 epoch, arriving_epoch;
+	guint64 saying; /* the message's epoch */
 	guint64 pages; /* that came, for END */
 	guint64 said_committed, said_applied, loads;
 	guint8 *state;
@@ -202,6 +203,14 @@ void __wrap_ckpt_link_refuse(ckpt_link *link, const char *why)
 		model->lost = TRUE;
 }
 
+void __wrap_ckpt_link_drop_joined(ckpt_link *link);
+
+/* Before a commit is said, and then only. */
+void __wrap_ckpt_link_drop_joined(ckpt_link *link)
+{
+	g_assert(model->in_step && model->in_checkpoint);
+}
+
 void __wrap_ckpt_hello_fill(struct ckpt_hello *hello, vmm_machine *machine, gboolean primary,
 			    gboolean verify, const guint8 *secret)
 {
@@ -324,6 +333,7 @@ static gboolean say(guint16 type, guint64 epoch, const void *bytes, gsize len)
 	if (len)
 		memcpy(copy, bytes, len);
 	model->in_step = TRUE;
+	model->saying = epoch;
 	ok = model->ops->message(model->ops_data, &message, &error);
 	model->in_step = FALSE;
 	g_aligned_free(g_steal_pointer(&copy));
@@ -554,6 +564,22 @@ static void say_end(struct fuzz_input *input, guint64 epoch)
 			memcpy(model->base[slot], model->arriving[slot], VMM_PAGE);
 }
 
+/* Streams. */
+
+static void on_listen(void *data, gboolean on)
+{
+	g_assert(model->in_step && (on == TRUE || on == FALSE));
+}
+
+static const char *on_filter(void *data, const void *payload, gsize len)
+{
+	g_assert(model->in_step && !model->in_checkpoint);
+	g_assert(model->saying == model->epoch + 1);
+	g_assert(len >= sizeof(struct ckpt_filter_head) &&
+		 len <= sizeof(struct ckpt_filter_head) + CKPT_BATCH_MAX);
+	return len % 3 ? NULL : "the fuzzer does not like it";
+}
+
 static void say_anything(struct fuzz_input *input, guint16 type, guint64 epoch)
 {
 	guint8 bytes[512];
@@ -607,8 +633,10 @@ static void step(struct fuzz_input *input, ckpt_encoder *encoder, ckpt_secondary
 		write_page(input);
 		break;
 	default:
-		if (op > 0xc0)
-			say_anything(input, fuzz_u8(input) % 20, epoch);
+		if (op > 0xe0)
+			say_anything(input, CKPT_FILTER, model->epoch + 1);
+		else if (op > 0xc0)
+			say_anything(input, fuzz_u8(input) % 27, epoch);
 		else if (model->connections > 1)
 			step_of_lanes(input, encoder, secondary, op);
 		break;
@@ -652,7 +680,8 @@ int LLVMFuzzerTestOneInput(const guint8 *data, gsize size)
 {
 	static const struct ckpt_secondary_options options = { .silence_ms = 1000 };
 	static const struct ckpt_secondary_hooks hooks = { 0 };
-	static const struct ckpt_twin_streams streams = { 0 };
+	static const struct ckpt_twin_streams streams = { .listen = on_listen,
+							  .filter = on_filter };
 	g_autoptr(ckpt_encoder) encoder = ckpt_encoder_new();
 	struct fuzz_input input = { data, size };
 	struct model m = { .connections = size && data[size - 1] >= 0xc0 ? LANES : 1 };

@@ -47,6 +47,20 @@ static const char *addresses(void *data, const void *payload, gsize len)
 	return fault->real.addresses(fault->real.data, payload, len);
 }
 
+static void listen_to_guest(void *data, gboolean on)
+{
+	struct fault *fault = data;
+
+	fault->real.listen(fault->real.data, on);
+}
+
+static const char *filter(void *data, const void *payload, gsize len)
+{
+	struct fault *fault = data;
+
+	return fault->real.filter(fault->real.data, payload, len);
+}
+
 static const char *disk_write(void *data, const struct ckpt_disk_head *head,
 			      const void *bytes, gsize len, gboolean first_sync)
 {
@@ -113,6 +127,8 @@ struct ckpt_twin_streams fault_streams(struct fault *fault,
 		.sync_disk = sync_disk,
 		.input = input,
 		.addresses = addresses,
+		.listen = listen_to_guest,
+		.filter = filter,
 		.disk_write = disk_write,
 		.disk_read = disk_read,
 		.may_commit = may_commit,

@@ -84,7 +84,7 @@ struct rig *rig_new_with_nodes(void)
 	for (guint which = 0; which < 2; which++) {
 		struct micro_options options = { .memory = MEMORY };
 
-		rig->nodes[which] = ckpt_node_new(which == SECONDARY, 0, &hooks);
+		rig->nodes[which] = ckpt_node_new(which == SECONDARY, 0, &hooks, NULL);
 		rig->disks[which] = micro_file(16 << 20);
 		options.disk = rig->disks[which];
 		options.for_load = which == SECONDARY;
@@ -163,7 +163,7 @@ static void on_primary_state(void *data, enum ckpt_primary_state state, const ch
 		note_why(data, PRIMARY, why);
 }
 
-static void on_cut(void *data, guint64 epoch)
+static void on_cut(void *data, guint64 epoch, gboolean run)
 {
 	struct session *session = data;
 	vmm_memory *memory = vmm_machine_memory(micro_machine(session->rig->guests[PRIMARY]));

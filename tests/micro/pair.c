@@ -14,10 +14,37 @@
 
 #define PATIENCE_NS (30 * G_GUINT64_CONSTANT(1000000000))
 
+/* As the service does. */
+static void on_cut(void *data, guint64 epoch, gboolean run)
+{
+	struct pair *pair = data;
+	guint64 start = base_clock_monotonic_ns();
+	guint8 marker[CKPT_MARKER_BYTES];
+
+	if (!pair->options.outputs ||
+	    !ckpt_outputs_cut(pair->options.outputs, epoch, run, ckpt_node_mac(pair->nodes[0]),
+			      marker))
+		return;
+	ckpt_outputs_marked(pair->options.outputs,
+			    ckpt_node_send_own(pair->nodes[0], marker, sizeof(marker)));
+	pair->mark_ns = base_clock_monotonic_ns() - start;
+}
+
+static void on_output(void *data, guint64 epoch, guint device, gboolean lost,
+		      const void *bytes, gsize len)
+{
+	struct pair *pair = data;
+
+	if (pair->options.outputs)
+		ckpt_outputs_frame(pair->options.outputs, epoch, device, lost, bytes, len);
+}
+
 static void on_committed(void *data, guint64 epoch)
 {
 	struct pair *pair = data;
 
+	if (pair->options.outputs)
+		ckpt_outputs_committed(pair->options.outputs, epoch);
 	g_atomic_int_set(&pair->committed, (gint)epoch);
 }
 
@@ -163,7 +190,8 @@ static micro *make_machine(struct pair *pair, guint which, const struct micro_op
 	struct micro_options own = *options;
 	micro *guest;
 
-	pair->nodes[which] = ckpt_node_new(which == 1, options->tap ? 1 : 0, &hooks);
+	pair->nodes[which] = ckpt_node_new(which == 1, options->tap ? 1 : 0, &hooks,
+					   pair->options.filter);
 	if (which == 1 && pair->options.input_need)
 		ckpt_node_set_needs(pair->nodes[which], pair->options.input_need,
 				    pair->options.disk_need);
@@ -224,7 +252,9 @@ gboolean pair_join(struct pair *pair, const struct ckpt_primary_options *options
 {
 	static const struct ckpt_primary_hooks hooks = { .connect = connect_again,
 							 .state = on_primary_state,
-							 .committed = on_committed };
+							 .cut = on_cut,
+							 .committed = on_committed,
+							 .output = on_output };
 	struct ckpt_streams streams = ckpt_node_streams(pair->nodes[0]);
 	struct side side = { .pair = pair,
 			     .options = { .silence_ms = options->silence_ms,
@@ -282,6 +312,7 @@ struct pair *pair_new_with(const struct micro_options *options,
 	primary.period_ms = primary.age_ms = pair_options->period_ms;
 	primary.silence_ms = 5000;
 	primary.verify = pair_options->verify;
+	primary.listen = pair_options->outputs != NULL;
 	if (pair_options->dirty_max)
 		primary.dirty_max = pair_options->dirty_max;
 	if (!pair_join(pair, &primary, errors))

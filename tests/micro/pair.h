@@ -7,6 +7,7 @@
 #define TESTS_PAIR_H
 
 #include "checkpoint/node.h"
+#include "checkpoint/outputs.h"
 #include "tests/micro/fault.h"
 #include "tests/micro/micro.h"
 
@@ -18,6 +19,8 @@ struct pair_options {
 	gboolean verify;
 	guint64 dirty_max, private_max; /* pages; 0: as ever */
 	guint64 input_need, disk_need; /* bytes; 0: as ever */
+	ckpt_outputs *outputs; /* told what is to be told; or NULL */
+	const struct ckpt_filter_ops *filter; /* of both machines; or NULL */
 };
 
 struct pair {
@@ -34,6 +37,7 @@ struct pair {
 	int further_cables[CKPT_LANES_MAX];
 	GThread *callers[CKPT_LANES_MAX];
 	gint committed; /* atomic: the last epoch */
+	guint64 mark_ns; /* what the last marker cost; while nobody cuts */
 	gint primary_lost, secondary_lost; /* atomic */
 	/* Atomic: the secondary's guest hears what is said at its own console, although it is
 	 * not promoted. For making it another than the primary's. */

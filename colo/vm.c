@@ -87,7 +87,7 @@ static int list_fault_points(void)
 int main(int argc, char **argv)
 {
 	struct vmm_options options;
-	g_autoptr(ckpt_service) service = ckpt_service_new();
+	g_autoptr(ckpt_service) service = ckpt_service_new(NULL);
 	g_autoptr(GError) error = NULL;
 	int status = VMM_EXIT_DONE;
 
