@@ -9,6 +9,15 @@
  * midst: a marker, a packet that colo-vm itself sends through the guest's first card while
  * the machine is at rest, and that goes the way of all packets into the queue.
  *
+ * What is said of a packet before the guest sent it must be known when the packet is judged.
+ * So whoever has taken packets from the queue then reads this socket dry, and judges them after
+ * that; its end, too. Of the GATE that first guards, and of the CUT with it, colo-vm makes sure
+ * that they are in the socket before the guest runs on, or it ends the connection.
+ *
+ * A comparator that comes in the midst of things is told the gate and the epoch under way when
+ * it says READY, and a checkpoint follows at once. Of epochs that began before it was ready it
+ * is told neither commits nor frames: it saw no marker of theirs.
+ *
  * Both sides judge what they get: a message that is not right ends the connection.
  */
 #ifndef BASE_OUTPUT_H
@@ -28,9 +37,12 @@ enum wire_output_type {
 	WIRE_OUTPUT_CUT = 3, /* `epoch` begins; struct wire_output_cut */
 	WIRE_OUTPUT_COMMITTED = 4, /* `epoch` is committed: all sent before it may go */
 	WIRE_OUTPUT_FRAME = 5, /* the secondary's guest sent it in `epoch` on card `device` */
+	WIRE_OUTPUT_LOST = 6, /* so it did with others, before the next FRAME: they are lost */
 	/* From the comparator. */
 	WIRE_OUTPUT_READY = 16, /* the queue is bound and its rule is up: markers may come */
-	WIRE_OUTPUT_REQUEST = 17, /* a checkpoint, please; struct wire_output_request */
+	/* A checkpoint, please; struct wire_output_request. `epoch`: in which they differ (one
+	 * that is over needs no other checkpoint); 0: whichever it is. */
+	WIRE_OUTPUT_REQUEST = 17,
 	WIRE_OUTPUT_MODE = 18, /* struct wire_output_mode: what would pay now */
 };
 

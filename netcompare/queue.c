@@ -469,6 +469,7 @@ gboolean ncmp_queue_receive(ncmp_queue *queue, GError **error)
 		return err == EAGAIN || err == EINTR ||
 		       ncmp_error_errno(error, err, "read queue %u", queue->number);
 	}
+	queue->hooks.took(queue->hooks.data);
 	for (int i = 0; i < got; i++)
 		/* Other processes can send to a netlink socket. */
 		if (senders[i].nl_pid == 0 &&

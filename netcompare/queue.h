@@ -33,6 +33,8 @@ struct ncmp_queued {
 /* During ncmp_queue_receive(). Verdicts may be given. */
 struct ncmp_queue_hooks {
 	void *data;
+	/* Packets were taken, and are about to be handed on. */
+	void (*took)(void *data);
 	void (*packet)(void *data, const struct ncmp_queued *packet);
 	/* Packets were lost before they came here. */
 	void (*overrun)(void *data);
