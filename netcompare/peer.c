@@ -25,7 +25,7 @@ struct ncmp_peer {
 	gboolean complained; /* that nobody is there */
 	guint8 *buffer; /* BATCH messages */
 	struct ncmp_talk talk; /* on this connection */
-	struct ncmp_talk last; /* the last in which there was a greeting */
+	struct ncmp_talk last; /* on the last one before it with a greeting */
 };
 
 static void connect_later(ncmp_peer *peer);
@@ -46,6 +46,8 @@ static void hang_up(ncmp_peer *peer, const char *why)
 		return;
 	g_warning("colo-vm: connection ended, all is held why=\"%s\"", why);
 	base_fd_clear(&peer->fd);
+	if (was_met)
+		peer->last = peer->talk;
 	memset(&peer->talk, 0, sizeof(peer->talk));
 	connect_later(peer);
 	if (was_met)
@@ -88,7 +90,6 @@ static void take_greeting(ncmp_peer *peer)
 		return;
 	}
 	g_message("colo-vm: connected cards=%u again=%d", peer->talk.cards, same);
-	peer->last = peer->talk;
 	peer->back_off_ms = BACK_OFF_MIN_MS;
 	peer->complained = FALSE;
 	peer->hooks.greeted(peer->hooks.data, same);
@@ -238,7 +239,7 @@ void ncmp_peer_free(ncmp_peer *peer)
 
 const struct ncmp_talk *ncmp_peer_talk(const ncmp_peer *peer)
 {
-	return &peer->last;
+	return peer->talk.met ? &peer->talk : &peer->last;
 }
 
 gboolean ncmp_peer_is_connected(const ncmp_peer *peer)

@@ -25,7 +25,7 @@
 #include "base/ratelimit.h"
 #include "netcompare/verdicts.h"
 
-#define LENGTH_MAX 65536u
+#define LENGTH_MAX (1u << 20)
 #define RECEIVE_BYTES (64u << 20)
 /* The most that the kernel hands over of a packet: an attribute's length has 16 bits.
  */
@@ -397,7 +397,7 @@ static void take_packet(ncmp_queue *queue, const guint8 *at, gsize left)
 	queue->counters.packets++;
 	queue->counters.bytes += packet.len;
 	/* The kernel counts what it could not give to us. */
-	if (ncmp_verdicts_arrived(queue->verdicts, packet.id))
+	if (ncmp_verdicts_arrived(queue->verdicts, packet.id, (guint16)packet.len))
 		overrun(queue);
 	queue->hooks.packet(queue->hooks.data, &packet);
 }
@@ -510,13 +510,19 @@ void ncmp_queue_flush(ncmp_queue *queue)
 	}
 }
 
+void ncmp_queue_get_waiting(const ncmp_queue *queue, guint64 *packets, guint64 *bytes)
+{
+	*packets = ncmp_verdicts_waiting(queue->verdicts);
+	*bytes = ncmp_verdicts_waiting_bytes(queue->verdicts);
+}
+
 void ncmp_queue_get_counters(const ncmp_queue *queue,
 			     struct ncmp_queue_counters *counters)
 {
 	guint port;
 
 	*counters = queue->counters;
-	counters->waiting = ncmp_verdicts_waiting(queue->verdicts);
+	ncmp_queue_get_waiting(queue, &counters->waiting, &counters->waiting_bytes);
 	if (!read_list(queue->list, queue->number, &port, &counters->kernel_waiting,
 		       &counters->kernel_lost))
 		counters->kernel_waiting = counters->waiting;

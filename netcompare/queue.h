@@ -14,7 +14,10 @@
 
 struct ncmp_queue_options {
 	guint16 number;
-	guint32 length_max; /* packets that wait; 0: 65536 */
+	/* Packets that wait, here or on their way; 0: 2^20. One that does not fit is
+	 * lost without a trace in their order, so this has to be more than a careful
+	 * caller lets wait and the socket's buffer has room for. */
+	guint32 length_max;
 	guint32 receive_bytes; /* the socket's buffer; 0: 64 MiB */
 };
 
@@ -64,12 +67,15 @@ void ncmp_queue_drop(ncmp_queue *queue, guint32 id);
 void ncmp_queue_drop_all(ncmp_queue *queue);
 void ncmp_queue_flush(ncmp_queue *queue);
 
+/* What has no verdict now. */
+void ncmp_queue_get_waiting(const ncmp_queue *queue, guint64 *packets, guint64 *bytes);
+
 struct ncmp_queue_counters {
 	guint64 packets, bytes; /* received */
 	guint64 accepted, changed, dropped;
 	guint64 overruns; /* times at which something was lost */
 	guint64 stale; /* verdicts for what the kernel no longer had */
-	guint64 waiting; /* without a verdict now */
+	guint64 waiting, waiting_bytes; /* without a verdict now */
 	guint64 kernel_waiting; /* as the kernel counts them: also what was not received
 				   yet */
 	guint64 kernel_lost; /* since the queue was bound: no room in it, or on the way

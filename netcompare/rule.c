@@ -3,9 +3,11 @@
  * The rule that puts what the guest sends into the queue.
  *
  * Two things are easily missed. A bridge hands frames to 01:80:c2:00:00:0x to the host
- * without its pre-routing hook, whatever is in them: the chain at its input hook is for
- * these. And a routed host ignores frames that are not for its own address before any
- * rule sees them, markers among them: the chain at the device's ingress takes these in.
+ * without its pre-routing hook, whatever is in them, and some of them without any hook
+ * of its own: to the host they come from the tap itself, as nothing else of a port
+ * does, and are dropped there. And a routed host ignores frames that are not for its
+ * own address before any rule sees them, markers among them: the chain at the device's
+ * ingress takes these in.
  */
 #include "netcompare/rule.h"
 
@@ -14,6 +16,8 @@
 #include <net/if.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "base/output.h"
 
 #define LOCK_WAIT_S "5" /* iptables' lock */
 #define DOUBLES_MAX 16u /* of one rule of iptables, made by whomever */
@@ -171,11 +175,8 @@ static void append_bridged(GString *text, guint16 number, const char *taps,
 		taps);
 }
 
-static void append_routed(GString *text, guint16 number, const char *const *taps,
-			  gboolean queue)
+static void append_routed(GString *text, guint16 number, const char *const *taps)
 {
-	g_autofree char *set = nft_set(taps);
-
 	begin_table(text, "netdev", number);
 	for (guint i = 0; taps[i]; i++)
 		g_string_append_printf(text,
@@ -183,33 +184,41 @@ static void append_routed(GString *text, guint16 number, const char *const *taps
 				       "\t\ttype filter hook ingress device \"%s\" "
 				       "priority -500; policy accept;\n"
 				       "\t\tether type != { ip, ip6, arp } drop\n"
-				       "\t\tip protocol 253 meta pkttype set host\n"
+				       "\t\tip protocol %u meta pkttype set host\n"
 				       "\t}\n",
-				       i, taps[i]);
+				       i, taps[i], WIRE_MARKER_PROTOCOL);
 	g_string_append(text, "}\n");
-	if (!queue)
-		return;
+}
+
+static void append_host(GString *text, guint16 number, const char *bridged,
+			const char *routed, gboolean queue)
+{
 	begin_table(text, "inet", number);
-	g_string_append_printf(
+	g_string_append(
 		text,
 		"\tchain from_guest {\n"
-		"\t\ttype filter hook prerouting priority -300; policy accept;\n"
-		"\t\tiifname %s queue num %u\n"
-		"\t}\n"
-		"}\n",
-		set, number);
+		"\t\ttype filter hook prerouting priority -300; policy accept;\n");
+	if (bridged)
+		g_string_append_printf(text, "\t\tiifname %s drop\n", bridged);
+	if (routed && queue)
+		g_string_append_printf(text, "\t\tiifname %s queue num %u\n", routed,
+				       number);
+	g_string_append(text, "\t}\n"
+			      "}\n");
 }
 
 char *ncmp_rule_nft_text(guint16 number, const char *const *bridged,
 			 const char *const *routed, gboolean queue)
 {
-	g_autofree char *set = nft_set(bridged);
+	g_autofree char *bridged_set = *bridged ? nft_set(bridged) : NULL;
+	g_autofree char *routed_set = *routed ? nft_set(routed) : NULL;
 	GString *text = g_string_new(NULL);
 
 	if (*bridged)
-		append_bridged(text, number, set, queue);
+		append_bridged(text, number, bridged_set, queue);
 	if (*routed)
-		append_routed(text, number, routed, queue);
+		append_routed(text, number, routed);
+	append_host(text, number, bridged_set, routed_set, queue);
 	return g_string_free(text, FALSE);
 }
 
@@ -414,7 +423,6 @@ static gboolean put_iptables(guint16 number, const struct places *places,
 		g_prefix_error(error, "dropping what iptables does not see: ");
 		return FALSE;
 	}
-	remove_nft(number, "inet");
 	return TRUE;
 }
 

@@ -23,12 +23,14 @@ struct accepted {
 
 struct ncmp_verdicts {
 	guint64 *waits, *changes; /* bits, `size` of them */
+	guint16 *lens; /* of those that wait */
 	guint32 size; /* a power of two */
 	guint32 first; /* all before it were judged, in earlier flushes or in this one
 			*/
 	guint32 next; /* after the newest */
 	gboolean started;
 	guint waiting;
+	guint64 waiting_bytes;
 	GArray *accepted; /* struct accepted, in the order of the calls */
 	GArray *dropped; /* guint32 */
 	GByteArray *bytes; /* of changed packets */
@@ -79,6 +81,12 @@ static void make_room(ncmp_verdicts *v, guint32 id)
 	while (id - v->first >= size && size < RING_MAX)
 		size *= 2;
 	if (size != v->size) {
+		guint16 *lens = g_new(guint16, size);
+
+		for (guint32 at = v->first; at != v->next; at++)
+			lens[at & (size - 1)] = v->lens[at & (v->size - 1)];
+		g_free(v->lens);
+		v->lens = lens;
 		v->waits = regrown(v->waits, v->size, size, v->first, v->next);
 		v->changes = regrown(v->changes, v->size, size, v->first, v->next);
 		v->size = size;
@@ -96,6 +104,7 @@ ncmp_verdicts *ncmp_verdicts_new(void)
 	v->size = RING_MIN;
 	v->waits = g_new0(guint64, RING_MIN / 64);
 	v->changes = g_new0(guint64, RING_MIN / 64);
+	v->lens = g_new(guint16, RING_MIN);
 	v->accepted = g_array_new(FALSE, FALSE, sizeof(struct accepted));
 	v->dropped = g_array_new(FALSE, FALSE, sizeof(guint32));
 	v->bytes = g_byte_array_new();
@@ -108,13 +117,14 @@ void ncmp_verdicts_free(ncmp_verdicts *v)
 		return;
 	g_free(v->waits);
 	g_free(v->changes);
+	g_free(v->lens);
 	g_array_unref(v->accepted);
 	g_array_unref(v->dropped);
 	g_byte_array_unref(v->bytes);
 	g_free(v);
 }
 
-guint32 ncmp_verdicts_arrived(ncmp_verdicts *v, guint32 id)
+guint32 ncmp_verdicts_arrived(ncmp_verdicts *v, guint32 id, guint16 len)
 {
 	guint32 left_out;
 
@@ -128,7 +138,9 @@ guint32 ncmp_verdicts_arrived(ncmp_verdicts *v, guint32 id)
 		make_room(v, id);
 	v->next = id + 1;
 	set_bit(v->waits, v->size, id, TRUE);
+	v->lens[id & (v->size - 1)] = len;
 	v->waiting++;
+	v->waiting_bytes += len;
 	return left_out;
 }
 
@@ -144,6 +156,7 @@ static gboolean judge(ncmp_verdicts *v, guint32 id)
 		return FALSE;
 	set_bit(v->waits, v->size, id, FALSE);
 	v->waiting--;
+	v->waiting_bytes -= v->lens[id & (v->size - 1)];
 	return TRUE;
 }
 
@@ -229,4 +242,9 @@ void ncmp_verdicts_flush(ncmp_verdicts *v, ncmp_verdict_fn say, void *data)
 guint ncmp_verdicts_waiting(const ncmp_verdicts *v)
 {
 	return v->waiting;
+}
+
+guint64 ncmp_verdicts_waiting_bytes(const ncmp_verdicts *v)
+{
+	return v->waiting_bytes;
 }

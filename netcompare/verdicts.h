@@ -31,8 +31,9 @@ ncmp_verdicts *ncmp_verdicts_new(void);
 void ncmp_verdicts_free(ncmp_verdicts *verdicts);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ncmp_verdicts, ncmp_verdicts_free)
 
-/* A packet came. How many ids before it were left out since the last one. */
-guint32 ncmp_verdicts_arrived(ncmp_verdicts *verdicts, guint32 id);
+/* A packet of `len` bytes came. How many ids before it were left out since the last
+ * one. */
+guint32 ncmp_verdicts_arrived(ncmp_verdicts *verdicts, guint32 id, guint16 len);
 gboolean ncmp_verdicts_waits(const ncmp_verdicts *verdicts, guint32 id);
 /* FALSE: it does not wait, and nothing changed. `changed` is copied; NULL: as it came.
  */
@@ -43,7 +44,8 @@ gboolean ncmp_verdicts_drop(ncmp_verdicts *verdicts, guint32 id);
 guint ncmp_verdicts_drop_all(ncmp_verdicts *verdicts);
 /* Says the verdicts since the last flush. */
 void ncmp_verdicts_flush(ncmp_verdicts *verdicts, ncmp_verdict_fn say, void *data);
-/* How many wait. */
+/* How many wait, and how many bytes they have. */
 guint ncmp_verdicts_waiting(const ncmp_verdicts *verdicts);
+guint64 ncmp_verdicts_waiting_bytes(const ncmp_verdicts *verdicts);
 
 #endif

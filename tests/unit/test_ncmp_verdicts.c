@@ -74,7 +74,7 @@ static void say(void *data, enum ncmp_verdict verdict, guint32 id,
 
 static void arrive(ncmp_verdicts *verdicts, struct kernel *kernel, guint32 id)
 {
-	ncmp_verdicts_arrived(verdicts, id);
+	ncmp_verdicts_arrived(verdicts, id, 100);
 	g_array_append_val(kernel->waiting, id);
 	set_fate(kernel, id, WAITING);
 }
@@ -135,7 +135,7 @@ static void a_verdict_is_given_once(void **state)
 	g_autoptr(ncmp_verdicts) verdicts = ncmp_verdicts_new();
 
 	assert_false(ncmp_verdicts_accept(verdicts, 1, NULL, 0));
-	ncmp_verdicts_arrived(verdicts, 1);
+	ncmp_verdicts_arrived(verdicts, 1, 100);
 	assert_true(ncmp_verdicts_accept(verdicts, 1, NULL, 0));
 	assert_false(ncmp_verdicts_accept(verdicts, 1, NULL, 0));
 	assert_false(ncmp_verdicts_drop(verdicts, 1));
@@ -146,10 +146,10 @@ static void lost_ids_are_counted(void **state)
 {
 	g_autoptr(ncmp_verdicts) verdicts = ncmp_verdicts_new();
 
-	assert_int_equal(ncmp_verdicts_arrived(verdicts, G_MAXUINT32 - 1), 0);
-	assert_int_equal(ncmp_verdicts_arrived(verdicts, G_MAXUINT32), 0);
-	assert_int_equal(ncmp_verdicts_arrived(verdicts, 0), 0);
-	assert_int_equal(ncmp_verdicts_arrived(verdicts, 5), 4);
+	assert_int_equal(ncmp_verdicts_arrived(verdicts, G_MAXUINT32 - 1, 100), 0);
+	assert_int_equal(ncmp_verdicts_arrived(verdicts, G_MAXUINT32, 100), 0);
+	assert_int_equal(ncmp_verdicts_arrived(verdicts, 0, 100), 0);
+	assert_int_equal(ncmp_verdicts_arrived(verdicts, 5, 100), 4);
 }
 
 /* Within one connection (id modulo 7 here) verdicts are accepted in order of arrival.
@@ -205,6 +205,8 @@ static void random_verdicts_are_what_the_kernel_does(guint32 seed, guint32 first
 		ncmp_verdicts_flush(verdicts, say, &kernel);
 		assert_int_equal(ncmp_verdicts_waiting(verdicts), open->len);
 		assert_int_equal(kernel.waiting->len, open->len);
+		assert_int_equal(ncmp_verdicts_waiting_bytes(verdicts),
+				 open->len * 100);
 	}
 	GHashTableIter iter;
 	gpointer key, want;
