@@ -8,11 +8,15 @@
  * (ncmp_compare_marker()) among them where epochs begin. A packet is of the epoch of the last
  * marker before it. Once epoch N is committed, whatever was sent before marker N goes out;
  * what comes after it is compared with what the secondary's guest sent in epoch N, no other.
- * A marker that is lost only makes packets older than they are taken to be: held for longer.
  * Packets after the marker of an epoch that is not committed yet wait for the commit, and
- * are then compared.
+ * are then compared. Where a commit comes whose marker has not been seen, all waits for that
+ * marker, or for a later one and its commit. Where packets may have been lost
+ * (ncmp_compare_overrun()) a marker may have been among them, and a match with the
+ * secondary's present epoch proves nothing any more: all that follows waits for the next
+ * marker and its commit.
  *
- * The order in which packets of one TCP connection go out is the order in which they came.
+ * What a TCP connection says for the first time (data, SYN, FIN, RST) goes out in the order
+ * in which it came. Repetitions and pure acknowledgements do not wait for it.
  */
 #ifndef NCMP_COMPARE_H
 #define NCMP_COMPARE_H
@@ -79,6 +83,7 @@ struct ncmp_arrival {
 	guint16 ethertype, vlan;
 	guint8 device;
 	gboolean segmentable; /* one of several segments' length (GSO): not to be changed */
+	gboolean partial; /* the TCP checksum is not filled in yet: made when it is changed */
 };
 
 typedef struct ncmp_compare ncmp_compare;
@@ -90,7 +95,9 @@ void ncmp_compare_free(ncmp_compare *compare);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ncmp_compare, ncmp_compare_free)
 
 /* Closed at first. From any other gate to GUARDED: what is known of flows is forgotten; until
- * a commit after that nothing is compared, all is held. */
+ * a commit of an epoch whose marker came after that nothing is compared, all is held: what
+ * the guest sent before may have gone out although the secondary never did. Where a commit
+ * comes whose marker is older, RESTART asks for the next. */
 void ncmp_compare_set_gate(ncmp_compare *compare, enum ncmp_gate gate);
 
 /* `now_ns` is monotonic and the same clock throughout. */
@@ -103,11 +110,12 @@ void ncmp_compare_marker(ncmp_compare *compare, guint64 epoch, gint64 now_ns);
  * its commit. */
 void ncmp_compare_cut(ncmp_compare *compare, guint64 epoch, gboolean runs);
 void ncmp_compare_committed(ncmp_compare *compare, guint64 epoch, gint64 now_ns);
-/* An Ethernet frame, without virtio_net_hdr. Of an epoch other than the committed one:
- * dropped and counted. */
+/* An Ethernet frame, without virtio_net_hdr. Of an epoch before the committed one: dropped
+ * and counted. Of a later one: kept until its commit, which may be on its way by another
+ * connection, and dropped where too much comes. */
 void ncmp_compare_secondary(ncmp_compare *compare, guint64 epoch, guint8 device,
 			    const guint8 *frame, gsize len, gint64 now_ns);
-/* Packets may have been lost before they came here. */
+/* Packets may have been lost before they came here, after all that did come. */
 void ncmp_compare_overrun(ncmp_compare *compare, gint64 now_ns);
 /* Judges what has waited too long, and forgets connections that are over. Returns after how
  * many ns to call again; G_MAXINT64: nothing waits. */
@@ -120,6 +128,7 @@ struct ncmp_compare_counters {
 	guint64 matched[2], committed[2], passed[2], opened[2], dropped[2], acks_lowered[2];
 	guint64 malformed, opaque;
 	guint64 secondary_packets, secondary_bytes, secondary_stale; /* of another epoch */
+	guint64 markers_ignored, commits_ignored; /* not above the last */
 	guint64 divergences[NCMP_CAUSES];
 	guint64 held_us[NCMP_HOLD_BUCKETS]; /* of matched ones */
 	guint64 committed_us[NCMP_HOLD_BUCKETS]; /* of those that a commit released */
