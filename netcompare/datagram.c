@@ -159,7 +159,7 @@ static void keep(ncmp_compare *compare, struct ncmp_flow *flow,
 	if (!ncmp_afford(compare, flow, size))
 		return;
 	datagram = g_malloc(size);
-	datagram->link.data = datagram;
+	datagram->link = (GList){ .data = datagram };
 	datagram->len = packet->payload_len;
 	memcpy(datagram->bytes, packet->bytes + packet->payload, packet->payload_len);
 	ncmp_charge(compare, flow, (gssize)size);
