@@ -396,7 +396,7 @@ static void keep_early(ncmp_compare *compare, guint64 epoch, guint8 device,
 	early->epoch = epoch;
 	early->device = device;
 	early->len = len;
-	early->link.data = early;
+	early->link = (GList){ .data = early };
 	memcpy(early->frame, frame, len);
 	compare->early_memory += size;
 	compare->memory += size;

@@ -88,22 +88,24 @@ static void differs(ncmp_compare *compare, struct ncmp_flow *flow,
 }
 
 /* A connection whose SYN the primary sent in this epoch. */
-static void begin(ncmp_compare *compare, struct ncmp_flow *flow, guint32 seq)
+static void begin(ncmp_compare *compare, struct ncmp_flow *flow,
+		  const struct ncmp_packet *packet)
 {
 	struct ncmp_tcp_flow *tcp = &flow->tcp;
 
 	clear_matched(compare, flow);
-	tcp->base = seq;
+	tcp->base = packet->seq;
 	tcp->based = tcp->born = 1;
 	tcp->top = tcp->start = NCMP_ORIGIN;
 	tcp->fin = tcp->urgent = 0;
 	tcp->has_ack = tcp->has_floor = tcp->has_released = 0;
-	tcp->syn_flags = NCMP_TCP_SYN;
+	tcp->syn_flags = packet->flags & (NCMP_TCP_SYN | NCMP_TCP_ACK);
 }
 
 /* Another one with the same addresses and ports follows one that the secondary's guest
  * has left, too; what it sent on the next one was kept as the heir's. */
-static void begin_again(ncmp_compare *compare, struct ncmp_flow *flow, guint32 seq)
+static void begin_again(ncmp_compare *compare, struct ncmp_flow *flow,
+			const struct ncmp_packet *packet)
 {
 	struct ncmp_tcp_flow *tcp = &flow->tcp;
 
@@ -116,7 +118,7 @@ static void begin_again(ncmp_compare *compare, struct ncmp_flow *flow, guint32 s
 		g_clear_pointer(&tcp->heir, g_free);
 		ncmp_charge(compare, flow, -(gssize)sizeof(*tcp->heir));
 	}
-	begin(compare, flow, seq);
+	begin(compare, flow, packet);
 }
 
 /* Finds the numbers of what the primary sends. FALSE: it begins another connection, and
@@ -129,7 +131,7 @@ static gboolean settle(ncmp_compare *compare, struct ncmp_flow *flow,
 	gboolean syn = !!(packet->flags & NCMP_TCP_SYN);
 
 	if (!tcp->based && syn && (!twin->based || twin->syn_flags)) {
-		begin(compare, flow, packet->seq);
+		begin(compare, flow, packet);
 		return TRUE;
 	}
 	if (!tcp->based) {
@@ -147,7 +149,7 @@ static gboolean settle(ncmp_compare *compare, struct ncmp_flow *flow,
 		return TRUE;
 	if (!tcp->heir && twin->seen)
 		return FALSE;
-	begin_again(compare, flow, packet->seq);
+	begin_again(compare, flow, packet);
 	return TRUE;
 }
 
@@ -239,7 +241,6 @@ static gboolean match_syn(ncmp_compare *compare, struct ncmp_flow *flow,
 		differs(compare, flow, NCMP_CAUSE_FLAGS, NCMP_ORIGIN, packet);
 		return FALSE;
 	}
-	tcp->syn_flags = flags;
 	return add_matched(compare, flow, NCMP_ORIGIN, NCMP_ORIGIN + 1);
 }
 
@@ -556,8 +557,7 @@ void ncmp_tcp_cover(ncmp_compare *compare, struct ncmp_flow *flow,
 			return;
 		if (!twin->seen)
 			ncmp_twin_clear(compare, flow, twin);
-		begin(compare, flow, packet->seq);
-		tcp->syn_flags = packet->flags & (NCMP_TCP_SYN | NCMP_TCP_ACK);
+		begin(compare, flow, packet);
 	} else {
 		settle(compare, flow, packet);
 	}
