@@ -40,7 +40,7 @@ ALL_LDFLAGS = -pthread $(SANITIZE_FLAGS) $(LDFLAGS)
 PKG_CFLAGS = $(eval PKG_CFLAGS := $$(shell pkg-config --cflags $(PKGS)))$(PKG_CFLAGS)
 PKG_LIBS = $(eval PKG_LIBS := $$(shell pkg-config --libs $(PKGS)))$(PKG_LIBS)
 
-PROGRAMS = colo-vm
+PROGRAMS = colo-vm colo-netcompare
 # The same with labelled steps at which tests let it die; not installed.
 TEST_PROGRAMS = colo-vm-faults
 LIB_SOURCES = $(sort $(wildcard base/*.c kvm/*.c) \
@@ -109,6 +109,10 @@ $(BUILD)/colo-vm: $(BUILD)/colo/vm.o $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
+$(BUILD)/colo-netcompare: $(BUILD)/netcompare/main.o $(LIB)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
+
 # Its own steps come before the library's, which then are not taken.
 $(BUILD)/colo-vm-faults: $(BUILD)/colo/vm.o $(BUILD)/checkpoint/fault.o $(LIB)
 	$(call say,LD,$@)
@@ -172,15 +176,15 @@ RUN_TESTS = BUILD=$(BUILD) MICROGUEST=$(BUILD)/guest/microguest.bin COLO_BUILD=$
 check:
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory tests
-	@$(RUN_TESTS) layers unit corpora micro pairs testbed system
+	@$(RUN_TESTS) layers unit corpora micro nets pairs testbed system
 check-quick:
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory tests
-	@$(RUN_TESTS) layers unit corpora micro pairs
+	@$(RUN_TESTS) layers unit corpora micro nets pairs
 check-long:
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory tests
-	@LONG=1 MICRO_RELOADS=1000 $(RUN_TESTS) layers unit corpora micro pairs testbed system
+	@LONG=1 MICRO_RELOADS=1000 $(RUN_TESTS) layers unit corpora micro nets pairs testbed system
 check-layers:
 	@tests/check-layers
 

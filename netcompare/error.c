@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The error domain of the comparator. */
+#include "netcompare/error.h"
+
+G_DEFINE_QUARK(ncmp - error - quark, ncmp_error)
+
+gboolean ncmp_error_errno(GError **error, int err, const char *what, ...)
+{
+	g_autofree char *text = NULL;
+	va_list args;
+
+	va_start(args, what);
+	text = g_strdup_vprintf(what, args);
+	va_end(args);
+	g_set_error(error, NCMP_ERROR, NCMP_ERROR_HOST, "%s: %s", text,
+		    g_strerror(err));
+	return FALSE;
+}
+
+gboolean ncmp_error_set(GError **error, enum ncmp_error code, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	if (error)
+		*error = g_error_new_valist(NCMP_ERROR, code, format, args);
+	va_end(args);
+	return FALSE;
+}

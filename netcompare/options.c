@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The command line of colo-netcompare. */
+#include "netcompare/options.h"
+
+#include <string.h>
+#include <sys/un.h>
+
+#include "base/units.h"
+
+#define LATE_MAX_MS 60000
+
+struct words {
+	char *tap, *rule, *memory, *receive, *mode;
+	int queue, queue_length, late_max_ms, verbosity;
+	gboolean remove_rule, verbose;
+};
+
+static gboolean count_verbose(const char *name, const char *value, gpointer data,
+			      GError **error)
+{
+	((struct words *)data)->verbosity++;
+	return TRUE;
+}
+
+/* Fills `options` with the words themselves, `words` with what is to be judged. */
+static gboolean read_words(struct ncmp_options *options, struct words *words,
+			   char **argv, GError **error)
+{
+	const GOptionEntry entries[] = {
+		{ "vm", 0, 0, G_OPTION_ARG_FILENAME, &options->vm,
+		  "Socket on which colo-vm tells of outputs", "SOCKET" },
+		{ "queue", 0, 0, G_OPTION_ARG_INT, &words->queue,
+		  "Number of the queue that the guest's packets wait in", "N" },
+		{ "tap", 0, 0, G_OPTION_ARG_STRING, &words->tap,
+		  "Taps of the guest's cards, in their order", "TAP[,TAP...]" },
+		{ "rule", 0, 0, G_OPTION_ARG_STRING, &words->rule,
+		  "How packets get into the queue (auto)", "auto|nft|iptables|none" },
+		{ "remove-rule", 0, 0, G_OPTION_ARG_NONE, &words->remove_rule,
+		  "Take the rule away, and end", NULL },
+		{ "control", 0, 0, G_OPTION_ARG_FILENAME, &options->control,
+		  "Socket to be asked on", "SOCKET" },
+		{ "late-max", 0, 0, G_OPTION_ARG_INT, &words->late_max_ms,
+		  "What the secondary may be late by at most (200)", "MS" },
+		{ "memory", 0, 0, G_OPTION_ARG_STRING, &words->memory,
+		  "What may be kept of packets (256M)", "SIZE" },
+		{ "queue-length", 0, 0, G_OPTION_ARG_INT, &words->queue_length,
+		  "How many packets may wait (65536)", "PACKETS" },
+		{ "receive-buffer", 0, 0, G_OPTION_ARG_STRING, &words->receive,
+		  "Room for packets on their way here (64M)", "SIZE" },
+		{ "mode", 0, 0, G_OPTION_ARG_STRING, &words->mode,
+		  "Whether to compare (auto)", "auto|colo|buffered" },
+		{ "verbose", 'v', G_OPTION_FLAG_NO_ARG, G_OPTION_ARG_CALLBACK,
+		  (gpointer)count_verbose, "Say more; twice: much more", NULL },
+		{ NULL }
+	};
+	g_autoptr(GOptionContext) context = g_option_context_new(NULL);
+	GOptionGroup *group = g_option_group_new(NULL, NULL, NULL, words, NULL);
+	g_auto(GStrv) args = g_strdupv(argv);
+
+	g_option_group_add_entries(group, entries);
+	g_option_context_set_main_group(context, group);
+	g_option_context_set_summary(
+		context,
+		"Holds what a guest sends until its secondary has sent the same, or a "
+		"checkpoint covers it.");
+	if (!g_option_context_parse_strv(context, &args, error))
+		return FALSE;
+	return g_strv_length(args) == 1 ||
+	       ncmp_error_set(error, NCMP_ERROR_CONFIG, "unexpected \"%s\"", args[1]);
+}
+
+static gboolean judge_taps(struct ncmp_options *options, const char *list,
+			   GError **error)
+{
+	if (!list)
+		return ncmp_error_set(error, NCMP_ERROR_CONFIG, "--tap is needed");
+	options->taps = g_strsplit(list, ",", -1);
+	if (g_strv_length(options->taps) > NCMP_TAPS_MAX)
+		return ncmp_error_set(error, NCMP_ERROR_CONFIG, "more than %u taps",
+				      NCMP_TAPS_MAX);
+	for (guint i = 0; options->taps[i]; i++) {
+		if (!ncmp_rule_is_tap_name(options->taps[i]))
+			return ncmp_error_set(error, NCMP_ERROR_CONFIG,
+					      "--tap: \"%s\" is no name of a tap",
+					      options->taps[i]);
+		for (guint j = 0; j < i; j++)
+			if (!strcmp(options->taps[i], options->taps[j]))
+				return ncmp_error_set(error, NCMP_ERROR_CONFIG,
+						      "--tap: %s is named twice",
+						      options->taps[i]);
+	}
+	return TRUE;
+}
+
+static gboolean judge_comparator(struct ncmp_options *options,
+				 const struct words *words, GError **error)
+{
+	struct ncmp_comparator_options *c = &options->comparator;
+	struct sockaddr_un address;
+	guint64 receive = 64u << 20;
+
+	if (!options->vm)
+		return ncmp_error_set(error, NCMP_ERROR_CONFIG, "--vm is needed");
+	if (!*options->vm || strlen(options->vm) >= sizeof(address.sun_path))
+		return ncmp_error_set(error, NCMP_ERROR_CONFIG,
+				      "--vm: a socket's path has 1 to %zu bytes",
+				      sizeof(address.sun_path) - 1);
+	if (words->late_max_ms < 1 || words->late_max_ms > LATE_MAX_MS)
+		return ncmp_error_set(error, NCMP_ERROR_CONFIG,
+				      "--late-max: 1 to %u ms", LATE_MAX_MS);
+	if (words->queue_length < 64 || words->queue_length > 1 << 24)
+		return ncmp_error_set(error, NCMP_ERROR_CONFIG,
+				      "--queue-length: 64 to %u packets", 1u << 24);
+	if (words->mode && !ncmp_mode_parse(words->mode, &c->mode))
+		return ncmp_error_set(error, NCMP_ERROR_CONFIG,
+				      "--mode: auto, colo or buffered, not \"%s\"",
+				      words->mode);
+	if (words->memory && (!base_parse_size(words->memory, &c->compare.memory_max) ||
+			      c->compare.memory_max < 1u << 20))
+		return ncmp_error_set(error, NCMP_ERROR_CONFIG,
+				      "--memory: a size from 1M on, not \"%s\"",
+				      words->memory);
+	if (words->receive && (!base_parse_size(words->receive, &receive) ||
+			       receive < 1u << 16 || receive > 1u << 30))
+		return ncmp_error_set(
+			error, NCMP_ERROR_CONFIG,
+			"--receive-buffer: a size from 64K to 1G, not \"%s\"",
+			words->receive);
+	c->vm = options->vm;
+	c->compare.late_max_ms = (guint)words->late_max_ms;
+	c->compare.late_min_ms = MIN(5u, c->compare.late_max_ms);
+	c->queue.number = (guint16)words->queue;
+	c->waiting_max = (guint64)words->queue_length;
+	c->compare.held_max = (guint)words->queue_length;
+	c->waiting_bytes_max = 2 * c->compare.memory_max;
+	/* Full is what the socket's buffer is before, which is noticed: no message
+	 * takes less of it than this. */
+	c->queue.receive_bytes = (guint32)receive;
+	c->queue.length_max = (guint32)(4 * c->waiting_max + receive / 256);
+	return TRUE;
+}
+
+static gboolean judge_words(struct ncmp_options *options, const struct words *words,
+			    GError **error)
+{
+	if (words->queue < 0)
+		return ncmp_error_set(error, NCMP_ERROR_CONFIG, "--queue is needed");
+	if (words->queue > G_MAXUINT16)
+		return ncmp_error_set(error, NCMP_ERROR_CONFIG, "--queue: 0 to 65535");
+	if (words->rule && !ncmp_rule_way_parse(words->rule, &options->rule.way))
+		return ncmp_error_set(error, NCMP_ERROR_CONFIG,
+				      "--rule: auto, nft, iptables or none, not \"%s\"",
+				      words->rule);
+	if (!judge_taps(options, words->tap, error))
+		return FALSE;
+	options->verbosity = words->verbosity;
+	options->rule.queue = (guint16)words->queue;
+	options->rule.taps = (const char *const *)options->taps;
+	options->comparator.taps = (const char *const *)options->taps;
+	options->work = words->remove_rule ? NCMP_WORK_REMOVE_RULE : NCMP_WORK_COMPARE;
+	return words->remove_rule || judge_comparator(options, words, error);
+}
+
+gboolean ncmp_options_parse(struct ncmp_options *options, char **argv, GError **error)
+{
+	struct words words = { .queue = -1, .queue_length = 65536, .late_max_ms = 200 };
+	gboolean ok;
+
+	*options = (struct ncmp_options){ 0 };
+	ok = read_words(options, &words, argv, error) &&
+	     judge_words(options, &words, error);
+	g_free(words.tap);
+	g_free(words.rule);
+	g_free(words.memory);
+	g_free(words.receive);
+	g_free(words.mode);
+	if (!ok)
+		ncmp_options_clear(options);
+	return ok;
+}
+
+void ncmp_options_clear(struct ncmp_options *options)
+{
+	g_clear_pointer(&options->vm, g_free);
+	g_clear_pointer(&options->control, g_free);
+	g_clear_pointer(&options->taps, g_strfreev);
+}
