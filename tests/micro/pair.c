@@ -234,9 +234,19 @@ static base_key *make_key(void)
 	return key;
 }
 
+/* The guest of the pair before had the same addresses, behind the other tap perhaps. */
+static void forget_stations(void)
+{
+	if (system("ip link set br0 type bridge fdb_flush && ip neigh flush dev br0"))
+		g_error("the bridge cannot be made to forget");
+}
+
 struct pair *pair_make(const struct micro_options *options, const struct pair_setup *setup)
 {
 	struct pair *pair = g_new0(struct pair, 1);
+
+	if (options->tap)
+		forget_stations();
 
 	pair->cable = -1;
 	if (setup->options)
@@ -310,7 +320,7 @@ struct pair *pair_new_with(const struct micro_options *options,
 	ckpt_primary_options_init(&primary);
 	primary.mode = pair_options->mode;
 	primary.period_ms = primary.age_ms = pair_options->period_ms;
-	primary.silence_ms = 5000;
+	primary.silence_ms = 20000; /* on a machine that does much else */
 	primary.verify = pair_options->verify;
 	primary.listen = pair_options->outputs != NULL;
 	if (pair_options->dirty_max)
