@@ -291,21 +291,35 @@ void ckpt_link_start(ckpt_link *link)
 	link->receiver = g_thread_new("link-in", receive_all, link);
 }
 
-void ckpt_link_stop(ckpt_link *link, const char *why)
+/* Our own reason is the one that counts, though the peer may close before we do. */
+static gboolean end_here(ckpt_link *link, const char *why)
 {
-	g_mutex_lock(&link->lock);
+	gboolean first = !link->lost;
+
 	link->ending = TRUE;
 	link->linger = FALSE;
 	drop_queues(link);
-	if (why && !link->lost)
+	if (first && why)
 		link->bye = g_strndup(why, CKPT_TEXT_MAX);
+	if (first)
+		link->lost = g_error_new(BASE_CHANNEL_ERROR, BASE_CHANNEL_CLOSED,
+					 "ended here: %s", why ?: "no reason given");
 	g_cond_broadcast(&link->changed);
+	return first;
+}
+
+void ckpt_link_stop(ckpt_link *link, const char *why)
+{
+	gboolean first;
+
+	g_mutex_lock(&link->lock);
+	first = end_here(link, why);
 	if (link->sender)
 		wait_for_thread(link, &link->sender_done);
 	g_mutex_unlock(&link->lock);
-	lose(link,
-	     g_error_new(BASE_CHANNEL_ERROR, BASE_CHANNEL_CLOSED, "ended here: %s",
-			 why ?: "no reason given"), FALSE);
+	base_channel_abort(link->channel);
+	if (first)
+		link->ops->lost(link->data, link->lost);
 	if (link->sender)
 		g_thread_join(g_steal_pointer(&link->sender));
 	if (link->receiver)

@@ -37,7 +37,8 @@ SAID_BY_BOTH = {"hello", "ping", "bye", "sync-disk"}
 KNOWS_OF_COMMIT = {"committed", "released", "knows-applied", "received-committed",
                    "received-applied"}
 # In the life of a pair; what else there is comes again and again.
-ONCE = {"hello", "synced", "addresses", "bye", "promoting", "disks-promoted", "promoted"}
+ONCE = {"hello", "join", "sync-end", "synced", "addresses", "bye", "promoting",
+        "disks-promoted", "promoted"}
 
 
 def kind_of(step):
