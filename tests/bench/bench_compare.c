@@ -59,12 +59,6 @@ static void begin(struct bench *bench)
 	ncmp_compare_committed(bench->compare, 1, 0);
 }
 
-static void put32(guint8 *to, guint32 value)
-{
-	value = GUINT32_TO_BE(value);
-	memcpy(to, &value, 4);
-}
-
 /* The stream goes on: the same bytes with later numbers. */
 static void number(struct bench *bench, guint32 *seq, gsize len)
 {
