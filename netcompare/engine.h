@@ -86,6 +86,7 @@ struct ncmp_compare {
 
 	enum ncmp_gate gate;
 	guint64 epoch; /* committed */
+	gint64 committed_ns;
 	guint64 marker; /* last seen */
 	guint64 gate_marker; /* last seen when the gate became GUARDED */
 	guint64 marker_number;
@@ -157,6 +158,9 @@ gboolean ncmp_make_room(ncmp_compare *compare, gint64 now_ns);
 /* tcp.c, tcp_twin.c */
 
 guint64 ncmp_tcp_position(guint32 base, guint64 top, guint32 seq);
+/* From the stream's start. */
+guint64 ncmp_tcp_matched_end(const struct ncmp_flow *flow);
+/* Says nothing but an acknowledgement. */
 gboolean ncmp_tcp_is_pure(const struct ncmp_packet *packet);
 void ncmp_tcp_take(ncmp_compare *compare, struct ncmp_flow *flow,
 		   struct ncmp_held *held, gint64 now_ns);

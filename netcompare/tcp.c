@@ -43,6 +43,11 @@ static guint64 position_of(const struct ncmp_tcp_flow *tcp,
 	return ncmp_tcp_position(tcp->base, tcp->top, packet->seq);
 }
 
+guint64 ncmp_tcp_matched_end(const struct ncmp_flow *flow)
+{
+	return MAX(ncmp_ranges_end(&flow->tcp.matched), NCMP_ORIGIN) - NCMP_ORIGIN;
+}
+
 gboolean ncmp_tcp_is_pure(const struct ncmp_packet *packet)
 {
 	return !packet->payload_len &&
@@ -111,7 +116,7 @@ static void begin_again(ncmp_compare *compare, struct ncmp_flow *flow,
 
 	if (ncmp_tcp_is_ahead(flow) && tcp->twin.stream.first)
 		ncmp_diverge_plain(compare, flow, NCMP_CAUSE_MISSING,
-				   ncmp_ranges_end(&tcp->matched) - NCMP_ORIGIN);
+				   ncmp_tcp_matched_end(flow));
 	ncmp_twin_clear(compare, flow, &tcp->twin);
 	if (tcp->heir) {
 		tcp->twin = *tcp->heir;

@@ -108,6 +108,23 @@ static gint64 judge_conflicts(ncmp_compare *compare, gint64 now_ns)
 	return G_MAXINT64;
 }
 
+/* A commit came, and its marker does not. */
+static gint64 judge_marker(ncmp_compare *compare, gint64 now_ns)
+{
+	const struct ncmp_held *oldest = g_queue_peek_head(&compare->held);
+	gint64 due;
+
+	if (!oldest || compare->asked || !ncmp_is_listening(compare) ||
+	    ncmp_is_live(compare) ||
+	    (compare->has_marker && compare->marker > compare->epoch))
+		return G_MAXINT64;
+	due = MAX(oldest->arrived_ns, compare->committed_ns) + compare->lag.most_ns;
+	if (due > now_ns)
+		return due;
+	ncmp_diverge_plain(compare, NULL, NCMP_CAUSE_OVERRUN, 0);
+	return G_MAXINT64;
+}
+
 /* Nothing of it is needed: what comes next of it will be judged the same without. */
 static gboolean is_forgettable(const struct ncmp_flow *flow)
 {
@@ -176,6 +193,7 @@ gint64 ncmp_compare_tick(ncmp_compare *compare, gint64 now_ns)
 
 	next = MIN(next, judge_missing(compare, now_ns));
 	next = MIN(next, judge_conflicts(compare, now_ns));
+	next = MIN(next, judge_marker(compare, now_ns));
 	next = MIN(next, forget_old(compare, now_ns));
 	return next == G_MAXINT64 ? next : MAX(next - now_ns, 0);
 }

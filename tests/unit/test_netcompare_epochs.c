@@ -161,6 +161,28 @@ static void a_lost_marker_makes_all_wait_for_the_next(void **state)
 	end();
 }
 
+static void a_marker_that_does_not_come_is_asked_for(void **state)
+{
+	guint id;
+
+	fake_compare_begin(&fake, NULL);
+	commit(2);
+	id = p("x");
+	fake_compare_wait(&fake, 150);
+	assert_int_equal(fake.asked, 0);
+	fake_compare_wait(&fake, 100);
+	assert_asked(NCMP_CAUSE_OVERRUN);
+	assert_held(id);
+	/* While a commit is awaited, nothing of the kind. */
+	marker(3);
+	commit(3);
+	marker(4);
+	p("y");
+	fake_compare_wait(&fake, 5000);
+	assert_int_equal(fake.asked, 1);
+	end();
+}
+
 static void markers_that_are_not_above_the_last_are_ignored(void **state)
 {
 	guint id;
@@ -542,6 +564,7 @@ int main(void)
 		cmocka_unit_test(matches_go_on_while_a_commit_is_awaited),
 		cmocka_unit_test(a_commit_without_its_marker_releases_nothing),
 		cmocka_unit_test(a_lost_marker_makes_all_wait_for_the_next),
+		cmocka_unit_test(a_marker_that_does_not_come_is_asked_for),
 		cmocka_unit_test(markers_that_are_not_above_the_last_are_ignored),
 		cmocka_unit_test(the_secondary_s_frames_of_an_older_epoch_are_dropped),
 		cmocka_unit_test(the_secondary_s_frames_may_come_before_the_commit),

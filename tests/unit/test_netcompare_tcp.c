@@ -766,13 +766,13 @@ static void ipv6_is_compared_too(void **state)
 static void whole_streams_wrap(void **state)
 {
 	g_autofree char *data = g_malloc(60001);
-	guint64 sent = 0;
+	/* All the way round in the long run; the secondary's numbers wrap in any. */
+	guint64 sent = 0, end_at = g_getenv("LONG") ? (guint64)5 << 30 : 16u << 20;
 
 	memset(data, 'x', 60000);
 	data[60000] = 0;
 	begin();
-	/* Both sides' numbers go around once. */
-	while (sent < ((guint64)5 << 30)) {
+	while (sent < end_at) {
 		p((guint32)(1 + sent), data, ACK);
 		s((guint32)(1 + sent), data, ACK);
 		sent += 60000;
