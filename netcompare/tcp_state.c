@@ -85,6 +85,9 @@ static void begin_again(ncmp_compare *compare, struct ncmp_flow *flow,
 		g_clear_pointer(&tcp->heir, g_free);
 		ncmp_charge(compare, flow, -(gssize)sizeof(*tcp->heir));
 	}
+	/* They speak of the one before. */
+	while (tcp->acks.head)
+		ncmp_finish(compare, tcp->acks.head->data, NCMP_DROPPED, NULL, 0);
 	begin(compare, flow, packet);
 }
 

@@ -47,27 +47,33 @@ static void is_late(ncmp_compare *compare, struct ncmp_held *held)
 					  packet->seq) -
 			NCMP_ORIGIN;
 	ncmp_diverge(compare, held->flow, &divergence);
-	ncmp_lag_back_off(&compare->lag);
 }
 
 static gint64 judge_late(ncmp_compare *compare, gint64 now_ns)
 {
 	gint64 limit = ncmp_lag_limit(&compare->lag), next = G_MAXINT64;
 	GList *link = compare->waiting.head;
+	gboolean late = FALSE;
 
 	while (link) {
 		struct ncmp_held *held = link->data;
 		gint64 due = held->since_ns + limit_of(compare, held);
 
 		link = link->next;
-		if (due <= now_ns)
-			is_late(compare, held);
-		else
-			next = MIN(next, due);
-		/* None behind it is due earlier. */
-		if (held->since_ns + limit > now_ns)
+		/* None behind it is due before that. */
+		if (held->since_ns + limit > now_ns) {
+			next = MIN(next, held->since_ns + limit);
 			break;
+		}
+		if (due <= now_ns) {
+			is_late(compare, held);
+			late = TRUE;
+		} else {
+			next = MIN(next, due);
+		}
 	}
+	if (late)
+		ncmp_lag_back_off(&compare->lag);
 	return next;
 }
 
