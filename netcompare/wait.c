@@ -77,6 +77,12 @@ static gint64 judge_late(ncmp_compare *compare, gint64 now_ns)
 	return next;
 }
 
+/* Where what both sent ends. */
+static guint64 missing_from(const struct ncmp_tcp_flow *tcp)
+{
+	return MAX(ncmp_ranges_end(&tcp->matched), NCMP_ORIGIN) - NCMP_ORIGIN;
+}
+
 static gint64 judge_missing(ncmp_compare *compare, gint64 now_ns)
 {
 	gint64 limit = MISSING_LIMITS * ncmp_lag_limit(&compare->lag);
@@ -89,8 +95,7 @@ static gint64 judge_missing(ncmp_compare *compare, gint64 now_ns)
 			return flow->ahead_ns + limit;
 		if (tcp ? ncmp_tcp_is_ahead(flow) : !flow->stuck)
 			ncmp_diverge_plain(compare, flow, NCMP_CAUSE_MISSING,
-					   tcp ? ncmp_ranges_end(&flow->tcp.matched)
-					       : 0);
+					   tcp ? missing_from(&flow->tcp) : 0);
 		/* It stays in the list, to be found at the commit. */
 		ncmp_flow_set_ahead(compare, flow, TRUE, TRUE, now_ns);
 	}
