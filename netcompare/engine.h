@@ -2,11 +2,14 @@
 /*
  * The inside of the comparison. Private to it.
  *
- * compare.c  packets in, verdicts out; what is held
- * epochs.c   markers, commits, the gate
- * wait.c     what waits for too long, and what is forgotten
- * tcp.c      what the primary sends on a TCP connection, tcp_twin.c: what the secondary
- * does datagram.c everything else that can be compared
+ * compare.c   packets in, verdicts out; what is held
+ * epochs.c    markers, commits, the gate
+ * wait.c      what waits for too long, and what is forgotten
+ * tcp.c       the primary's TCP packets: in which order they wait and go
+ * tcp_match.c whether one may go
+ * tcp_state.c what is known of a connection
+ * tcp_twin.c  what the secondary sends on it
+ * datagram.c  everything else that can be compared
  */
 #ifndef NCMP_ENGINE_H
 #define NCMP_ENGINE_H
@@ -86,6 +89,7 @@ struct ncmp_compare {
 
 	enum ncmp_gate gate;
 	guint64 epoch; /* committed */
+	gint64 committed_ns;
 	guint64 marker; /* last seen */
 	guint64 gate_marker; /* last seen when the gate became GUARDED */
 	guint64 marker_number;
@@ -154,9 +158,12 @@ gboolean ncmp_is_listening(const ncmp_compare *compare);
 
 gboolean ncmp_make_room(ncmp_compare *compare, gint64 now_ns);
 
-/* tcp.c, tcp_twin.c */
+/* tcp*.c */
 
 guint64 ncmp_tcp_position(guint32 base, guint64 top, guint32 seq);
+/* From the stream's start. */
+guint64 ncmp_tcp_matched_end(const struct ncmp_flow *flow);
+/* Says nothing but an acknowledgement. */
 gboolean ncmp_tcp_is_pure(const struct ncmp_packet *packet);
 void ncmp_tcp_take(ncmp_compare *compare, struct ncmp_flow *flow,
 		   struct ncmp_held *held, gint64 now_ns);

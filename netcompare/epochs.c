@@ -134,6 +134,7 @@ void ncmp_compare_committed(ncmp_compare *compare, guint64 epoch, gint64 now_ns)
 	}
 	compare->epoch = epoch;
 	compare->committed = TRUE;
+	compare->committed_ns = now_ns;
 	compare->runs = secondary_runs(compare, epoch);
 	turn_flows(compare);
 	release_committed(compare, now_ns);

@@ -157,8 +157,8 @@ static GPtrArray *read_frames(const char *path, guint64 *left, gboolean *etherne
 			first_ns = packet.time_ns;
 		frame = g_new(struct frame, 1);
 		*frame = (struct frame){ packet.number, packet.time_ns - first_ns,
-					 g_memdup2(packet.frame, packet.len),
-					 packet.len };
+					 g_malloc(packet.len + 1), packet.len };
+		memcpy(frame->bytes, packet.frame, packet.len);
 		g_ptr_array_add(frames, frame);
 	}
 	return result == NCMP_CAPTURE_END ? g_steal_pointer(&frames) : NULL;
@@ -182,11 +182,6 @@ static void find_guest(struct guest *guest, const GPtrArray *frames, gboolean et
 		       guest->len);
 		return;
 	}
-}
-
-static guint key_hash(gconstpointer key)
-{
-	return g_bytes_hash(key);
 }
 
 /* Sorts the guest's packets of one side into flows; returns how many there are. */
@@ -284,22 +279,6 @@ static const struct frame *find_bytes(const GPtrArray *frames, const guint8 *byt
 	return NULL;
 }
 
-/* The secondary's first datagram that the primary has none like; NULL: one has too
- * many. */
-static const struct frame *find_missing(const struct flow *flow)
-{
-	for (guint i = 0; i < flow->frames[SECONDARY]->len; i++) {
-		const struct frame *frame = flow->frames[SECONDARY]->pdata[i];
-		struct ncmp_packet packet;
-
-		ncmp_packet_parse_frame(&packet, frame->bytes, frame->len, DEVICE);
-		if (!find_bytes(flow->frames[PRIMARY], packet.bytes + packet.payload,
-				packet.payload_len))
-			return frame;
-	}
-	return NULL;
-}
-
 /* What a datagram says, behind the header of UDP. */
 static const guint8 *said(const struct frame *frame, gsize *len)
 {
@@ -312,6 +291,30 @@ static const guint8 *said(const struct frame *frame, gsize *len)
 			 : 0;
 	*len = packet.payload_len - header;
 	return packet.bytes + packet.payload + header;
+}
+
+/* The secondary's first datagram that the primary has none like; NULL: it has all. */
+static const struct frame *find_missing(const struct flow *flow)
+{
+	g_autoptr(GHashTable) ours = g_hash_table_new_full(
+		g_bytes_hash, g_bytes_equal, (GDestroyNotify)g_bytes_unref, NULL);
+	const guint8 *bytes;
+	gsize len;
+
+	for (guint i = 0; i < flow->frames[PRIMARY]->len; i++) {
+		bytes = said(flow->frames[PRIMARY]->pdata[i], &len);
+		g_hash_table_add(ours, g_bytes_new_static(bytes, len));
+	}
+	for (guint i = 0; i < flow->frames[SECONDARY]->len; i++) {
+		const struct frame *frame = flow->frames[SECONDARY]->pdata[i];
+		g_autoptr(GBytes) theirs = NULL;
+
+		bytes = said(frame, &len);
+		theirs = g_bytes_new_static(bytes, len);
+		if (!g_hash_table_contains(ours, theirs))
+			return frame;
+	}
+	return NULL;
 }
 
 /* Datagrams have no positions: what differs is found in the two packets. */
@@ -455,7 +458,7 @@ enum ncmp_replay_result ncmp_replay(const struct ncmp_replay_options *options,
 	const char *paths[SIDES] = { options->primary, options->secondary };
 	g_autoptr(GPtrArray) flows = g_ptr_array_new();
 	g_autoptr(GHashTable) table = g_hash_table_new_full(
-		key_hash, g_bytes_equal, (GDestroyNotify)g_bytes_unref, free_flow);
+		g_bytes_hash, g_bytes_equal, (GDestroyNotify)g_bytes_unref, free_flow);
 	g_autoptr(GPtrArray) primary = NULL;
 	g_autoptr(GPtrArray) secondary = NULL;
 	g_autoptr(GArray) differences =

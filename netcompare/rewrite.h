@@ -92,7 +92,7 @@ const char *ncmp_rewriter_learn(ncmp_rewriter *rewriter,
 const char *ncmp_rewriter_load(ncmp_rewriter *rewriter, const guint8 *bytes, gsize len,
 			       gint64 now_ns) G_GNUC_WARN_UNUSED_RESULT;
 /* Appends the translations of this (promoted) rewriter, at most NCMP_REWRITE_SAVED_MAX
- * bytes; where it is idle or was not promoted: nothing. */
+ * bytes; where nothing is left to translate, or it was not promoted: nothing. */
 void ncmp_rewriter_save(const ncmp_rewriter *rewriter, GByteArray *out);
 /* From here on what the guest sends is translated too. */
 void ncmp_rewriter_promote(ncmp_rewriter *rewriter, gint64 now_ns);

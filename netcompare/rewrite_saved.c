@@ -144,15 +144,15 @@ void ncmp_rewriter_save(const ncmp_rewriter *rewriter, GByteArray *out)
 		.version = wire_put16(NCMP_REWRITE_VERSION),
 		.size = wire_put16(sizeof(struct wire_rewrite_connection)),
 	};
-	guint at = out->len;
+	guint at = out->len, end = at + sizeof(head);
 	guint32 count = 0;
 
-	if (!rewriter->promoted)
+	if (!rewriter->promoted || ncmp_rewriter_is_idle(rewriter))
 		return;
-	if (!rewriter->settled)
-		head.ts_offset = wire_put32(rewriter->ts_offset +
-					    ncmp_rewriter_margin(rewriter, NULL));
-	g_byte_array_append(out, (guint8 *)&head, sizeof(head));
+	/* At once: the machine may be at rest for this. */
+	g_byte_array_set_size(out,
+			      end + g_hash_table_size(rewriter->table) *
+					      sizeof(struct wire_rewrite_connection));
 	for (guint i = 0; i < NCMP_CLASSES; i++) {
 		for (GList *link = rewriter->classes[i].head; link; link = link->next) {
 			struct wire_rewrite_connection wire;
@@ -160,16 +160,20 @@ void ncmp_rewriter_save(const ncmp_rewriter *rewriter, GByteArray *out)
 			if (!is_worth_saving(link->data))
 				continue;
 			put_connection(rewriter, &wire, link->data);
-			g_byte_array_append(out, (guint8 *)&wire, sizeof(wire));
+			memcpy(out->data + end, &wire, sizeof(wire));
+			end += sizeof(wire);
 			count++;
 		}
 	}
-	if (!count && rewriter->settled) {
-		g_byte_array_set_size(out, at);
-		return;
-	}
+	if (!rewriter->settled)
+		head.ts_offset = wire_put32(rewriter->ts_offset +
+					    ncmp_rewriter_margin(rewriter, NULL));
+	else if (!count)
+		end = at;
 	head.count = wire_put32(count);
-	memcpy(out->data + at, &head, sizeof(head));
+	if (end > at)
+		memcpy(out->data + at, &head, sizeof(head));
+	g_byte_array_set_size(out, end);
 }
 
 static const char *load(ncmp_rewriter *rewriter, const guint8 *bytes, gsize len,

@@ -6,7 +6,7 @@
 #include "base/wire.h"
 
 #define NCMP_REWRITE_VERSION 1
-#define NCMP_REWRITE_CONNECTIONS 65536u
+#define NCMP_REWRITE_CONNECTIONS 49152u /* so that all of them go in one message */
 
 /* A connection, as what the guest sends in it names it. */
 struct wire_rewrite_key {
@@ -65,5 +65,6 @@ G_STATIC_ASSERT(sizeof(struct wire_rewrite_connection) == 72);
 #define NCMP_REWRITE_SAVED_MAX              \
 	(sizeof(struct wire_rewrite_head) + \
 	 (gsize)NCMP_REWRITE_CONNECTIONS * sizeof(struct wire_rewrite_connection))
+G_STATIC_ASSERT(NCMP_REWRITE_SAVED_MAX <= WIRE_PAYLOAD_MAX - (64u << 10));
 
 #endif

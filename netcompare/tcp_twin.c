@@ -3,12 +3,7 @@
  * the same. */
 #include <string.h>
 
-#include "netcompare/engine.h"
-
-static gboolean is_after(guint32 a, guint32 b)
-{
-	return (gint32)(a - b) > 0;
-}
+#include "netcompare/tcp.h"
 
 void ncmp_twin_clear(ncmp_compare *compare, struct ncmp_flow *flow,
 		     struct ncmp_twin *twin)
@@ -164,7 +159,7 @@ static void learn(ncmp_compare *compare, struct ncmp_flow *flow, struct ncmp_twi
 	guint64 at = ncmp_tcp_position(twin->base, twin->top, packet->seq), end;
 
 	if (packet->flags & NCMP_TCP_ACK) {
-		if (!twin->acked || is_after(packet->ack, twin->ack))
+		if (!twin->acked || ncmp_seq_is_after(packet->ack, twin->ack))
 			twin->ack = packet->ack;
 		twin->acked = 1;
 	}

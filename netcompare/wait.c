@@ -47,27 +47,33 @@ static void is_late(ncmp_compare *compare, struct ncmp_held *held)
 					  packet->seq) -
 			NCMP_ORIGIN;
 	ncmp_diverge(compare, held->flow, &divergence);
-	ncmp_lag_back_off(&compare->lag);
 }
 
 static gint64 judge_late(ncmp_compare *compare, gint64 now_ns)
 {
 	gint64 limit = ncmp_lag_limit(&compare->lag), next = G_MAXINT64;
 	GList *link = compare->waiting.head;
+	gboolean late = FALSE;
 
 	while (link) {
 		struct ncmp_held *held = link->data;
 		gint64 due = held->since_ns + limit_of(compare, held);
 
 		link = link->next;
-		if (due <= now_ns)
-			is_late(compare, held);
-		else
-			next = MIN(next, due);
-		/* None behind it is due earlier. */
-		if (held->since_ns + limit > now_ns)
+		/* None behind it is due before that. */
+		if (held->since_ns + limit > now_ns) {
+			next = MIN(next, held->since_ns + limit);
 			break;
+		}
+		if (due <= now_ns) {
+			is_late(compare, held);
+			late = TRUE;
+		} else {
+			next = MIN(next, due);
+		}
 	}
+	if (late)
+		ncmp_lag_back_off(&compare->lag);
 	return next;
 }
 
@@ -110,6 +116,23 @@ static gint64 judge_conflicts(ncmp_compare *compare, gint64 now_ns)
 			return flow->datagram.conflict_ns + grace;
 		ncmp_datagram_diverge(compare, flow);
 	}
+	return G_MAXINT64;
+}
+
+/* A commit came, and its marker does not. */
+static gint64 judge_marker(ncmp_compare *compare, gint64 now_ns)
+{
+	const struct ncmp_held *oldest = g_queue_peek_head(&compare->held);
+	gint64 due;
+
+	if (!oldest || compare->asked || !ncmp_is_listening(compare) ||
+	    ncmp_is_live(compare) ||
+	    (compare->has_marker && compare->marker > compare->epoch))
+		return G_MAXINT64;
+	due = MAX(oldest->arrived_ns, compare->committed_ns) + compare->lag.most_ns;
+	if (due > now_ns)
+		return due;
+	ncmp_diverge_plain(compare, NULL, NCMP_CAUSE_OVERRUN, 0);
 	return G_MAXINT64;
 }
 
@@ -181,6 +204,7 @@ gint64 ncmp_compare_tick(ncmp_compare *compare, gint64 now_ns)
 
 	next = MIN(next, judge_missing(compare, now_ns));
 	next = MIN(next, judge_conflicts(compare, now_ns));
+	next = MIN(next, judge_marker(compare, now_ns));
 	next = MIN(next, forget_old(compare, now_ns));
 	return next == G_MAXINT64 ? next : MAX(next - now_ns, 0);
 }

@@ -161,6 +161,28 @@ static void a_lost_marker_makes_all_wait_for_the_next(void **state)
 	end();
 }
 
+static void a_marker_that_does_not_come_is_asked_for(void **state)
+{
+	guint id;
+
+	fake_compare_begin(&fake, NULL);
+	commit(2);
+	id = p("x");
+	fake_compare_wait(&fake, 150);
+	assert_int_equal(fake.asked, 0);
+	fake_compare_wait(&fake, 100);
+	assert_asked(NCMP_CAUSE_OVERRUN);
+	assert_held(id);
+	/* While a commit is awaited, nothing of the kind. */
+	marker(3);
+	commit(3);
+	marker(4);
+	p("y");
+	fake_compare_wait(&fake, 5000);
+	assert_int_equal(fake.asked, 1);
+	end();
+}
+
 static void markers_that_are_not_above_the_last_are_ignored(void **state)
 {
 	guint id;
@@ -388,6 +410,30 @@ static void too_much_of_one_flow_is_a_divergence_and_stays_held(void **state)
 	end();
 }
 
+static void nothing_goes_behind_what_found_no_room_in_an_earlier_epoch(void **state)
+{
+	const struct ncmp_compare_options options = { .memory_max = 20000 };
+	g_autofree char *text = g_strnfill(1000, 'x');
+	guint ids[40], out = 0;
+
+	fake_compare_begin(&fake, &options);
+	marker(2);
+	for (guint i = 0; i < 40; i++)
+		ids[i] = p_tcp(1, 1000 * i, text);
+	assert_asked(NCMP_CAUSE_MEMORY);
+	commit(2);
+	for (guint i = 0; i < 40; i++)
+		s_tcp(1, 1000 * i, text);
+	while (out < 40 && fake_verdict(&fake, ids[out]) == FAKE_OUT)
+		out++;
+	assert_true(out < 30);
+	for (guint i = out; i < 40; i++)
+		assert_held(ids[i]);
+	fake_compare_turn(&fake, 3);
+	assert_out(ids[39]);
+	end();
+}
+
 static void a_secondary_far_ahead_is_a_divergence(void **state)
 {
 	const struct ncmp_compare_options options = { .flow_memory_max = 20000 };
@@ -511,6 +557,35 @@ static void tick_says_when_to_come_again(void **state)
 	end();
 }
 
+static void tick_comes_in_time_for_what_is_behind_an_acknowledgement(void **state)
+{
+	struct fake_packet ack = tcp(1, 100, "");
+	guint i;
+
+	fake_compare_begin(&fake, NULL);
+	for (i = 0; i < 50; i++) {
+		s("x");
+		fake.now_ns += FAKE_MS;
+		p("x");
+	}
+	p("y");
+	s("y");
+	ack.ack = 1000;
+	fake_primary_tcp(&fake, &ack);
+	fake.now_ns += FAKE_MS;
+	p("z");
+	/* Acknowledgements have longer. */
+	for (i = 0; i < 20 && !fake.asked; i++) {
+		gint64 next = ncmp_compare_tick(fake.compare, fake.now_ns);
+
+		assert_true(fake.asked || next <= 6 * FAKE_MS);
+		fake.now_ns += next;
+	}
+	assert_int_equal(fake.asked, 1);
+	assert_in_range(i, 1, 3);
+	end();
+}
+
 static void how_long_packets_were_held_is_counted(void **state)
 {
 	struct ncmp_compare_counters counters;
@@ -542,6 +617,7 @@ int main(void)
 		cmocka_unit_test(matches_go_on_while_a_commit_is_awaited),
 		cmocka_unit_test(a_commit_without_its_marker_releases_nothing),
 		cmocka_unit_test(a_lost_marker_makes_all_wait_for_the_next),
+		cmocka_unit_test(a_marker_that_does_not_come_is_asked_for),
 		cmocka_unit_test(markers_that_are_not_above_the_last_are_ignored),
 		cmocka_unit_test(the_secondary_s_frames_of_an_older_epoch_are_dropped),
 		cmocka_unit_test(the_secondary_s_frames_may_come_before_the_commit),
@@ -556,6 +632,8 @@ int main(void)
 		cmocka_unit_test(
 			after_an_overrun_nothing_matches_until_the_next_marker_s_commit),
 		cmocka_unit_test(too_much_of_one_flow_is_a_divergence_and_stays_held),
+		cmocka_unit_test(
+			nothing_goes_behind_what_found_no_room_in_an_earlier_epoch),
 		cmocka_unit_test(a_secondary_far_ahead_is_a_divergence),
 		cmocka_unit_test(all_memory_is_bounded),
 		cmocka_unit_test(too_many_held_packets_ask_and_stay),
@@ -563,6 +641,8 @@ int main(void)
 		cmocka_unit_test(idle_connections_are_forgotten),
 		cmocka_unit_test(ended_connections_go_soon_if_there_is_no_room),
 		cmocka_unit_test(tick_says_when_to_come_again),
+		cmocka_unit_test(
+			tick_comes_in_time_for_what_is_behind_an_acknowledgement),
 		cmocka_unit_test(how_long_packets_were_held_is_counted),
 	};
 

@@ -321,12 +321,37 @@ static void what_is_told_counts_more_than_what_is_acknowledged(void **state)
 
 static void a_made_up_ack_opens_nothing_where_it_is_known(void **state)
 {
-	in((struct segment){ .flags = SYN, .seq = 1000 });
+	struct segment is;
+
+	in((struct segment){ .flags = SYN, .seq = 1000, .tsval = 5 });
 	told(SYN | ACK, 500000);
+	out((struct segment){ .flags = SYN | ACK,
+			      .seq = 7000,
+			      .ack = 1001,
+			      .tsval = 100,
+			      .tsecr = 5 });
+	is = in((struct segment){ .flags = ACK,
+				  .seq = 1001,
+				  .ack = 77777777,
+				  .tsval = 6,
+				  .tsecr = 4000 });
+	assert_int_equal(is.ack, 77777777 - 493000);
+	is = in((struct segment){
+		.flags = ACK, .seq = 1001, .ack = 500001, .tsval = 6, .tsecr = 97 });
+	assert_int_equal(is.ack, 7001);
+	assert_int_equal(is.tsecr, 100);
+	is = in((struct segment){
+		.flags = ACK, .seq = 1001, .ack = 500001, .tsval = 6, .tsecr = 98 });
+	assert_int_equal(is.tsecr, 101);
+}
+
+/* A little before the client's own number, so that its SYN-ACK might answer it. */
+static void an_attackers_syn_changes_nothing_while_it_opens(void **state)
+{
+	in((struct segment){ .flags = SYN, .seq = 1000 });
 	out((struct segment){ .flags = SYN | ACK, .seq = 7000, .ack = 1001 });
-	assert_int_equal(
-		in((struct segment){ .flags = ACK, .seq = 1001, .ack = 77777777 }).ack,
-		77777777 - 493000);
+	in((struct segment){ .flags = SYN, .seq = 990 });
+	out((struct segment){ .flags = SYN | ACK, .seq = 7000, .ack = 1001 });
 	assert_int_equal(
 		in((struct segment){ .flags = ACK, .seq = 1001, .ack = 500001 }).ack,
 		7001);
@@ -821,9 +846,19 @@ static void at_the_limit_what_matters_least_is_given_up(void **state)
 	assert_int_equal(
 		in((struct segment){ .flags = ACK, .seq = 1001, .ack = 500001 }).ack,
 		7001);
-	/* Only when all are open are they given up. */
-	for (guint i = 0; i < 100; i++) {
-		client_port++;
+	/* Only when all are open are they given up, what rested longest first. */
+	for (guint16 i = 1; i <= 100; i++) {
+		client_port = 40000;
+		in((struct segment){ .flags = ACK, .seq = 1001, .ack = 500001 });
+		client_port = 50000 + i;
+		open_passively(1000, 7000, 500000);
+	}
+	client_port = 40000;
+	assert_int_equal(
+		in((struct segment){ .flags = ACK, .seq = 1001, .ack = 500001 }).ack,
+		7001);
+	for (guint16 i = 1; i <= 100; i++) {
+		client_port = 51000 + i;
 		open_passively(1000, 7000, 500000);
 	}
 	client_port = 40000;
@@ -1268,6 +1303,7 @@ int main(void)
 		TEST(its_first_ack_may_come_with_data_or_fin),
 		TEST(what_is_told_counts_more_than_what_is_acknowledged),
 		TEST(a_made_up_ack_opens_nothing_where_it_is_known),
+		TEST(an_attackers_syn_changes_nothing_while_it_opens),
 		TEST(a_connection_of_the_guests_is_translated_from_the_syn_ack_on),
 		TEST(a_refused_connection_of_the_guests_is_refused),
 		TEST(both_ends_may_begin_at_once),
