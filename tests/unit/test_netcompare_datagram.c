@@ -197,7 +197,13 @@ static void other_protocols_are_compared(void **state)
 	len = fake_ip(&packet, bytes);
 	fake_secondary(&fake, bytes, len, FAKE_IPV4);
 	assert_held(id);
+	packet.data = "esp";
+	packet.len = 3;
+	len = fake_ip(&packet, bytes);
+	fake_secondary(&fake, bytes, len, FAKE_IPV4);
+	assert_held(id);
 	packet.data = "esp 1";
+	packet.len = 5;
 	len = fake_ip(&packet, bytes);
 	fake_secondary(&fake, bytes, len, FAKE_IPV4);
 	assert_out(id);
