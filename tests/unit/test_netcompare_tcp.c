@@ -775,7 +775,7 @@ static void acknowledgements_of_an_ended_connection_do_not_outlive_it(void **sta
 	pure = p_ack(2, "", CLIENT + 1);
 	assert_held(pure);
 	packet = segment(888, 0, "", SYN | ACK);
-	packet.ack = CLIENT + 0x1000;
+	packet.ack = CLIENT - 0x1000;
 	fake_secondary_tcp(&fake, &packet);
 	packet.seq = 777;
 	assert_out(fake_primary_tcp(&fake, &packet));
