@@ -298,10 +298,6 @@ void ncmp_flow_set_ahead(ncmp_compare *compare, struct ncmp_flow *flow, gboolean
 
 static void take_opaque(ncmp_compare *compare, struct ncmp_held *held)
 {
-	if (held->packet.kind == NCMP_KIND_MALFORMED)
-		compare->counters.malformed++;
-	else
-		compare->counters.opaque++;
 	if (!held->kept)
 		held = ncmp_keep(compare, NULL, held);
 	ncmp_diverge(
@@ -374,6 +370,10 @@ void ncmp_compare_primary(ncmp_compare *compare, const struct ncmp_arrival *arri
 	}
 	ncmp_packet_parse(&held.packet, arrival->bytes, arrival->len,
 			  arrival->ethertype, arrival->vlan, arrival->device);
+	if (held.packet.kind == NCMP_KIND_MALFORMED)
+		compare->counters.malformed++;
+	else if (held.packet.kind == NCMP_KIND_OPAQUE)
+		compare->counters.opaque++;
 	if (ncmp_is_live(compare) ||
 	    (held.packet.kind == NCMP_KIND_PASS && compare->committed))
 		ncmp_take(compare, &held, now_ns);

@@ -42,7 +42,8 @@ struct ncmp_divergence {
 	guint64 epoch;
 	const struct ncmp_flow_key *key; /* NULL where no flow is to blame */
 	guint64 position; /* of the first byte that differs, from the stream's start */
-	/* What shows it, borrowed; NULL where that side has nothing. */
+	/* What shows it, borrowed; NULL where that side has nothing. PAYLOAD: from the first
+	 * byte that differs (of datagrams: all behind the IP header); else: a packet. */
 	const guint8 *primary, *secondary;
 	gsize primary_len, secondary_len;
 };
@@ -53,7 +54,8 @@ struct ncmp_compare_hooks {
 	/* Packet `id` may go; `changed` (of the same length, checksum mended) instead of what
 	 * came, or NULL: as it came. */
 	void (*release)(void *data, guint32 id, const guint8 *changed, gsize len);
-	/* Packet `id` must not go (it was superseded, or belongs to a guest that is no more). */
+	/* Packet `id` must not go: a later acknowledgement says as much, or its connection is
+	 * over. */
 	void (*drop)(void *data, guint32 id);
 	/* Once in each epoch: a checkpoint is needed. */
 	void (*diverged)(void *data, const struct ncmp_divergence *divergence);
@@ -126,7 +128,7 @@ gint64 ncmp_compare_tick(ncmp_compare *compare, gint64 now_ns);
 struct ncmp_compare_counters {
 	/* Of the primary's packets, by outcome; [1] bytes. */
 	guint64 matched[2], committed[2], passed[2], opened[2], dropped[2], acks_lowered[2];
-	guint64 malformed, opaque;
+	guint64 malformed, opaque; /* as they came; what became of them is above */
 	guint64 secondary_packets, secondary_bytes, secondary_stale; /* of another epoch */
 	guint64 markers_ignored, commits_ignored; /* not above the last */
 	guint64 divergences[NCMP_CAUSES];

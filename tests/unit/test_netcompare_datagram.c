@@ -197,10 +197,25 @@ static void other_protocols_are_compared(void **state)
 	len = fake_ip(&packet, bytes);
 	fake_secondary(&fake, bytes, len, FAKE_IPV4);
 	assert_held(id);
+	packet.data = "esp";
+	packet.len = 3;
+	len = fake_ip(&packet, bytes);
+	fake_secondary(&fake, bytes, len, FAKE_IPV4);
+	assert_held(id);
 	packet.data = "esp 1";
+	packet.len = 5;
 	len = fake_ip(&packet, bytes);
 	fake_secondary(&fake, bytes, len, FAKE_IPV4);
 	assert_out(id);
+	/* Nor is a part of it the whole. */
+	packet.len = 3;
+	len = fake_ip(&packet, bytes);
+	fake_compare_turn(&fake, 2);
+	id = fake_primary(&fake, bytes, len, FAKE_IPV4);
+	packet.len = 5;
+	len = fake_ip(&packet, bytes);
+	fake_secondary(&fake, bytes, len, FAKE_IPV4);
+	assert_held(id);
 	end(0);
 }
 

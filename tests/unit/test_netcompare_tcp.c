@@ -327,6 +327,24 @@ static void data_behind_the_secondary_s_fin_diverges(void **state)
 	end(1);
 }
 
+static void an_end_before_what_was_sent_in_an_earlier_epoch_diverges(void **state)
+{
+	struct fake_packet packet = segment(P_ISN, 4, "", FIN | ACK);
+
+	for (guint round = 0; round < 2; round++) {
+		begin();
+		s(1, "abcdef", ACK);
+		assert_out(p(1, "abcdef", ACK));
+		fake_compare_turn(&fake, 2);
+		if (round)
+			assert_held(fake_primary_tcp(&fake, &packet));
+		else
+			fake_secondary_tcp(&fake, &packet);
+		assert_asked(NCMP_CAUSE_FLAGS);
+		end(1);
+	}
+}
+
 static void a_reset_waits_for_the_secondary_s(void **state)
 {
 	guint id;
@@ -757,7 +775,7 @@ static void acknowledgements_of_an_ended_connection_do_not_outlive_it(void **sta
 	pure = p_ack(2, "", CLIENT + 1);
 	assert_held(pure);
 	packet = segment(888, 0, "", SYN | ACK);
-	packet.ack = CLIENT + 0x1000;
+	packet.ack = CLIENT - 0x1000;
 	fake_secondary_tcp(&fake, &packet);
 	packet.seq = 777;
 	assert_out(fake_primary_tcp(&fake, &packet));
@@ -884,6 +902,8 @@ int main(void)
 		cmocka_unit_test(a_fin_waits_for_the_secondary_s),
 		cmocka_unit_test(an_early_fin_diverges),
 		cmocka_unit_test(data_behind_the_secondary_s_fin_diverges),
+		cmocka_unit_test(
+			an_end_before_what_was_sent_in_an_earlier_epoch_diverges),
 		cmocka_unit_test(a_reset_waits_for_the_secondary_s),
 		cmocka_unit_test(a_reset_elsewhere_does_not_release),
 		cmocka_unit_test(a_closed_port_s_reset_is_matched),
