@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What a packet says, as far as comparing and rewriting need it: where its parts lie, whose
- * it is, and what kind of judgement it is open to. Packets come from guests: every length in
- * them is judged against the bytes that are there.
+ * What a packet says, as far as comparing and rewriting need it: where its parts lie,
+ * whose it is, and what kind of judgement it is open to. Packets come from guests:
+ * every length in them is judged against the bytes that are there.
  */
 #ifndef NCMP_PACKET_H
 #define NCMP_PACKET_H
@@ -11,23 +11,29 @@
 
 /* How a packet can be judged. */
 enum ncmp_kind {
-	NCMP_KIND_PASS, /* ARP and neighbour discovery: no promise of the guest's */
-	NCMP_KIND_TCP, /* whole, a first fragment is none */
-	NCMP_KIND_DATAGRAM, /* UDP, ICMP, ICMPv6, other protocols over IP: by flow, in whole */
-	NCMP_KIND_OPAQUE, /* cannot be judged (fragments, not IP): held until a commit */
-	NCMP_KIND_MALFORMED, /* breaks its own format: held until a commit too, and counted */
+	/* ARP and neighbour discovery (not a router's): no promise of the guest's. */
+	NCMP_KIND_PASS,
+	/* Whole; a first fragment is none. */
+	NCMP_KIND_TCP,
+	/* UDP, ICMP, ICMPv6, other protocols over IP: by flow, in whole. */
+	NCMP_KIND_DATAGRAM,
+	/* Cannot be judged (fragments, not IP): held until a commit. */
+	NCMP_KIND_OPAQUE,
+	/* Breaks its own format: held until a commit too, and counted. */
+	NCMP_KIND_MALFORMED,
 };
 
-/* Whose it is, from the sender's view; zero-padded, so that it can be hashed and compared as
- * bytes. */
+/* Whose it is, from the sender's view; zero-padded, so that it can be hashed and
+ * compared as bytes. */
 struct ncmp_flow_key {
 	guint8 source[16], target[16]; /* IPv4 in the first four bytes */
-	guint16 source_port, target_port; /* host order; of ICMP echo: 0 and its identifier */
-	guint16 vlan; /* outermost tag's VLAN, 0 where there is none */
+	/* Host order; of ICMP echo: 0 and its identifier. */
+	guint16 source_port, target_port;
+	guint16 vlan, inner_vlan; /* outermost tag's VLAN and the next one's, else 0 */
 	guint8 family; /* 4, 6; 0 for none */
 	guint8 protocol; /* IPPROTO_*, after extension headers */
 	guint8 device; /* the guest's card */
-	guint8 pad[7];
+	guint8 pad[5];
 };
 G_STATIC_ASSERT(sizeof(struct ncmp_flow_key) == 48);
 
@@ -44,7 +50,8 @@ struct ncmp_packet {
 	const guint8 *bytes; /* borrowed: the network-layer packet */
 	gsize len; /* without Ethernet's padding, where the IP header says so */
 	gsize transport; /* offset of the transport header in `bytes` */
-	gsize payload, payload_len; /* of TCP: data; of DATAGRAM: all after the IP headers */
+	/* Of TCP: data; of DATAGRAM: all after the IP headers. */
+	gsize payload, payload_len;
 	/* TCP, in host order. */
 	guint32 seq, ack;
 	guint16 window, urgent;
@@ -54,7 +61,9 @@ struct ncmp_packet {
 	guint sack_blocks;
 };
 
-/* `bytes`: what follows the Ethernet header and VLAN tags, with this type (host order). */
+/* `bytes`: what follows the Ethernet header and VLAN tags, with this type (host order);
+ * one more tag may be at its begin, and the type then that of a tag: packet->bytes is
+ * behind it. */
 void ncmp_packet_parse(struct ncmp_packet *packet, const guint8 *bytes, gsize len,
 		       guint16 ethertype, guint16 vlan, guint8 device);
 /* A whole Ethernet frame (without virtio_net_hdr); up to two VLAN tags. */
@@ -64,11 +73,13 @@ void ncmp_packet_parse_frame(struct ncmp_packet *packet, const guint8 *frame, gs
 /* Bytes that the packet's stream moves on by: its data, and SYN and FIN. */
 guint32 ncmp_packet_tcp_length(const struct ncmp_packet *packet);
 
-/* RFC 1071's sum over `bytes`, added to `sum`; folded by the other. */
+/* RFC 1071's sum over `bytes`, added to `sum`; of several pieces only the last may have
+ * an odd length. The other makes of it what a header has: folded to 16 bits and
+ * complemented. */
 guint32 ncmp_checksum_add(guint32 sum, const guint8 *bytes, gsize len);
 guint16 ncmp_checksum_fold(guint32 sum);
-/* Puts the right checksum into the TCP header of `bytes`, which is `packet` or a copy of it
- * with the same lengths. */
+/* Puts the right checksum into the TCP header of `bytes`, which is `packet` or a copy
+ * of it with the same lengths. */
 void ncmp_packet_tcp_checksum(const struct ncmp_packet *packet, guint8 *bytes);
 
 #endif
