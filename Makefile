@@ -45,7 +45,8 @@ PROGRAMS = colo-vm colo-netcompare
 TEST_PROGRAMS = colo-vm-faults
 LIB_SOURCES = $(sort $(wildcard base/*.c kvm/*.c) \
 	$(filter-out checkpoint/fault.c,$(wildcard checkpoint/*.c)) \
-	$(filter-out netcompare/main.c,$(wildcard netcompare/*.c)))
+	$(filter-out netcompare/main.c,$(wildcard netcompare/*.c)) \
+	$(filter-out colo/vm.c,$(wildcard colo/*.c)))
 LIB_OBJECTS = $(LIB_SOURCES:%.c=$(BUILD)/%.o) $(SANITIZE_OBJECT)
 LIB = $(BUILD)/libcolo.a
 

@@ -19,11 +19,14 @@
 enum ckpt_filter_verdict {
 	CKPT_FILTER_AS_IT_WAS,
 	CKPT_FILTER_CHANGED,
-	/* On a secondary, and only of what comes in: not before the guest has sent
-	 * more, or a checkpoint was applied; nothing behind it before it. Elsewhere: as
-	 * it was. */
+	/* Only of what a primary mirrored: not before the guest has sent more, a
+	 * checkpoint was applied, or `hold_ms` have passed, and is then shown again;
+	 * nothing behind it before it. Elsewhere: as it was. */
 	CKPT_FILTER_HOLD,
 };
+
+#define CKPT_FILTER_NOTED 2048u
+#define CKPT_FILTER_NOTE_MAX 256u
 
 struct ckpt_filter_ops {
 	void *(*new)(void);
@@ -35,10 +38,21 @@ struct ckpt_filter_ops {
 	 * of its checksum whoever segments does the rest. */
 	enum ckpt_filter_verdict (*in)(void *filter, guint device, guint8 *frame,
 				       gsize len, gboolean partial);
+	/* How long what was held just now may be; NULL: no limit. */
+	guint (*hold_ms)(void *filter);
 	/* One that the guest sends. It may be shown more than once, where there is no
 	 * room to send it on. */
 	enum ckpt_filter_verdict (*out)(void *filter, guint device, guint8 *frame,
 					gsize len, gboolean partial);
+	/* On a primary, whether its filter is idle or not: what a secondary's should
+	 * know of a frame that the guest sent (as it left), between the frames that the
+	 * guest has had and those that it gets later. Bytes of a note, at most
+	 * CKPT_FILTER_NOTE_MAX; 0: nothing. Frames of more than CKPT_FILTER_NOTED bytes
+	 * are not shown. May be NULL. */
+	gsize (*note)(guint device, const guint8 *frame, gsize len, guint8 *note);
+	/* On the secondary, in its place among the frames. NULL, or why it is refused
+	 * (static text), and then nothing changed. May be NULL. */
+	const char *(*learn)(void *filter, const guint8 *note, gsize len);
 	/* Appends its state; nothing where a new one would do. */
 	void (*save)(void *filter, GByteArray *bytes);
 	/* The guest is now at a checkpoint of another node's, whose filter saved this

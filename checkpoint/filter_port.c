@@ -64,11 +64,13 @@ static gboolean port_send(void *data, const struct iovec *iov, guint count)
 static gssize port_receive(void *data, const struct iovec *iov, guint count)
 {
 	struct filter_port *port = data;
-	const struct ckpt_filter *filter = port->filter;
-	gssize got = port->real->receive(port->real->data, iov, count);
+	struct ckpt_filter *filter = port->filter;
+	gssize got;
 	gsize len;
 
-	if (got <= (gssize)CKPT_NET_HEADER || filter->is_twin ||
+	filter->shown = FALSE;
+	got = port->real->receive(port->real->data, iov, count);
+	if (got <= (gssize)CKPT_NET_HEADER || filter->shown || filter->is_twin ||
 	    filter->ops->is_idle(filter->filter))
 		return got;
 	len = vmm_iov_read(iov, count, CKPT_NET_HEADER, filter->scratch,

@@ -10,9 +10,8 @@
 struct ckpt_filter {
 	const struct ckpt_filter_ops *ops;
 	void *filter;
-	/* The guest is a secondary's: all that it sends is shown, and what it receives
-	 * was filtered below (checkpoint/twin.h). */
-	gboolean is_twin;
+	gboolean is_twin; /* the guest is a secondary's: all that it sends is shown */
+	gboolean shown; /* what is received now was, below (checkpoint/twin.h) */
 	guint8 *scratch; /* VMM_NET_FRAME_MAX bytes */
 };
 

@@ -14,6 +14,7 @@ struct item {
 	struct item *next; /* of the same stream */
 	guint64 number;
 	gsize len;
+	guint8 kind;
 	guint8 bytes[];
 };
 
@@ -45,6 +46,7 @@ static struct stream *find_stream(const ckpt_input *input, guint kind, guint dev
 
 	switch (kind) {
 	case CKPT_INPUT_NET:
+	case CKPT_INPUT_NOTE:
 		return device < input->nets ? streams + device : NULL;
 	case CKPT_INPUT_CONSOLE:
 		return device < CKPT_INPUT_CONSOLES ? streams + input->nets + device
@@ -152,6 +154,7 @@ const char *ckpt_input_add(ckpt_input *input, const void *payload, gsize len)
 	item->next = NULL;
 	item->number = ++input->last;
 	item->len = len;
+	item->kind = head.kind;
 	memcpy(item->bytes, (const guint8 *)payload + sizeof(head), len);
 	input->kept += cost(len);
 	stream = own_stream(input, head.kind, head.device);
@@ -177,7 +180,7 @@ const guint8 *ckpt_input_next(const ckpt_input *input, enum ckpt_input_kind kind
 {
 	const struct stream *stream = own_stream(input, kind, device);
 
-	if (!stream->at)
+	if (!stream->at || stream->at->kind != kind)
 		return NULL;
 	*len = stream->at->len - stream->offset;
 	return stream->at->bytes + stream->offset;
@@ -188,8 +191,10 @@ void ckpt_input_consume(ckpt_input *input, enum ckpt_input_kind kind, guint devi
 {
 	struct stream *stream = own_stream(input, kind, device);
 
-	g_assert(stream->at && len <= stream->at->len - stream->offset);
-	g_assert(kind != CKPT_INPUT_NET || len == stream->at->len);
+	g_assert(stream->at && stream->at->kind == kind &&
+		 len <= stream->at->len - stream->offset);
+	g_assert((kind != CKPT_INPUT_NET && kind != CKPT_INPUT_NOTE) ||
+		 len == stream->at->len);
 	stream->offset += len;
 	if (stream->offset < stream->at->len)
 		return;

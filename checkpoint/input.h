@@ -21,10 +21,13 @@ enum ckpt_input_kind {
 	CKPT_INPUT_NET = 1, /* a frame behind its 12-byte header; device: which card */
 	CKPT_INPUT_CONSOLE = 2, /* typed; device: 0 the serial line, 1 virtio-console */
 	CKPT_INPUT_RNG = 3, /* what virtio-rng gave; device 0 */
+	/* Not for the guest but for its frame filter (checkpoint/filter.h), between the
+	 * frames of a card, which `device` is. */
+	CKPT_INPUT_NOTE = 4,
 };
 
 #define CKPT_INPUT_CONSOLES 2u
-#define CKPT_INPUT_BYTES_MAX 4096u /* of one CONSOLE or RNG item */
+#define CKPT_INPUT_BYTES_MAX 4096u /* of one CONSOLE, RNG or NOTE item */
 
 typedef struct ckpt_input ckpt_input;
 
@@ -44,7 +47,8 @@ const char *ckpt_input_add(ckpt_input *input, const void *payload,
 guint64 ckpt_input_last(const ckpt_input *input);
 
 /* What the guest gets next of this stream, valid until the next call that changes the
- * log: a frame, or what is left of an item of bytes. NULL: nothing now. */
+ * log: a frame, or what is left of an item of bytes. NULL: nothing now, or (of frames
+ * and notes, which are one stream) the other kind comes first. */
 const guint8 *ckpt_input_next(const ckpt_input *input, enum ckpt_input_kind kind,
 			      guint device, gsize *len);
 /* The guest has had `len` bytes of that: of a frame all, of others at most all. */

@@ -16,6 +16,7 @@ struct ckpt_mirror {
 	void *rng_data;
 	ckpt_mirror_send send; /* NULL: off */
 	void *data;
+	const struct ckpt_filter_ops *filter; /* may be NULL */
 	guint64 number; /* of the last item */
 	guint ports;
 	/* Of one call. */
@@ -61,6 +62,24 @@ static void hand_on(ckpt_mirror *mirror, enum ckpt_input_kind kind, guint device
 	mirror->send(mirror->data, mirror->pieces, n + 1);
 }
 
+/* The secondary's filter is told of what was sent, where it should know. */
+static void hand_on_note(struct mirror_port *port, const struct iovec *iov, guint count)
+{
+	ckpt_mirror *mirror = port->mirror;
+	guint8 frame[CKPT_FILTER_NOTED + 1], note[CKPT_FILTER_NOTE_MAX];
+	struct iovec piece = { note, 0 };
+	gsize len;
+
+	if (!mirror->send || !mirror->filter || !mirror->filter->note)
+		return;
+	len = vmm_iov_read(iov, count, HEADER_LEN, frame, sizeof(frame));
+	if (len <= CKPT_FILTER_NOTED)
+		piece.iov_len = mirror->filter->note(port->device, frame, len, note);
+	if (piece.iov_len)
+		hand_on(mirror, CKPT_INPUT_NOTE, port->device, &piece, 1,
+			piece.iov_len);
+}
+
 static gboolean port_send(void *data, const struct iovec *iov, guint count)
 {
 	struct mirror_port *port = data;
@@ -69,6 +88,7 @@ static gboolean port_send(void *data, const struct iovec *iov, guint count)
 		return FALSE;
 	if (port->addresses)
 		ckpt_addresses_learn(port->addresses, iov, count);
+	hand_on_note(port, iov, count);
 	return TRUE;
 }
 
@@ -129,6 +149,11 @@ void ckpt_mirror_free(ckpt_mirror *mirror)
 		return;
 	g_assert(!mirror->ports);
 	g_free(mirror);
+}
+
+void ckpt_mirror_set_filter(ckpt_mirror *mirror, const struct ckpt_filter_ops *filter)
+{
+	mirror->filter = filter;
 }
 
 void ckpt_mirror_start(ckpt_mirror *mirror, ckpt_mirror_send send, void *data)

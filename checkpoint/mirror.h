@@ -13,6 +13,7 @@
 #define CKPT_MIRROR_H
 
 #include "checkpoint/addresses.h"
+#include "checkpoint/filter.h"
 #include "checkpoint/input.h"
 #include "kvm/net.h"
 #include "kvm/rng.h"
@@ -32,6 +33,10 @@ ckpt_mirror *ckpt_mirror_new(vmm_rng_source rng, void *rng_data);
 /* After its ports. */
 void ckpt_mirror_free(ckpt_mirror *mirror);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ckpt_mirror, ckpt_mirror_free)
+
+/* What the guest sends is shown to this filter's note(), and what that says is handed
+ * on among its input. */
+void ckpt_mirror_set_filter(ckpt_mirror *mirror, const struct ckpt_filter_ops *filter);
 
 /* From now on `send` gets all input, numbered from 1. A secondary has to keep all of it
  * until its first checkpoint is applied: start where that is cut, not before. */

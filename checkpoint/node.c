@@ -667,6 +667,7 @@ ckpt_node *ckpt_node_new(gboolean twin, guint nets, const struct ckpt_node_hooks
 	}
 	node->mirror = twin ? ckpt_mirror_new(ckpt_twin_rng, node->twin) :
 			      ckpt_mirror_new(NULL, NULL);
+	ckpt_mirror_set_filter(node->mirror, filter);
 	return node;
 }
 

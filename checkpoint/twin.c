@@ -11,8 +11,10 @@
 #include <linux/virtio_net.h>
 #include <string.h>
 
+#include "base/ratelimit.h"
 #include "checkpoint/mirror.h"
 #include "kvm/iov.h"
+#include "kvm/timer.h"
 
 #define HEADER_LEN 12u
 /* Frames in a real port's queue at the promotion: beyond this, they are new ones. */
@@ -26,6 +28,8 @@ struct twin_port {
 	ckpt_addresses *addresses; /* may be NULL */
 	vmm_source *source;
 	gboolean held; /* the next frame, by the filter */
+	vmm_timer *patience; /* with that frame; NULL before the first */
+	vmm_loop *loop;
 	/* What the device said, for the real port. */
 	gboolean want_receive;
 	guint64 offloads;
@@ -39,7 +43,8 @@ struct ckpt_twin {
 	void *data;
 	guint64 epoch;
 	gboolean promoted;
-	const struct ckpt_filter *filter; /* may be NULL */
+	struct ckpt_filter *filter; /* may be NULL */
+	struct base_ratelimit complaints;
 	GPtrArray *ports; /* struct twin_port, borrowed */
 };
 
@@ -48,8 +53,29 @@ static struct vmm_net_port *live(const struct twin_port *port)
 	return port->twin->promoted ? port->real : NULL;
 }
 
+/* A note that is refused is a translation less: the two guests then differ, which
+ * shows. */
+static void learn(ckpt_twin *twin, const guint8 *note, gsize len)
+{
+	const char *why = NULL;
+	guint left_out;
+
+	if (twin->filter && twin->filter->ops->learn)
+		why = twin->filter->ops->learn(twin->filter->filter, note, len);
+	if (why && base_ratelimit_pass(&twin->complaints, &left_out))
+		g_warning("the primary's note for the frame filter is refused: %s",
+			  why);
+}
+
 static const guint8 *next_frame(const struct twin_port *port, gsize *len)
 {
+	ckpt_input *input = port->twin->input;
+	const guint8 *note;
+
+	while ((note = ckpt_input_next(input, CKPT_INPUT_NOTE, port->device, len))) {
+		learn(port->twin, note, *len);
+		ckpt_input_consume(input, CKPT_INPUT_NOTE, port->device, *len);
+	}
 	return ckpt_input_next(port->twin->input, CKPT_INPUT_NET, port->device, len);
 }
 
@@ -62,12 +88,26 @@ static void wake(struct twin_port *port)
 		vmm_loop_again(port->source);
 }
 
-static void unhold(struct twin_port *port)
+static void unhold(void *data)
 {
+	struct twin_port *port = data;
+
 	if (!port->held)
 		return;
 	port->held = FALSE;
 	wake(port);
+}
+
+static void hold(struct twin_port *port)
+{
+	const struct ckpt_filter *filter = port->twin->filter;
+
+	port->held = TRUE;
+	if (!filter->ops->hold_ms)
+		return;
+	if (!port->patience)
+		port->patience = vmm_timer_new(port->loop, unhold, port);
+	vmm_timer_set(port->patience, MAX(filter->ops->hold_ms(filter->filter), 1), 0);
 }
 
 static gboolean port_send(void *data, const struct iovec *iov, guint count)
@@ -90,14 +130,19 @@ static gboolean port_send(void *data, const struct iovec *iov, guint count)
 static gboolean give_filtered(struct twin_port *port, const guint8 *frame, gsize len,
 			      const struct iovec *iov, guint count, gboolean *fits)
 {
-	const struct ckpt_filter *filter = port->twin->filter;
+	struct ckpt_filter *filter = port->twin->filter;
 	gsize payload = len - HEADER_LEN;
 	gboolean partial = frame[0] & VIRTIO_NET_HDR_F_NEEDS_CSUM;
+	enum ckpt_filter_verdict verdict;
 
 	memcpy(filter->scratch, frame + HEADER_LEN, payload);
-	if (filter->ops->in(filter->filter, port->device, filter->scratch, payload,
-			    partial) == CKPT_FILTER_HOLD)
+	verdict = filter->ops->in(filter->filter, port->device, filter->scratch,
+				  payload, partial);
+	/* A guest that counts must not wait for ever. */
+	if (verdict == CKPT_FILTER_HOLD &&
+	    (filter->ops->hold_ms || !port->twin->promoted))
 		return FALSE;
+	filter->shown = TRUE;
 	*fits = vmm_iov_write(iov, count, 0, frame, HEADER_LEN) == HEADER_LEN &&
 		vmm_iov_write(iov, count, HEADER_LEN, filter->scratch, payload) ==
 			payload;
@@ -116,10 +161,10 @@ static gssize port_receive(void *data, const struct iovec *iov, guint count)
 		return real ? real->receive(real->data, iov, count) : 0;
 	if (port->held)
 		return 0;
-	if (!port->twin->filter || port->twin->promoted || len <= HEADER_LEN)
+	if (!port->twin->filter || len <= HEADER_LEN) {
 		fits = vmm_iov_write(iov, count, 0, frame, len) == len;
-	else if (!give_filtered(port, frame, len, iov, count, &fits)) {
-		port->held = TRUE;
+	} else if (!give_filtered(port, frame, len, iov, count, &fits)) {
+		hold(port);
 		return 0;
 	}
 	ckpt_input_consume(port->twin->input, CKPT_INPUT_NET, port->device, len);
@@ -171,6 +216,7 @@ static void port_free(void *data)
 	struct twin_port *port = data;
 
 	vmm_source_remove(port->source);
+	vmm_timer_free(port->patience);
 	g_ptr_array_remove(port->twin->ports, port);
 	if (port->real)
 		port->real->free(port->real->data);
@@ -197,7 +243,7 @@ void ckpt_twin_free(ckpt_twin *twin)
 	g_free(twin);
 }
 
-void ckpt_twin_set_filter(ckpt_twin *twin, const struct ckpt_filter *filter)
+void ckpt_twin_set_filter(ckpt_twin *twin, struct ckpt_filter *filter)
 {
 	twin->filter = filter;
 }
@@ -217,6 +263,7 @@ static struct twin_port *port_new(ckpt_twin *twin, guint device, guint64 feature
 	g_assert(!twin->promoted);
 	port->twin = twin;
 	port->device = device;
+	port->loop = loop;
 	port->addresses = addresses;
 	/* No descriptor: it is only ever called by vmm_loop_again(). */
 	port->source = vmm_loop_add(loop, -1, 0, on_wake, port);

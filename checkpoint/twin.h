@@ -31,10 +31,11 @@ ckpt_twin *ckpt_twin_new(ckpt_input *input, ckpt_twin_output output, void *data)
 void ckpt_twin_free(ckpt_twin *twin);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ckpt_twin, ckpt_twin_free)
 
-/* Until the promotion, what the guest is given from the log is shown to `filter`
- * (borrowed, longer-lived), as a copy; a frame that it holds is the next one until the
- * guest has sent more on that card, or a checkpoint was applied. */
-void ckpt_twin_set_filter(ckpt_twin *twin, const struct ckpt_filter *filter);
+/* What the guest is given from the log is shown to `filter` (borrowed, longer-lived),
+ * as a copy; a frame that it holds is the next one until the guest has sent more on
+ * that card, a checkpoint was applied, or the filter's time for it is over. Notes in
+ * the log are the filter's. */
+void ckpt_twin_set_filter(ckpt_twin *twin, struct ckpt_filter *filter);
 
 /* A checkpoint was applied: of what the guest sends from now on. */
 void ckpt_twin_set_epoch(ckpt_twin *twin, guint64 epoch);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* colo-vm: runs one virtual machine, and replicates it. */
+/* colo-vm: runs one virtual machine, and replicates it, connections of two guests
+ * included. */
 #include <glib-unix.h>
 #include <signal.h>
 #include <stdio.h>
@@ -9,6 +10,7 @@
 #include "base/log.h"
 #include "checkpoint/fault.h"
 #include "checkpoint/service.h"
+#include "colo/rewriting.h"
 #include "kvm/chardev.h"
 
 /* Says why it cannot be, in one line. */
@@ -87,7 +89,7 @@ static int list_fault_points(void)
 int main(int argc, char **argv)
 {
 	struct vmm_options options;
-	g_autoptr(ckpt_service) service = ckpt_service_new(NULL);
+	g_autoptr(ckpt_service) service = ckpt_service_new(&colo_rewriting);
 	g_autoptr(GError) error = NULL;
 	int status = VMM_EXIT_DONE;
 

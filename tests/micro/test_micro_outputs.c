@@ -22,6 +22,7 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
+#include "colo/rewriting.h"
 #include "tests/micro/pair.h"
 
 #define EPOCHS_MAX 4096u
@@ -362,11 +363,12 @@ static void both_guests_outputs_are_told_alike_and_in_their_epochs(void **state)
 		drain_ear(ear, &primary, comparator->hello.secret);
 	}
 	g_usleep(100000);
-	printf("# a marker and what goes with it: %.1f us of the pause\n",
-	       (double)pair->mark_ns / 1e3);
 	ckpt_outputs_get_counters(comparator->outputs, &counters);
 	close(udp);
 	close(tcp);
+	pair_part(pair);
+	printf("# a marker and what goes with it: %.1f us of the pause\n",
+	       (double)pair->mark_ns / 1e3);
 	pair_free(pair);
 	drain_ear(ear, &primary, comparator->hello.secret);
 	close(ear);
@@ -483,8 +485,14 @@ static void counting_promote(void *filter)
 static void a_filters_state_goes_along_with_checkpoints(void **state)
 {
 	static const struct ckpt_filter_ops ops = {
-		counting_new, g_free,	     counting_is_idle, counting_in,
-		counting_out, counting_save, counting_load,    counting_promote,
+		.new = counting_new,
+		.free = g_free,
+		.is_idle = counting_is_idle,
+		.in = counting_in,
+		.out = counting_out,
+		.save = counting_save,
+		.load = counting_load,
+		.promote = counting_promote,
 	};
 	struct micro_options options = { .cpus = 1,
 					 .tap = "yes",
@@ -505,10 +513,11 @@ static void a_filters_state_goes_along_with_checkpoints(void **state)
 	}
 	epoch = pair_committed(pair);
 	assert_true(pair_wait_for_epoch(pair, epoch + 3));
-	assert_true(made[0]->shown_in >= 200 && made[0]->shown_out >= 200);
-	assert_true(made[1]->shown_in >= 100);
 	assert_true(vmm_machine_pause(micro_machine(pair->first), &error));
 	assert_true(ckpt_secondary_promote(pair->secondary, &error));
+	pair_part(pair);
+	assert_true(made[0]->shown_in >= 200 && made[0]->shown_out >= 200);
+	assert_true(made[1]->shown_in >= 100);
 	/* With nothing under way, and the guest silent, both are the same. */
 	assert_true(loads >= epoch && made[1]->promoted);
 	assert_true(made[1]->count >= 200 && made[1]->count <= made[0]->count);
@@ -518,12 +527,51 @@ static void a_filters_state_goes_along_with_checkpoints(void **state)
 	pair_free(pair);
 }
 
+/* The guests chose its numbers each by itself; no checkpoint has made them the same. */
+static void a_connection_younger_than_the_checkpoint_survives_a_promotion(void **state)
+{
+	struct micro_options options = { .cpus = 1,
+					 .tap = "yes",
+					 .append = "ip=" PAIR_GUEST_ADDRESS "/24" };
+	struct comparator *comparator = comparator_new();
+	const struct pair_options pair_options = { .mode = CKPT_MODE_COLO,
+						   .period_ms = 3600000,
+						   .outputs = comparator->outputs,
+						   .filter = &colo_rewriting };
+	struct pair *pair = pair_new_with(&options, &pair_options);
+	g_autoptr(GError) error = NULL;
+	int udp, tcp;
+
+	assert_true(pair_wait_for_epoch(pair, 1));
+	udp = open_client(SOCK_DGRAM);
+	tcp = open_client(SOCK_STREAM);
+	for (guint64 i = 1; i <= 100; i++) {
+		exchange(udp, i);
+		exchange(tcp, i);
+		wait_for_secondary(comparator, i);
+	}
+	assert_int_equal(g_atomic_int_get(&comparator->answers), 100);
+	assert_int_equal(pair_committed(pair), 1);
+	assert_true(vmm_machine_pause(micro_machine(pair->first), &error));
+	assert_true(ckpt_secondary_promote(pair->secondary, &error));
+	micro_forget(pair->second, 100);
+	for (guint64 i = 101; i <= 200; i++)
+		exchange(tcp, i);
+	close(udp);
+	close(tcp);
+	pair_free(pair);
+	comparator_end(comparator);
+	comparator_free(comparator);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(
 			both_guests_outputs_are_told_alike_and_in_their_epochs),
 		cmocka_unit_test(a_filters_state_goes_along_with_checkpoints),
+		cmocka_unit_test(
+			a_connection_younger_than_the_checkpoint_survives_a_promotion),
 	};
 
 	micro_need_kvm();

@@ -234,6 +234,7 @@ def unprotected_and_lost():
     primary.control.must("unprotect")
     check("unprotect opens it", comparator.shows(OPEN))
     last = max(comparator.epochs(CUT))
+    reaches(standby, "holding")
     standby.control.must("standby")
     reaches(standby, "waiting")
     primary.control.must("protect", to=STANDBY, unguarded=True)
@@ -243,6 +244,7 @@ def unprotected_and_lost():
     check("... and there is nobody to choose a mode",
           error_of(primary.control.send("mode", mode="auto")).startswith("wrong-state"))
     primary.control.must("unprotect")
+    reaches(standby, "holding")
     standby.control.must("standby")
     reaches(standby, "waiting")
     primary.control.must("protect", to=STANDBY)

@@ -27,6 +27,7 @@ static struct script {
 	guint add; /* to its first byte */
 	guint ins, outs; /* frames shown */
 	guint8 last; /* the first byte of the last, as it was shown */
+	char order[64]; /* 'i' for a frame in, 'n' for a note */
 	gboolean partial;
 	guint device;
 } script;
@@ -50,6 +51,7 @@ static enum ckpt_filter_verdict script_in(void *filter, guint device, guint8 *fr
 {
 	assert_int_equal(len, LEN);
 	script.ins++;
+	strcat(script.order, "i");
 	script.last = frame[0];
 	script.partial = partial;
 	script.device = device;
@@ -70,12 +72,42 @@ static enum ckpt_filter_verdict script_out(void *filter, guint device, guint8 *f
 	return script.add ? CKPT_FILTER_CHANGED : CKPT_FILTER_AS_IT_WAS;
 }
 
+/* Of frames that begin with 'S'. */
+static gsize script_note(guint device, const guint8 *frame, gsize len, guint8 *note)
+{
+	note[0] = frame[1];
+	return frame[0] == 'S' ? 1 : 0;
+}
+
+static const char *script_learn(void *filter, const guint8 *note, gsize len)
+{
+	strcat(script.order, "n");
+	return note[0] == 'x' ? "it is an x" : NULL;
+}
+
+static guint script_hold_ms(void *filter)
+{
+	return 5;
+}
+
 static const struct ckpt_filter_ops ops = {
 	.new = script_new,
 	.free = script_free,
 	.is_idle = script_is_idle,
 	.in = script_in,
 	.out = script_out,
+	.note = script_note,
+	.learn = script_learn,
+};
+
+/* With a bound on how long a frame is held. */
+static const struct ckpt_filter_ops patient_ops = {
+	.new = script_new,
+	.free = script_free,
+	.is_idle = script_is_idle,
+	.in = script_in,
+	.out = script_out,
+	.hold_ms = script_hold_ms,
 };
 
 struct rig {
@@ -347,6 +379,98 @@ static void a_frame_that_is_held_is_asked_about_again_at_an_apply(void **state)
 	rig_free(rig);
 }
 
+static void a_frame_is_not_held_for_longer_than_the_filter_says(void **state)
+{
+	struct rig *rig = rig_new(TRUE);
+	gint64 start;
+
+	rig->filter.ops = &patient_ops;
+	script.in = CKPT_FILTER_HOLD;
+	add(rig, 1);
+	run_loop(rig);
+	expect(rig, 0);
+	/* Also by who was promoted meanwhile. */
+	rig->filter.is_twin = FALSE;
+	ckpt_twin_promote(rig->twin);
+	run_loop(rig);
+	start = g_get_monotonic_time();
+	expect(rig, 0);
+	rig->readies = 0;
+	while (!rig->readies && g_get_monotonic_time() - start < 5000000)
+		vmm_loop_iterate(rig->loop, 100);
+	assert_int_equal(rig->readies, 1);
+	assert_true(g_get_monotonic_time() - start >= 4000);
+	script.in = CKPT_FILTER_CHANGED;
+	expect(rig, 101);
+	rig_free(rig);
+}
+
+/* What the primary's guest says of a connection, its secondary's filter hears before
+ * what comes of it, and again after a checkpoint that does not cover it. */
+static void notes_have_their_place_among_the_frames(void **state)
+{
+	struct rig *rig = rig_new(TRUE);
+	struct {
+		struct ckpt_input_head head;
+		guint8 note[1];
+	} item = { .head = { .kind = CKPT_INPUT_NOTE }, .note = { 'y' } };
+
+	add(rig, 1);
+	item.head.number = wire_put64(2);
+	assert_null(ckpt_input_add(rig->input, &item, sizeof(item)));
+	add(rig, 2);
+	item.head.number = wire_put64(4);
+	item.note[0] = 'x';
+	assert_null(ckpt_input_add(rig->input, &item, sizeof(item)));
+	ckpt_twin_wake(rig->twin);
+	expect(rig, 101);
+	expect(rig, 102);
+	expect(rig, 0);
+	assert_string_equal(script.order, "inin");
+	ckpt_input_applied(rig->input, 1);
+	ckpt_twin_set_epoch(rig->twin, 1);
+	expect(rig, 102);
+	expect(rig, 0);
+	assert_string_equal(script.order, "ininnin");
+	rig_free(rig);
+}
+
+static void on_item(void *data, const struct iovec *iov, guint count)
+{
+	struct rig *rig = data;
+	struct {
+		struct ckpt_input_head head;
+		guint8 first;
+	} item;
+
+	assert_int_equal(vmm_iov_read(iov, count, 0, &item, 17), 17);
+	rig->mirrored++;
+	rig->mirror_mark = item.head.kind == CKPT_INPUT_NOTE ? item.first : 0;
+}
+
+static void a_primary_notes_what_its_guest_sent_as_it_left(void **state)
+{
+	struct rig *rig = rig_new(FALSE);
+	guint8 bytes[LEN] = { 'S' - 100, 'k' };
+
+	assert_true(fake_port_send(rig->port, bytes, sizeof(bytes)));
+	ckpt_mirror_set_filter(rig->mirror, &ops);
+	assert_true(fake_port_send(rig->port, bytes, sizeof(bytes)));
+	assert_int_equal(ckpt_mirror_number(rig->mirror), 0);
+	ckpt_mirror_start(rig->mirror, on_item, rig);
+	assert_true(fake_port_send(rig->port, bytes, sizeof(bytes)));
+	assert_int_equal(rig->mirrored, 1);
+	assert_int_equal(rig->mirror_mark, 'k');
+	assert_int_equal(ckpt_mirror_number(rig->mirror), 1);
+	/* It did not leave; it is none. */
+	rig->real.room = 0;
+	assert_false(fake_port_send(rig->port, bytes, sizeof(bytes)));
+	rig->real.room = 10;
+	assert_true(say(rig, 'S'));
+	assert_int_equal(rig->mirrored, 1);
+	rig_free(rig);
+}
+
 /* Promoted, it waits for nothing; and what it gets is mirrored as it came, to its own
  * secondary. */
 static void a_promoted_guests_frames_are_changed_once(void **state)
@@ -359,12 +483,11 @@ static void a_promoted_guests_frames_are_changed_once(void **state)
 	expect(rig, 0);
 	rig->filter.is_twin = FALSE;
 	ckpt_twin_promote(rig->twin);
-	ckpt_mirror_start(rig->mirror, on_mirrored, rig);
 	run_loop(rig);
 	expect(rig, 1);
 	script.in = CKPT_FILTER_CHANGED;
 	expect(rig, 102);
-	assert_int_equal(rig->mirror_mark, 2);
+	ckpt_mirror_start(rig->mirror, on_mirrored, rig);
 	come(rig, 3);
 	expect(rig, 103);
 	assert_int_equal(rig->mirror_mark, 3);
@@ -390,6 +513,9 @@ int main(void)
 		cmocka_unit_test(a_secondarys_frames_are_changed_and_kept_as_they_came),
 		cmocka_unit_test(a_frame_that_is_held_waits_until_the_guest_sends),
 		cmocka_unit_test(a_frame_that_is_held_is_asked_about_again_at_an_apply),
+		cmocka_unit_test(a_frame_is_not_held_for_longer_than_the_filter_says),
+		cmocka_unit_test(notes_have_their_place_among_the_frames),
+		cmocka_unit_test(a_primary_notes_what_its_guest_sent_as_it_left),
 		cmocka_unit_test(a_promoted_guests_frames_are_changed_once),
 	};
 

@@ -15,6 +15,7 @@
 #define NET CKPT_INPUT_NET
 #define CONSOLE CKPT_INPUT_CONSOLE
 #define RNG CKPT_INPUT_RNG
+#define NOTE CKPT_INPUT_NOTE
 
 static int set_up(void **state)
 {
@@ -151,6 +152,22 @@ static void gaps_and_repeats_are_refused(void **state)
 	       "input before this is missing");
 }
 
+static void notes_lie_among_frames(void **state)
+{
+	ckpt_input *input = *state;
+	guint8 bytes[12] = { 0 };
+	gsize len;
+
+	assert_null(add(input, 1, NOTE, 1, "a", 1));
+	assert_null(add(input, 2, NET, 1, bytes, sizeof(bytes)));
+	assert_null(ckpt_input_next(input, NET, 1, &len));
+	take(input, NOTE, 1, "a");
+	assert_null(ckpt_input_next(input, NOTE, 1, &len));
+	assert_non_null(ckpt_input_next(input, NET, 1, &len));
+	assert_non_null(add(input, 3, NOTE, 1, "", 0));
+	assert_non_null(add(input, 3, NOTE, 7, "b", 1));
+}
+
 static void what_is_of_no_known_stream_is_refused(void **state)
 {
 	static const char unknown[] =
@@ -159,7 +176,7 @@ static void what_is_of_no_known_stream_is_refused(void **state)
 
 	add_text(input, CONSOLE, 0, "kept");
 	refuse(input, add(input, 2, 0, 0, "x", 1), unknown);
-	refuse(input, add(input, 2, 4, 0, "x", 1), unknown);
+	refuse(input, add(input, 2, 5, 0, "x", 1), unknown);
 	refuse(input, add(input, 2, 255, 0, "x", 1), unknown);
 	refuse(input, add(input, 2, NET, NETS, "a whole frame", 13), unknown);
 	refuse(input, add(input, 2, CONSOLE, CKPT_INPUT_CONSOLES, "x", 1), unknown);
@@ -344,6 +361,7 @@ int main(void)
 		TEST(each_stream_has_a_cursor_of_its_own),
 		TEST(bytes_are_taken_in_any_portion),
 		TEST(gaps_and_repeats_are_refused),
+		TEST(notes_lie_among_frames),
 		TEST(what_is_of_no_known_stream_is_refused),
 		TEST(what_is_too_short_or_too_long_is_refused),
 		TEST(padding_that_is_not_zero_is_refused),

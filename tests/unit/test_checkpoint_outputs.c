@@ -77,6 +77,16 @@ static void on_mode(void *data, gboolean compare, const char *why)
 	g_mutex_unlock(&rig->lock);
 }
 
+static guint count_of(struct rig *rig, const guint *counter)
+{
+	guint count;
+
+	g_mutex_lock(&rig->lock);
+	count = *counter;
+	g_mutex_unlock(&rig->lock);
+	return count;
+}
+
 static void wait_for(struct rig *rig, const guint *counter, guint value)
 {
 	gint64 until = g_get_monotonic_time() + PATIENCE_US;
@@ -85,7 +95,7 @@ static void wait_for(struct rig *rig, const guint *counter, guint value)
 	while (*counter < value && g_cond_wait_until(&rig->changed, &rig->lock, until))
 		;
 	g_mutex_unlock(&rig->lock);
-	assert_int_equal(*counter, value);
+	assert_int_equal(count_of(rig, counter), value);
 }
 
 static int set_up(void **state)
@@ -222,7 +232,7 @@ static void come(struct rig *rig)
 
 static void leave(struct rig *rig)
 {
-	guint goings = rig->goings;
+	guint goings = count_of(rig, &rig->goings);
 
 	close(rig->fd);
 	rig->fd = -1;
@@ -232,7 +242,7 @@ static void leave(struct rig *rig)
 /* Comes, and is ready at this gate. */
 static void get_ready(struct rig *rig, guint gate)
 {
-	guint readies = rig->readies;
+	guint readies = count_of(rig, &rig->readies);
 
 	come(rig);
 	speak(rig, WIRE_OUTPUT_READY, 0, NULL, 0);
@@ -528,7 +538,7 @@ static void nonsense_ends_the_connection(void **state)
 			g_usleep(1000);
 	}
 	assert_int_equal(counters_of(rig).hung_up, G_N_ELEMENTS(all));
-	assert_int_equal(rig->requests + rig->modes, 0);
+	assert_int_equal(count_of(rig, &rig->requests) + count_of(rig, &rig->modes), 0);
 	/* Half a head. */
 	get_ready(rig, WIRE_GATE_CLOSED);
 	assert_int_equal(send(rig->fd, "abc", 3, MSG_NOSIGNAL), 3);
