@@ -402,7 +402,7 @@ class Comparator(bed.Machine):
 
     def bound(self):
         """Waits until it has the queue."""
-        return bool(self.errors.wait("bound, rule="))
+        return bool(self.errors.wait("queue: bound"))
 
     def killed(self):
         self.process.kill()
