@@ -366,9 +366,9 @@ def the_rule_is_put_in_place_once_and_taken_away_on_request():
 
 def refusals():
     with Scene() as scene:
-        def attempt(*words, prefix=()):
-            done = subprocess.run([*prefix, nets.PROGRAM, *words], stdout=subprocess.PIPE,
-                                  stderr=subprocess.PIPE, text=True, timeout=20)
+        def attempt(*words, **who):
+            done = subprocess.run([nets.PROGRAM, *words], stdout=subprocess.PIPE,
+                                  stderr=subprocess.PIPE, text=True, timeout=20, **who)
             return done.returncode, done.stderr.strip()
 
         good = ["--vm", scene.vm.path, "--queue", str(nets.QUEUE), "--tap", "tap0"]
@@ -376,7 +376,7 @@ def refusals():
         bed.check("a queue that another process has is refused, with its number",
                   status == 3 and "in use by another process" in text, (status, text))
         free = ["--vm", scene.vm.path, "--queue", "8", "--tap", "tap0"]
-        status, text = attempt(*free, prefix=("setpriv", "--reuid=65534", "--clear-groups"))
+        status, text = attempt(*free, user=65534, group=65534, extra_groups=[])
         bed.check("who may not is told so", status == 3 and "CAP_NET_ADMIN" in text,
                   (status, text))
         status, text = attempt("--vm", scene.vm.path, "--queue", "8", "--tap", "nosuch0")
