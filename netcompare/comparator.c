@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/ratelimit.h"
+#include "netcompare/evidence.h"
 #include "netcompare/rule.h"
 
 #define ETHERTYPE_IPV4 0x0800u
@@ -34,6 +35,7 @@ struct ncmp_comparator {
 	ncmp_peer *peer;
 	ncmp_compare *compare;
 	ncmp_mode *mode;
+	ncmp_dump *dump; /* borrowed; NULL: none */
 	enum ncmp_gate gate;
 	gboolean gate_told; /* since colo-vm greeted */
 	gboolean restarted; /* a checkpoint is to be asked for with the next cut */
@@ -97,6 +99,8 @@ static void diverged(void *data, const struct ncmp_divergence *divergence)
 	ncmp_comparator *c = data;
 
 	log_divergence(c, divergence);
+	if (c->dump)
+		ncmp_evidence_dump(c->dump, divergence, g_get_real_time() * 1000);
 	request(c, divergence->epoch, divergence->cause);
 }
 
@@ -447,6 +451,11 @@ void ncmp_comparator_free(ncmp_comparator *c)
 	g_strfreev(c->taps);
 	g_free(c->vm);
 	g_free(c);
+}
+
+void ncmp_comparator_set_dump(ncmp_comparator *c, ncmp_dump *dump)
+{
+	c->dump = dump;
 }
 
 void ncmp_comparator_start(ncmp_comparator *c)

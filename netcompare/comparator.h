@@ -12,6 +12,7 @@
 #include <json-glib/json-glib.h>
 
 #include "netcompare/compare.h"
+#include "netcompare/dump.h"
 #include "netcompare/mode.h"
 #include "netcompare/peer.h"
 #include "netcompare/queue.h"
@@ -44,6 +45,9 @@ ncmp_comparator *ncmp_comparator_new(const struct ncmp_comparator_options *optio
 void ncmp_comparator_free(ncmp_comparator *comparator);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ncmp_comparator, ncmp_comparator_free)
 
+/* Packets that show a divergence go there from now on; `dump` is borrowed, NULL:
+ * nowhere. */
+void ncmp_comparator_set_dump(ncmp_comparator *comparator, ncmp_dump *dump);
 /* With the rule in place: takes packets, and looks for colo-vm. */
 void ncmp_comparator_start(ncmp_comparator *comparator);
 

@@ -1,15 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* colo-netcompare: holds what a guest sends until its secondary has sent the same. */
+#include <errno.h>
 #include <glib-unix.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "netcompare/comparator.h"
 #include "netcompare/control.h"
 #include "netcompare/options.h"
 #include "netcompare/privileges.h"
+#include "netcompare/replay.h"
 #include "netcompare/rule.h"
+
+#define DUMP_BYTES_MAX (G_GUINT64_CONSTANT(256) << 20)
 
 /* Exit statuses; colo-netcompare(1) has them. */
 enum {
@@ -66,36 +72,80 @@ static void watch_signals(struct run *run)
 	g_unix_signal_add(SIGHUP, quit_on_signal, run);
 }
 
-/* Queue, rule, control socket, in this order: a queue that is somebody else's is left
- * alone, and so are his packets. */
-static int compare(const struct ncmp_options *options)
+/* In a process of its own: running programs starts threads, and a thread that is there
+ * before rights are given up keeps them. */
+static int put_rule(const struct ncmp_rule *rule)
 {
-	g_autoptr(GMainLoop) loop = g_main_loop_new(NULL, FALSE);
-	struct run run = { .loop = loop, .status = EXIT_DONE };
-	const struct ncmp_comparator_hooks hooks = { &run, fail };
-	const struct ncmp_control_hooks control_hooks = { &run, tell_status, quit };
-	g_autoptr(ncmp_comparator) comparator = NULL;
-	g_autoptr(ncmp_control) control = NULL;
 	g_autoptr(GError) error = NULL;
 	enum ncmp_rule_way way;
+	int status;
+	pid_t pid = fork();
 
-	comparator = ncmp_comparator_new(&options->comparator, &hooks, &error);
-	if (!comparator || !ncmp_rule_put(&options->rule, &way, &error))
+	if (pid == 0) {
+		if (!ncmp_rule_put(rule, &way, &error))
+			_exit(complain(error));
+		g_message("rule: in place way=%s", ncmp_rule_way_name(way));
+		_exit(EXIT_DONE);
+	}
+	while (pid > 0 && waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			pid = -1;
+	if (pid < 0) {
+		ncmp_error_errno(&error, errno,
+				 "run a process that puts the rule in place");
 		return complain(error);
-	run.comparator = comparator;
+	}
+	return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_NOT_STARTED;
+}
+
+static int run_comparator(const struct ncmp_options *options,
+			  ncmp_comparator *comparator, struct run *run)
+{
+	const struct ncmp_control_hooks hooks = { run, tell_status, quit };
+	g_autoptr(GMainLoop) loop = g_main_loop_new(NULL, FALSE);
+	g_autoptr(ncmp_control) control = NULL;
+	g_autoptr(ncmp_dump) dump = NULL;
+	g_autoptr(GError) error = NULL;
+
+	run->loop = loop;
+	run->comparator = comparator;
 	if (options->control) {
-		control = ncmp_control_new(options->control, &control_hooks, &error);
+		control = ncmp_control_new(options->control, &hooks, &error);
 		if (!control)
 			return complain(error);
 	}
 	if (!ncmp_privileges_drop(&error))
 		return complain(error);
-	g_message("queue %u bound, rule=%s", options->rule.queue,
-		  ncmp_rule_way_name(way));
-	watch_signals(&run);
+	/* After that, for it has a thread. */
+	if (options->dump) {
+		dump = ncmp_dump_open(options->dump, DUMP_BYTES_MAX, &error);
+		if (!dump)
+			return complain(error);
+	}
+	ncmp_comparator_set_dump(comparator, dump);
+	g_message("queue: bound queue=%u", options->rule.queue);
+	watch_signals(run);
 	ncmp_comparator_start(comparator);
 	g_main_loop_run(loop);
-	return run.status;
+	ncmp_comparator_set_dump(comparator, NULL);
+	return run->status;
+}
+
+/* Queue, rule, control socket, in this order: a queue that is somebody else's is left
+ * alone, and so are his packets. */
+static int compare(const struct ncmp_options *options)
+{
+	struct run run = { .status = EXIT_DONE };
+	const struct ncmp_comparator_hooks hooks = { &run, fail };
+	g_autoptr(GError) error = NULL;
+	g_autoptr(ncmp_comparator) comparator =
+		ncmp_comparator_new(&options->comparator, &hooks, &error);
+	int status;
+
+	if (!comparator)
+		return complain(error);
+	status = put_rule(&options->rule);
+	return status ? status : run_comparator(options, comparator, &run);
 }
 
 static int remove_rule(const struct ncmp_options *options)
@@ -103,6 +153,33 @@ static int remove_rule(const struct ncmp_options *options)
 	g_autoptr(GError) error = NULL;
 
 	return ncmp_rule_remove(&options->rule, &error) ? EXIT_DONE : complain(error);
+}
+
+/* Its result is the exit status. */
+static int replay(const struct ncmp_options *options)
+{
+	const struct ncmp_replay_options replay_options = { options->captures[0],
+							    options->captures[1],
+							    options->guest,
+							    options->json };
+	g_autoptr(GError) error = NULL;
+	enum ncmp_replay_result result = ncmp_replay(&replay_options, stdout, &error);
+
+	if (error)
+		complain(error);
+	return (int)result;
+}
+
+static int work(const struct ncmp_options *options)
+{
+	switch (options->work) {
+	case NCMP_WORK_REPLAY:
+		return replay(options);
+	case NCMP_WORK_REMOVE_RULE:
+		return remove_rule(options);
+	default:
+		return compare(options);
+	}
 }
 
 int main(int argc, char **argv)
@@ -115,8 +192,7 @@ int main(int argc, char **argv)
 	if (!ncmp_options_parse(&options, argv, &error))
 		return complain(error);
 	base_log_init(NCMP_PROGRAM, options.verbosity);
-	status = options.work == NCMP_WORK_REMOVE_RULE ? remove_rule(&options)
-						       : compare(&options);
+	status = work(&options);
 	ncmp_options_clear(&options);
 	return status;
 }

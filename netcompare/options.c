@@ -12,7 +12,7 @@
 struct words {
 	char *tap, *rule, *memory, *receive, *mode;
 	int queue, queue_length, late_max_ms, verbosity;
-	gboolean remove_rule, verbose;
+	gboolean remove_rule, replay;
 };
 
 static gboolean count_verbose(const char *name, const char *value, gpointer data,
@@ -39,6 +39,16 @@ static gboolean read_words(struct ncmp_options *options, struct words *words,
 		  "Take the rule away, and end", NULL },
 		{ "control", 0, 0, G_OPTION_ARG_FILENAME, &options->control,
 		  "Socket to be asked on", "SOCKET" },
+		{ "dump", 0, 0, G_OPTION_ARG_FILENAME, &options->dump,
+		  "Capture file for packets that differ", "FILE" },
+		{ "replay", 0, 0, G_OPTION_ARG_NONE, &words->replay,
+		  "Compare two capture files instead", NULL },
+		{ "guest", 0, 0, G_OPTION_ARG_STRING, &options->guest,
+		  "Whose packets are compared in a replay", "ADDRESS" },
+		{ "json", 0, 0, G_OPTION_ARG_NONE, &options->json,
+		  "What a replay finds is told as JSON", NULL },
+		{ G_OPTION_REMAINING, 0, 0, G_OPTION_ARG_FILENAME_ARRAY,
+		  &options->captures, NULL, "[PRIMARY.pcap SECONDARY.pcap]" },
 		{ "late-max", 0, 0, G_OPTION_ARG_INT, &words->late_max_ms,
 		  "What the secondary may be late by at most (200)", "MS" },
 		{ "memory", 0, 0, G_OPTION_ARG_STRING, &words->memory,
@@ -63,10 +73,7 @@ static gboolean read_words(struct ncmp_options *options, struct words *words,
 		context,
 		"Holds what a guest sends until its secondary has sent the same, or a "
 		"checkpoint covers it.");
-	if (!g_option_context_parse_strv(context, &args, error))
-		return FALSE;
-	return g_strv_length(args) == 1 ||
-	       ncmp_error_set(error, NCMP_ERROR_CONFIG, "unexpected \"%s\"", args[1]);
+	return g_option_context_parse_strv(context, &args, error);
 }
 
 static gboolean judge_taps(struct ncmp_options *options, const char *list,
@@ -140,9 +147,26 @@ static gboolean judge_comparator(struct ncmp_options *options,
 	return TRUE;
 }
 
+static gboolean judge_replay(struct ncmp_options *options, GError **error)
+{
+	options->work = NCMP_WORK_REPLAY;
+	return (options->captures && g_strv_length(options->captures) == 2) ||
+	       ncmp_error_set(error, NCMP_ERROR_CONFIG,
+			      "--replay: two capture files are needed");
+}
+
 static gboolean judge_words(struct ncmp_options *options, const struct words *words,
 			    GError **error)
 {
+	options->verbosity = words->verbosity;
+	if (words->replay)
+		return judge_replay(options, error);
+	if (options->captures)
+		return ncmp_error_set(error, NCMP_ERROR_CONFIG, "unexpected \"%s\"",
+				      options->captures[0]);
+	if (options->json || options->guest)
+		return ncmp_error_set(error, NCMP_ERROR_CONFIG,
+				      "--json and --guest are for --replay");
 	if (words->queue < 0)
 		return ncmp_error_set(error, NCMP_ERROR_CONFIG, "--queue is needed");
 	if (words->queue > G_MAXUINT16)
@@ -153,7 +177,6 @@ static gboolean judge_words(struct ncmp_options *options, const struct words *wo
 				      words->rule);
 	if (!judge_taps(options, words->tap, error))
 		return FALSE;
-	options->verbosity = words->verbosity;
 	options->rule.queue = (guint16)words->queue;
 	options->rule.taps = (const char *const *)options->taps;
 	options->comparator.taps = (const char *const *)options->taps;
@@ -183,5 +206,8 @@ void ncmp_options_clear(struct ncmp_options *options)
 {
 	g_clear_pointer(&options->vm, g_free);
 	g_clear_pointer(&options->control, g_free);
+	g_clear_pointer(&options->dump, g_free);
+	g_clear_pointer(&options->guest, g_free);
+	g_clear_pointer(&options->captures, g_strfreev);
 	g_clear_pointer(&options->taps, g_strfreev);
 }

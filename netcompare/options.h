@@ -11,12 +11,16 @@
 enum ncmp_work {
 	NCMP_WORK_COMPARE, /* until it is told to end */
 	NCMP_WORK_REMOVE_RULE,
+	NCMP_WORK_REPLAY,
 };
 
 struct ncmp_options {
 	enum ncmp_work work;
 	int verbosity;
-	char *vm, *control; /* paths; control NULL: none */
+	char *vm, *control, *dump; /* paths; of the last two, NULL: none */
+	char **captures; /* of a replay: two paths */
+	char *guest; /* of a replay: who it is; NULL: to be found out */
+	gboolean json;
 	char **taps;
 	struct ncmp_rule rule; /* its taps are those above */
 	struct ncmp_comparator_options comparator; /* its texts are those above */

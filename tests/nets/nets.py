@@ -55,7 +55,8 @@ def need():
 
 
 def sh(text, *args):
-    return subprocess.run(["sh", "-ec", text, "sh", *map(str, args)], check=True, text=True,
+    """Not by sh(1): where that is busybox, so are `ip` and the like in it."""
+    return subprocess.run(["bash", "-ec", text, "bash", *map(str, args)], check=True, text=True,
                           stdout=subprocess.PIPE).stdout
 
 
@@ -138,11 +139,11 @@ class Net:
             ip tuntap add tap0 mode tap vnet_hdr
             ip link add veth0 type veth peer name veth1 netns "$1"
             ip link set veth0 up
-            nsenter -t "$1" -n sh -ec '
+            nsenter -t "$1" -n bash -ec '
                 ip link set lo up
                 ip link set veth1 up
                 ip addr add "$1/24" dev veth1
-                ip addr add "$2/64" dev veth1 nodad'  sh "$2" "$3"
+                ip addr add "$2/64" dev veth1 nodad'  bash "$2" "$3"
             """, self.holder.pid, CLIENT, CLIENT6)
         if routed:
             self.make_routed()
@@ -165,14 +166,12 @@ class Net:
             ip link set tap0 up
             ip addr add 10.98.0.1/24 dev tap0
             ip addr add "$1/24" dev veth0
-            nsenter -t "$2" -n ip route add 10.98.0.0/24 via "$1"
+            nsenter -t "$2" -n bash -ec 'ip route add 10.98.0.0/24 via "$1"' bash "$1"
             """, HOST, self.holder.pid)
 
     def mac_of(self, name, client=False):
-        words = ["ip", "-json", "link", "show", "dev", name]
-        if client:
-            words = ["nsenter", "-t", str(self.holder.pid), "-n"] + words
-        out = subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout
+        look = f"ip -json link show dev {name}"
+        out = sh(f"nsenter -t {self.holder.pid} -n bash -ec '{look}'" if client else look)
         return bytes.fromhex(json.loads(out)[0]["address"].replace(":", ""))
 
     def sniffer(self, interface):
@@ -262,7 +261,7 @@ class Net:
         self.client.close()
         self.holder.kill()
         self.holder.wait()
-        subprocess.run(["sh", "-c", """
+        subprocess.run(["bash", "-c", """
             ip link del veth0; ip link del tap0; ip link del br0; nft flush ruleset"""],
                        stderr=subprocess.DEVNULL)
 
@@ -402,7 +401,7 @@ class Comparator(bed.Machine):
 
     def bound(self):
         """Waits until it has the queue."""
-        return bool(self.errors.wait("bound, rule="))
+        return bool(self.errors.wait("queue: bound"))
 
     def killed(self):
         self.process.kill()

@@ -1,11 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What gets out of a guest whose outputs a comparator holds."""
+import json
+import os
+import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 
 import nets
@@ -259,7 +263,7 @@ def what_is_neither_ip_nor_arp_is_held_too():
         vm.checkpoint()
         got = net.got(0.3)
         bed.check("a commit releases them, or the rule drops them where iptables is what the "
-                  "kernel has", len(got) == (3 if "rule=nft" in scene.comparator.errors.text
+                  "kernel has", len(got) == (3 if "way=nft" in scene.comparator.errors.text
                                              else 0), got)
 
 
@@ -362,9 +366,9 @@ def the_rule_is_put_in_place_once_and_taken_away_on_request():
 
 def refusals():
     with Scene() as scene:
-        def attempt(*words, prefix=()):
-            done = subprocess.run([*prefix, nets.PROGRAM, *words], stdout=subprocess.PIPE,
-                                  stderr=subprocess.PIPE, text=True, timeout=20)
+        def attempt(*words, **who):
+            done = subprocess.run([nets.PROGRAM, *words], stdout=subprocess.PIPE,
+                                  stderr=subprocess.PIPE, text=True, timeout=20, **who)
             return done.returncode, done.stderr.strip()
 
         good = ["--vm", scene.vm.path, "--queue", str(nets.QUEUE), "--tap", "tap0"]
@@ -372,7 +376,7 @@ def refusals():
         bed.check("a queue that another process has is refused, with its number",
                   status == 3 and "in use by another process" in text, (status, text))
         free = ["--vm", scene.vm.path, "--queue", "8", "--tap", "tap0"]
-        status, text = attempt(*free, prefix=("setpriv", "--reuid=65534", "--clear-groups"))
+        status, text = attempt(*free, user=65534, group=65534, extra_groups=[])
         bed.check("who may not is told so", status == 3 and "CAP_NET_ADMIN" in text,
                   (status, text))
         status, text = attempt("--vm", scene.vm.path, "--queue", "8", "--tap", "nosuch0")
@@ -513,14 +517,65 @@ def ended(sock):
 
 
 def no_more_rights_than_needed():
-    with Scene() as scene:
-        with open(f"/proc/{scene.comparator.process.pid}/status") as file:
-            lines = dict(line.split(":\t", 1) for line in file.read().splitlines()
-                         if ":\t" in line)
+    with Scene("--dump", "/tmp/colo-nets-dump.pcapng") as scene:
+        process = f"/proc/{scene.comparator.process.pid}/task"
         net_admin = f"{1 << 12:016x}"
-        bed.check("it keeps CAP_NET_ADMIN and nothing else",
-                  all(lines[name] == net_admin for name in ("CapPrm", "CapEff", "CapBnd"))
-                  and lines["NoNewPrivs"] == "1", lines)
+        for task in sorted(os.listdir(process)):
+            with open(f"{process}/{task}/status") as file:
+                lines = dict(line.split(":\t", 1) for line in file.read().splitlines()
+                             if ":\t" in line)
+            bed.check(f"its thread {lines['Name']} has CAP_NET_ADMIN and nothing else",
+                      all(lines[name] == net_admin for name in ("CapPrm", "CapEff", "CapBnd"))
+                      and lines["NoNewPrivs"] == "1", lines)
+    os.unlink("/tmp/colo-nets-dump.pcapng")
+
+
+def packets_that_differ_can_be_looked_at():
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "differ.pcapng")
+        with Scene("--dump", path, gate=GUARDED) as scene:
+            net, vm = scene.net, scene.vm
+            open_connection(scene)
+            net.send(net.to_client(segment("balance 100", 1001)))
+            vm.frame(net.to_client(segment("balance 900", 7001)))
+            vm.request()
+            scene.comparator.process.terminate()
+            scene.comparator.wait()
+            with open(path, "rb") as file:
+                content = file.read()
+        bed.check("a capture file has what differs of both guests, and why",
+                  b"100" in content and b"900" in content
+                  and b"payload in epoch 1 at position" in content, content)
+        readers = [word for word in ("tcpdump",) if shutil.which(word)]
+        for reader in readers:
+            done = subprocess.run([reader, "-nr", path], stdout=subprocess.PIPE,
+                                  stderr=subprocess.PIPE, text=True)
+            bed.check(f"{reader} reads it", done.returncode == 0
+                      and done.stdout.count("10.99.0.2.80 > 10.99.0.3.40000") == 2,
+                      (done.stdout, done.stderr))
+
+
+def two_captures_can_be_compared():
+    with tempfile.TemporaryDirectory() as directory:
+        def capture(name, *texts):
+            path = os.path.join(directory, name)
+            with open(path, "wb") as file:
+                file.write(struct.pack("<IHHiIII", 0xa1b2c3d4, 2, 4, 0, 0, 65535, 1))
+                for number, text in enumerate(texts):
+                    frame = ethernet(datagram(text), bytes(6))
+                    file.write(struct.pack("<IIII", number, 0, len(frame), len(frame)) + frame)
+            return path
+
+        one, same = capture("one", "a", "b"), capture("same", "a", "b")
+        other = capture("other", "a", "c")
+        for words, status in (((one, same), 0), ((one, other), 1), ((one, "/nosuch"), 2)):
+            done = subprocess.run([nets.PROGRAM, "--replay", "--guest", nets.GUEST, *words],
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            bed.check(f"a replay ends with {status}: {' '.join(map(os.path.basename, words))}",
+                      done.returncode == status, (done.stdout, done.stderr))
+        done = subprocess.run([nets.PROGRAM, "--replay", "--json", "--guest", nets.GUEST, one,
+                               other], stdout=subprocess.PIPE, text=True)
+        bed.check("as JSON too", isinstance(json.loads(done.stdout), dict), done.stdout)
 
 
 if __name__ == "__main__":
@@ -545,4 +600,6 @@ if __name__ == "__main__":
         the_mode_is_said_with_its_reason,
         the_control_socket_bears_anything,
         no_more_rights_than_needed,
+        packets_that_differ_can_be_looked_at,
+        two_captures_can_be_compared,
     ])
