@@ -44,6 +44,7 @@ struct ncmp_comparator {
 	guint64 waiting_max, waiting_bytes_max;
 	guint64 markers, strangers, crowded, secondary_lost, requests;
 	GSource *readable, *clock, *seconds;
+	gint64 look_us; /* when `clock` is due; -1: never */
 	struct base_ratelimit stranger_limit, divergence_limit;
 };
 
@@ -111,16 +112,26 @@ static ncmp_compare *new_compare(ncmp_comparator *c)
 	return ncmp_compare_new(&c->compare_options, &hooks);
 }
 
+/* The clock is looked at by then. An earlier look that was asked for before stays: to
+ * move it costs more than to look in vain, since the main loop wakes itself for that.
+ */
+static void look_by(ncmp_comparator *c, gint64 next_ns)
+{
+	gint64 due_us = g_get_monotonic_time() + MAX(next_ns / 1000, NOT_BEFORE_US);
+
+	if (next_ns == G_MAXINT64 || (c->look_us >= 0 && c->look_us <= due_us))
+		return;
+	c->look_us = due_us;
+	g_source_set_ready_time(c->clock, due_us);
+}
+
 /* After whatever came in. */
 static void settle(ncmp_comparator *c)
 {
-	gint64 next = ncmp_compare_tick(c->compare, now_ns());
+	gint64 next_ns = ncmp_compare_tick(c->compare, now_ns());
 
 	ncmp_queue_flush(c->queue);
-	g_source_set_ready_time(
-		c->clock, next == G_MAXINT64 ? -1
-					     : g_get_monotonic_time() +
-						       MAX(next / 1000, NOT_BEFORE_US));
+	look_by(c, next_ns);
 }
 
 /* The guest's packets. */
@@ -347,7 +358,10 @@ static gboolean dispatch_clock(GSource *source, GSourceFunc callback, gpointer d
 
 static gboolean look_at_clock(gpointer data)
 {
-	settle(data);
+	ncmp_comparator *c = data;
+
+	c->look_us = -1;
+	settle(c);
 	return G_SOURCE_CONTINUE;
 }
 
@@ -413,6 +427,7 @@ ncmp_comparator *ncmp_comparator_new(const struct ncmp_comparator_options *optio
 						      lost_packets };
 
 	c->hooks = *hooks;
+	c->look_us = -1;
 	c->vm = g_strdup(options->vm);
 	c->taps = g_strdupv((char **)options->taps);
 	c->cards = g_strv_length(c->taps);

@@ -144,7 +144,8 @@ static gboolean take_batch(ncmp_peer *peer)
 		if (!take_message(peer, parts[i].iov_base, messages[i].msg_len))
 			return FALSE;
 	}
-	return got > 0;
+	/* Fewer than there is room for are all. */
+	return got == BATCH;
 }
 
 void ncmp_peer_drain(ncmp_peer *peer)

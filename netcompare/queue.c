@@ -30,7 +30,7 @@
 /* The most that the kernel hands over of a packet: an attribute's length has 16 bits.
  */
 #define COPY_BYTES (0xffffu - NLA_HDRLEN)
-#define BATCH 64u
+#define BATCH 16u
 #define MESSAGE_BYTES (COPY_BYTES + 1024u)
 /* Verdicts in one call; what the kernel must have of contiguous memory for it. */
 #define SEND_BYTES (64u << 10)
