@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Guests at random, against a naive reference; and two equal streams of which one has a
- * single fault. RANDOM_SEED=N repeats a run. */
+ * single fault. RANDOM_SEED (1) chooses them. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -221,7 +221,7 @@ int main(void)
 		cmocka_unit_test(one_fault_diverges_before_it_leaves),
 	};
 	const char *text = g_getenv("RANDOM_SEED");
-	guint32 seed = text ? (guint32)strtoul(text, NULL, 0) : g_random_int();
+	guint32 seed = text ? (guint32)strtoul(text, NULL, 0) : 1;
 	int failed;
 
 	print_message("# RANDOM_SEED=%u\n", seed);
