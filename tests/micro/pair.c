@@ -390,12 +390,18 @@ enum ckpt_reason pair_reason(struct pair *pair)
 gboolean pair_wait_for_epoch(struct pair *pair, guint epoch)
 {
 	guint64 until = base_clock_monotonic_ns() + PATIENCE_NS;
+	gboolean lost[2];
 
 	while (pair_committed(pair) < epoch && !g_atomic_int_get(&pair->primary_lost) &&
 	       base_clock_monotonic_ns() < until)
 		micro_sleep_ms(pair->first, 1);
-	return pair_committed(pair) >= epoch && !g_atomic_int_get(&pair->primary_lost) &&
-	       !g_atomic_int_get(&pair->secondary_lost);
+	lost[0] = g_atomic_int_get(&pair->primary_lost);
+	lost[1] = g_atomic_int_get(&pair->secondary_lost);
+	if (pair_committed(pair) >= epoch && !lost[0] && !lost[1])
+		return TRUE;
+	printf("# epoch %u of %u; primary: %s; secondary: %s\n", pair_committed(pair), epoch,
+	       lost[0] ? pair->why[0] : "there", lost[1] ? pair->why[1] : "there");
+	return FALSE;
 }
 
 gboolean pair_make_network(void)
