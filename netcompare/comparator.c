@@ -414,6 +414,9 @@ static GSourceFuncs clock_functions = { .dispatch = dispatch_clock };
 static GSource *attach(GSource *source, GSourceFunc callback, gpointer data)
 {
 	g_source_set_callback(source, callback, data, NULL);
+	/* It never does. But else GLib forgets and learns the descriptor again around
+	 * each call, and wakes itself for both. */
+	g_source_set_can_recurse(source, TRUE);
 	g_source_attach(source, g_main_context_get_thread_default());
 	return source;
 }
