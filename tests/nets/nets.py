@@ -30,7 +30,7 @@ QUEUE = 7
 GUEST_MAC = bytes.fromhex("525400c01002")
 GUEST, CLIENT, HOST = "10.99.0.2", "10.99.0.3", "10.99.0.1"
 GUEST6, CLIENT6 = "fd99::2", "fd99::3"
-SOON_S = 10  # for what should happen
+SOON_S = 30  # for what should happen
 NEVER_S = 0.4  # in which what must not happen would have happened
 
 CLOSED, OPEN, GUARDED = 0, 1, 2

@@ -517,7 +517,8 @@ def ended(sock):
 
 
 def no_more_rights_than_needed():
-    with Scene("--dump", "/tmp/colo-nets-dump.pcapng") as scene:
+    with (tempfile.TemporaryDirectory() as directory,
+          Scene("--dump", os.path.join(directory, "dump.pcapng")) as scene):
         process = f"/proc/{scene.comparator.process.pid}/task"
         net_admin = f"{1 << 12:016x}"
         for task in sorted(os.listdir(process)):
@@ -527,7 +528,6 @@ def no_more_rights_than_needed():
             bed.check(f"its thread {lines['Name']} has CAP_NET_ADMIN and nothing else",
                       all(lines[name] == net_admin for name in ("CapPrm", "CapEff", "CapBnd"))
                       and lines["NoNewPrivs"] == "1", lines)
-    os.unlink("/tmp/colo-nets-dump.pcapng")
 
 
 def packets_that_differ_can_be_looked_at():
