@@ -408,7 +408,7 @@ static void both_guests_outputs_are_told_alike_and_in_their_epochs(void **state)
 /* A filter whose state is a number, which the primary's guest's frames count. */
 struct counting {
 	guint64 count;
-	guint shown_in, shown_out; /* also of a secondary's guest */
+	gint shown_in, shown_out; /* atomic; also of a secondary's guest */
 	gboolean promoted;
 };
 
@@ -434,7 +434,7 @@ static gboolean counting_is_idle(void *filter)
 static enum ckpt_filter_verdict counting_in(void *filter, guint device, guint8 *frame,
 					    gsize len, gboolean partial)
 {
-	((struct counting *)filter)->shown_in++;
+	g_atomic_int_inc(&((struct counting *)filter)->shown_in);
 	return CKPT_FILTER_AS_IT_WAS;
 }
 
@@ -443,7 +443,7 @@ static enum ckpt_filter_verdict counting_out(void *filter, guint device, guint8 
 {
 	struct counting *counting = filter;
 
-	counting->shown_out++;
+	g_atomic_int_inc(&counting->shown_out);
 	counting->count++;
 	return CKPT_FILTER_AS_IT_WAS;
 }
@@ -516,8 +516,10 @@ static void a_filters_state_goes_along_with_checkpoints(void **state)
 	assert_true(vmm_machine_pause(micro_machine(pair->first), &error));
 	assert_true(ckpt_secondary_promote(pair->secondary, &error));
 	pair_part(pair);
-	assert_true(made[0]->shown_in >= 200 && made[0]->shown_out >= 200);
-	assert_true(made[1]->shown_in >= 100);
+	assert_true(g_atomic_int_get(&made[0]->shown_in) >= 200 &&
+		    g_atomic_int_get(&made[0]->shown_out) >= 200);
+	assert_true(g_atomic_int_get(&made[1]->shown_in) >= 100);
+	assert_true(vmm_machine_pause(micro_machine(pair->second), &error));
 	/* With nothing under way, and the guest silent, both are the same. */
 	assert_true(loads >= epoch && made[1]->promoted);
 	assert_true(made[1]->count >= 200 && made[1]->count <= made[0]->count);
