@@ -48,6 +48,10 @@ void ckpt_lanes_free(ckpt_lanes *lanes)
 	if (!lanes)
 		return;
 	ckpt_lanes_refuse(lanes, "the end of replication");
+	/* A lane's threads may be at the others: all end before the first goes. */
+	for (guint i = 1; i < lanes->options.count; i++)
+		if (lanes->lane[i].link)
+			ckpt_link_stop(lanes->lane[i].link, NULL);
 	for (guint i = 1; i < lanes->options.count; i++) {
 		ckpt_link_free(lanes->lane[i].link);
 		ckpt_filler_free(lanes->lane[i].filler);
@@ -188,6 +192,7 @@ const char *ckpt_lanes_join(ckpt_lanes *lanes, const struct ckpt_join *join,
 		lane->filler = ckpt_filler_new(lanes->options.memory, lanes->options.turn,
 					       lane->number, lanes->options.count);
 		make_link_take(lane, g_steal_pointer(channel));
+		ckpt_link_wait_for_first(lane->link, CKPT_LANES_FIRST_MS);
 		ckpt_link_start(lane->link);
 	}
 	g_mutex_unlock(&lanes->lock);

@@ -20,6 +20,10 @@
 
 typedef struct ckpt_lanes ckpt_lanes;
 
+/* The primary says nothing on any connection before it has made all of them, one after the
+ * other: so long the secondary waits for the first word on each. */
+#define CKPT_LANES_FIRST_MS 60000u
+
 struct ckpt_lanes_options {
 	guint count; /* the link included; 1 to CKPT_LANES_MAX */
 	guint silence_ms;

@@ -28,7 +28,7 @@ struct ckpt_link {
 	base_channel *channel;
 	const struct ckpt_link_ops *ops;
 	void *data;
-	guint silence_ms;
+	guint silence_ms, first_ms;
 	GThread *sender, *receiver;
 
 	GMutex lock; /* of what follows */
@@ -52,7 +52,7 @@ ckpt_link *ckpt_link_new_take(base_channel *channel, const struct ckpt_link_ops 
 	link->channel = channel;
 	link->ops = ops;
 	link->data = data;
-	link->silence_ms = silence_ms;
+	link->silence_ms = link->first_ms = silence_ms;
 	g_mutex_init(&link->lock);
 	g_cond_init(&link->changed);
 	return link;
@@ -269,11 +269,12 @@ static void *receive_all(void *data)
 	ckpt_link *link = data;
 	struct base_message message;
 	GError *error = NULL;
+	guint deadline_ms = link->first_ms;
 	gboolean refusal;
 
-	while (base_channel_receive(link->channel, &message, link->silence_ms, &error) &&
+	while (base_channel_receive(link->channel, &message, deadline_ms, &error) &&
 	       handle(link, &message, &error))
-		;
+		deadline_ms = link->silence_ms;
 	refusal = is_refusal(error);
 	lose(link, error, refusal);
 	if (refusal)
@@ -283,6 +284,11 @@ static void *receive_all(void *data)
 	g_cond_broadcast(&link->changed);
 	g_mutex_unlock(&link->lock);
 	return NULL;
+}
+
+void ckpt_link_wait_for_first(ckpt_link *link, guint ms)
+{
+	link->first_ms = MAX(ms, link->silence_ms);
 }
 
 void ckpt_link_start(ckpt_link *link)

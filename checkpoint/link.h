@@ -27,6 +27,8 @@ struct ckpt_link_ops {
  * out every quarter of that. */
 ckpt_link *ckpt_link_new_take(base_channel *channel, const struct ckpt_link_ops *ops,
 			      void *data, guint silence_ms);
+/* Before the start: so long, if that is more, for the first message. */
+void ckpt_link_wait_for_first(ckpt_link *link, guint ms);
 /* Starts both threads. */
 void ckpt_link_start(ckpt_link *link);
 /* Loses the link, with `why` told to the peer if that is possible, and waits for nothing. Any

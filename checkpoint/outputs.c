@@ -37,6 +37,10 @@ struct packet {
 	gsize len;
 	guint8 bytes[];
 };
+/* What a packet takes beside its bytes, allocator and list included. */
+#define PACKET_COST 128u
+/* Packets that are sent without letting others at the lock. */
+#define SENT_AT_ONCE 32u
 
 struct ckpt_outputs {
 	struct ckpt_outputs_hooks hooks;
@@ -72,6 +76,11 @@ static void wake(ckpt_outputs *outputs)
 
 	if (write(outputs->wake, &one, sizeof(one)) < 0)
 		g_assert(errno == EAGAIN);
+}
+
+static gsize cost_of(const struct packet *packet)
+{
+	return packet->len + PACKET_COST;
 }
 
 static void drop_queue(ckpt_outputs *outputs)
@@ -111,7 +120,8 @@ static gboolean send_now(ckpt_outputs *outputs, const struct iovec *iov, guint c
 		return TRUE;
 	if (errno == EAGAIN || errno == ENOBUFS)
 		return FALSE;
-	/* It has gone, as the thread is about to see. */
+	/* What was not said must not be taken for said. */
+	end(outputs, g_strerror(errno));
 	return TRUE;
 }
 
@@ -123,7 +133,7 @@ static void queue_up(ckpt_outputs *outputs, guint16 type, const struct iovec *io
 
 	for (guint i = 0; i < count; i++)
 		len += iov[i].iov_len;
-	if (outputs->queued + len > QUEUE_MAX) {
+	if (outputs->queued + len + PACKET_COST > QUEUE_MAX) {
 		hang_up(outputs, "it does not read what it is told");
 		return;
 	}
@@ -137,7 +147,7 @@ static void queue_up(ckpt_outputs *outputs, guint16 type, const struct iovec *io
 	if (!outputs->queue.length)
 		wake(outputs);
 	g_queue_push_tail(&outputs->queue, packet);
-	outputs->queued += len;
+	outputs->queued += cost_of(packet);
 }
 
 /* FALSE: it has to wait, and does. */
@@ -198,7 +208,7 @@ static void drop_frames(ckpt_outputs *outputs)
 		if (packet->type != WIRE_OUTPUT_FRAME &&
 		    packet->type != WIRE_OUTPUT_LOST)
 			continue;
-		outputs->queued -= packet->len;
+		outputs->queued -= cost_of(packet);
 		g_free(packet);
 		g_queue_delete_link(&outputs->queue, at);
 	}
@@ -482,14 +492,15 @@ static void read_one(ckpt_outputs *outputs)
 static void send_queue(ckpt_outputs *outputs)
 {
 	g_mutex_lock(&outputs->lock);
-	while (outputs->queue.length && !outputs->end) {
+	/* Not all of a long queue at once: a cut may wait for the lock, and the guest for it. */
+	for (guint i = 0; i < SENT_AT_ONCE && outputs->queue.length && !outputs->end; i++) {
 		struct packet *packet = g_queue_peek_head(&outputs->queue);
 		struct iovec iov = { packet->bytes, packet->len };
 
-		if (!send_now(outputs, &iov, 1))
+		if (!send_now(outputs, &iov, 1) || outputs->end)
 			break;
 		g_queue_pop_head(&outputs->queue);
-		outputs->queued -= packet->len;
+		outputs->queued -= cost_of(packet);
 		g_free(packet);
 	}
 	g_mutex_unlock(&outputs->lock);

@@ -12,7 +12,7 @@
  * gate that begins to guard, with its cut, is in the socket when ckpt_outputs_cut()
  * returns, or the comparator was hung up on. Epochs on the socket grow as long as this
  * lives, whatever those of one replication after the other are. No commit, and no
- * frame, is told of an epoch whose cut a comparator was not told when it came.
+ * frame, is told of an epoch that began before the comparator was ready.
  */
 #ifndef CKPT_OUTPUTS_H
 #define CKPT_OUTPUTS_H

@@ -126,7 +126,7 @@ static const guint8 *next_output(ckpt_primary *primary, const struct base_messag
 	memcpy(head, message->payload + *at, sizeof(*head));
 	frame = message->payload + *at + sizeof(*head);
 	len = wire_get32(head->length);
-	if (len <= CKPT_NET_HEADER || len > CKPT_FRAME_MAX || len > left - sizeof(*head) ||
+	if (len < CKPT_FRAME_MIN || len > CKPT_FRAME_MAX || len > left - sizeof(*head) ||
 	    head->device >= primary->nets || head->lost > 1 || head->pad[0] || head->pad[1])
 		return NULL;
 	*at += sizeof(*head) + len;

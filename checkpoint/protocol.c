@@ -31,7 +31,7 @@ const struct base_message_rule ckpt_rules[] = {
 		  CKPT_ADDRESSES_ALL * sizeof(struct ckpt_address) },
 	{ CKPT_JOIN, "join", sizeof(struct ckpt_join), sizeof(struct ckpt_join) },
 	{ CKPT_SYNC_END, "sync end", 0, 0 },
-	{ CKPT_OUTPUT, "output", sizeof(struct ckpt_output_head) + 1, CKPT_OUTPUT_MAX },
+	{ CKPT_OUTPUT, "output", sizeof(struct ckpt_output_head) + CKPT_FRAME_MIN, CKPT_OUTPUT_MAX },
 	{ CKPT_LISTEN, "listen", sizeof(struct ckpt_listen), sizeof(struct ckpt_listen) },
 	{ CKPT_FILTER, "filter", sizeof(struct ckpt_filter_head),
 	  sizeof(struct ckpt_filter_head) + CKPT_BATCH_MAX },

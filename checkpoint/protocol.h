@@ -38,6 +38,7 @@
 #define CKPT_PROTOCOL_VERSION 1
 #define CKPT_BATCH_MAX (1u << 20) /* bytes of a batch of pages or digests */
 #define CKPT_NET_HEADER 12u /* virtio_net_hdr, before each frame */
+#define CKPT_FRAME_MIN (CKPT_NET_HEADER + 14u) /* an Ethernet header */
 #define CKPT_FRAME_MAX (CKPT_NET_HEADER + 65550u) /* as VMM_NET_FRAME_MAX */
 #define CKPT_TEXT_MAX 512u
 #define CKPT_SILENCE_MIN_MS 50u
@@ -185,7 +186,7 @@ G_STATIC_ASSERT(sizeof(struct ckpt_addresses_head) == 8);
 
 /* CKPT_OUTPUT: frames of the secondary's guest, each behind one of these; at least one. */
 struct ckpt_output_head {
-	wire_u32 length; /* of the frame with its virtio_net_hdr, at most CKPT_FRAME_MAX */
+	wire_u32 length; /* of the frame with its virtio_net_hdr */
 	guint8 device; /* which network card */
 	guint8 lost; /* frames of this epoch, before this one, were not sent */
 	guint8 pad[2];

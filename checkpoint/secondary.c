@@ -719,6 +719,8 @@ ckpt_secondary *ckpt_secondary_new_take(vmm_machine *machine, base_channel *chan
 	secondary->link = ckpt_link_new_take(g_steal_pointer(&channel), &link_ops, secondary,
 					     options->silence_ms ?:
 						     wire_get32(theirs.silence_ms));
+	if (lanes.count > 1)
+		ckpt_link_wait_for_first(secondary->link, CKPT_LANES_FIRST_MS);
 	lanes.silence_ms = options->silence_ms ?: wire_get32(theirs.silence_ms);
 	secondary->lanes = ckpt_lanes_new(&lanes, theirs.token);
 	secondary->looked = g_array_new(FALSE, FALSE, sizeof(guint32));

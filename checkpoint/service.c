@@ -261,6 +261,7 @@ static gboolean prepare(void *data, struct vmm_config *config)
 /* Everything that works on the machine ends before it. */
 static void detach(ckpt_service *service)
 {
+	service->ending = TRUE;
 	if (!is_standby(service) && service->state != SERVICE_UNPROTECTED)
 		service_end_primary(service, "the run ends");
 	service_end_greeting(service);
@@ -282,6 +283,7 @@ static void attach(void *data, vmm_session *session, vmm_machine *machine)
 		detach(service);
 		return;
 	}
+	service->ending = FALSE;
 	service->machine = machine;
 	ckpt_node_attach(service->node, machine);
 }

@@ -4,7 +4,8 @@
  *
  * The gate is open while the machine runs alone and may, guarded from the first cut of
  * a replication on, closed on a standby and while the guest is held after a loss. A
- * replication that is "unguarded" leaves it open.
+ * replication that is "unguarded" leaves it open. Where the run ends under a secondary, what
+ * the guest said and nothing covers stays held for good: the secondary may be promoted.
  */
 #include "checkpoint/service_private.h"
 
@@ -23,7 +24,7 @@ static void tell_ready(void *data, const char *why)
 	if (service->asked)
 		ckpt_primary_listen(service->asked, !why);
 	/* Of the epoch under way it knows nothing. */
-	if (service->asked && !why && g_atomic_int_get(&service->cut_epoch) > 0)
+	if (service->asked && !why && service_cut_epoch(service) > 0)
 		ckpt_primary_request(service->asked, CKPT_REASON_DIVERGED);
 	g_mutex_unlock(&service->asking);
 	service_post(service, 0, NOTE_COMPARATOR, 0, why);
@@ -91,7 +92,7 @@ gboolean service_open_outputs(ckpt_service *service, GError **error)
 
 void service_set_gate(ckpt_service *service)
 {
-	gboolean closed = is_standby(service) || service->held;
+	gboolean closed = is_standby(service) || service->held || service->ending;
 
 	if (service->outputs)
 		ckpt_outputs_set_gate(service->outputs,

@@ -28,12 +28,17 @@ static void tell_state(void *data, enum ckpt_primary_state state, const char *wh
 	service_post(service, service->round, NOTE_PRIMARY_STATE, state, why);
 }
 
+guint64 service_cut_epoch(ckpt_service *service)
+{
+	return __atomic_load_n(&service->cut_epoch, __ATOMIC_SEQ_CST);
+}
+
 static void tell_cut(void *data, guint64 epoch, gboolean run)
 {
 	ckpt_service *service = data;
 
 	service_tell_cut(service, epoch, run);
-	g_atomic_int_set(&service->cut_epoch, (gint)epoch);
+	__atomic_store_n(&service->cut_epoch, epoch, __ATOMIC_SEQ_CST);
 }
 
 static void tell_committed(void *data, guint64 epoch)
@@ -243,7 +248,7 @@ void service_protect(ckpt_service *service, JsonObject *arguments, vmm_answer *a
 	g_clear_pointer(&service->why, g_free);
 	ckpt_statistics_free(service->statistics);
 	service->statistics = ckpt_statistics_new();
-	g_atomic_int_set(&service->cut_epoch, 0);
+	__atomic_store_n(&service->cut_epoch, 0, __ATOMIC_SEQ_CST);
 	service->protect = answer;
 	service_enter(service, SERVICE_CONNECTING, NULL, NULL);
 }
@@ -301,7 +306,7 @@ void service_unprotect(ckpt_service *service, JsonObject *arguments, vmm_answer 
 static void lost(ckpt_service *service, const char *why)
 {
 	/* From the first cut on the standby may have a commit of which we do not know. */
-	gboolean hold = service->hold_on_loss && g_atomic_int_get(&service->cut_epoch) > 0;
+	gboolean hold = service->hold_on_loss && service_cut_epoch(service) > 0;
 	g_autofree char *reason = g_strdup(why);
 	g_autoptr(GError) error = NULL;
 
@@ -329,7 +334,7 @@ void service_checkpoint(ckpt_service *service, JsonObject *arguments, vmm_answer
 	struct checkpoint_request *request = g_new0(struct checkpoint_request, 1);
 
 	/* What was cut before this instant does not have what the asker has in mind. */
-	request->epoch = (guint64)g_atomic_int_get(&service->cut_epoch) + 1;
+	request->epoch = service_cut_epoch(service) + 1;
 	request->answer = answer;
 	service->checkpoints = g_list_append(service->checkpoints, request);
 	ckpt_primary_request(service->primary, CKPT_REASON_REQUEST);

@@ -82,7 +82,8 @@ struct ckpt_service {
 	ckpt_primary *primary;
 	ckpt_statistics *statistics; /* of the present or last one */
 	GList *checkpoints; /* struct checkpoint_request */
-	gint cut_epoch; /* atomic: the last epoch that was cut */
+	guint64 cut_epoch; /* atomic: the last epoch that was cut; service_cut_epoch() */
+	gboolean ending; /* the machine goes */
 
 	/* What the guest sends. */
 	ckpt_outputs *outputs; /* NULL: nobody's business */
@@ -130,6 +131,8 @@ void service_choose_mode(ckpt_service *service, gboolean compare, const char *wh
 gboolean service_open_outputs(ckpt_service *service, GError **error);
 /* The gate of a machine that is not replicated, or not its guest's first. */
 void service_set_gate(ckpt_service *service);
+/* The last epoch that the primary cut; 0: none. Any thread. */
+guint64 service_cut_epoch(ckpt_service *service);
 /* Whom a comparator asks from now on; NULL: nobody. */
 void service_set_asked(ckpt_service *service, ckpt_primary *primary);
 /* What the primary's hooks tell; on their threads. */

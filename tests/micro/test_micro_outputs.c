@@ -523,6 +523,7 @@ static void a_filters_state_goes_along_with_checkpoints(void **state)
 	/* With nothing under way, and the guest silent, both are the same. */
 	assert_true(loads >= epoch && made[1]->promoted);
 	assert_true(made[1]->count >= 200 && made[1]->count <= made[0]->count);
+	assert_true(vmm_machine_resume(micro_machine(pair->second), &error));
 	micro_forget(pair->second, 100);
 	exchange(udp, 1000);
 	close(udp);

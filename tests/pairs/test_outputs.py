@@ -259,6 +259,28 @@ def unprotected_and_lost():
     place.remove()
 
 
+def ended_under_a_secondary():
+    """What was held is known to nobody else: the standby may be promoted without it."""
+    for way in ("quit", "SIGTERM"):
+        place, primary, standby, guest = make()
+        comparator = Comparator(place.path("out0"))
+        primary.control.event("comparator-ready")
+        primary.control.must("protect", to=STANDBY)
+        reaches(primary, "protected")
+        comparator.shows(GUARDED)
+        if way == "quit":
+            primary.control.send("quit")
+        else:
+            primary.process.terminate()
+        primary.process.wait(20)
+        check(f"a protected primary that ends by {way} does not open the gate once more",
+              bed.eventually(lambda: reaches(standby, "holding"))
+              and OPEN not in comparator.gates()[comparator.gates().index(GUARDED):],
+              comparator.gates())
+        standby.end()
+        place.remove()
+
+
 def killed_and_started_again():
     place, primary, standby, guest = make()
     primary.killed()
@@ -272,4 +294,4 @@ def killed_and_started_again():
 
 if __name__ == "__main__":
     pairs.run([guarded_from_the_first_cut_to_the_promotion, asked_for_checkpoints,
-               unprotected_and_lost, killed_and_started_again])
+               unprotected_and_lost, ended_under_a_secondary, killed_and_started_again])
