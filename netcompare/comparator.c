@@ -10,6 +10,7 @@
 
 #include <glib-unix.h>
 #include <net/if.h>
+#include <poll.h>
 #include <netinet/in.h>
 #include <string.h>
 
@@ -42,6 +43,8 @@ struct ncmp_comparator {
 	guint64 marker; /* the last one */
 	guint64 committed_before; /* a second ago */
 	guint64 waiting_max, waiting_bytes_max;
+	guint64 crowded_after; /* the marker after which packets were last too many, plus 1 */
+	gboolean stale; /* what comes from the queue is of another colo-vm's guest */
 	guint64 markers, strangers, crowded, secondary_lost, requests;
 	GSource *readable, *clock, *seconds;
 	gint64 look_us; /* when `clock` is due; -1: never */
@@ -125,12 +128,22 @@ static void look_by(ncmp_comparator *c, gint64 next_ns)
 	g_source_set_ready_time(c->clock, due_us);
 }
 
+/* Whether packets of a guest that is no more can still be on their way here. */
+static void judge_stale(ncmp_comparator *c)
+{
+	struct pollfd polled = { ncmp_queue_fd(c->queue), POLLIN, 0 };
+
+	if (c->stale && poll(&polled, 1, 0) == 0)
+		c->stale = FALSE;
+}
+
 /* After whatever came in. */
 static void settle(ncmp_comparator *c)
 {
 	gint64 next_ns = ncmp_compare_tick(c->compare, now_ns());
 
 	ncmp_queue_flush(c->queue);
+	judge_stale(c);
 	look_by(c, next_ns);
 }
 
@@ -185,14 +198,25 @@ static gboolean take_marker(ncmp_comparator *c, const struct ncmp_queued *packet
 	return TRUE;
 }
 
-/* The comparison has asked for a checkpoint long before; and where nobody makes one, a
- * guest must not fill the host's memory. */
+/* The comparison has asked for a checkpoint before (its `held_max` is less); and where nobody
+ * makes one, a guest must not fill the host's memory. */
 static gboolean is_crowded(const ncmp_comparator *c)
 {
 	guint64 packets, bytes;
 
 	ncmp_queue_get_waiting(c->queue, &packets, &bytes);
 	return packets > c->waiting_max || bytes > c->waiting_bytes_max;
+}
+
+/* Its guest will send it again, or not: as far as the comparison goes, it is lost. */
+static void take_crowded(ncmp_comparator *c, guint32 id)
+{
+	c->crowded++;
+	ncmp_queue_drop(c->queue, id);
+	if (c->crowded_after == c->marker + 1)
+		return;
+	c->crowded_after = c->marker + 1;
+	ncmp_compare_overrun(c->compare, now_ns());
 }
 
 static void took_packets(void *data)
@@ -211,9 +235,8 @@ static void take_packet(void *data, const struct ncmp_queued *packet)
 		.len = packet->len,
 		.ethertype = packet->ethertype,
 		.vlan = packet->vlan,
-		/* Who fills in a checksum later does it for the whole of what he has.
-		 */
 		.segmentable = packet->segmentable,
+		.partial = packet->partial,
 	};
 
 	if (!find_card(c, packet->interface, &arrival.device)) {
@@ -222,9 +245,12 @@ static void take_packet(void *data, const struct ncmp_queued *packet)
 	}
 	if (take_marker(c, packet, arrival.device))
 		return;
-	if (is_crowded(c)) {
-		c->crowded++;
+	if (c->stale) {
 		ncmp_queue_drop(c->queue, packet->id);
+		return;
+	}
+	if (is_crowded(c)) {
+		take_crowded(c, packet->id);
 		return;
 	}
 	ncmp_compare_primary(c->compare, &arrival, now_ns());
@@ -270,27 +296,25 @@ static void set_gate(ncmp_comparator *c, enum ncmp_gate gate)
 	ncmp_compare_set_gate(c->compare, gate);
 }
 
-static void greeted(void *data, gboolean same)
+static void greeted(void *data, gboolean another)
 {
 	ncmp_comparator *c = data;
 	struct ncmp_queue_counters counters;
 
 	find_interfaces(c);
 	c->gate_told = c->restarted = FALSE;
-	if (same)
+	if (!another)
 		return;
-	/* The guest that sent what is held is no more. Not so where this is the first
-	 * colo-vm that we meet: its guest may have been running. */
+	/* The guest that sent what is held, and what is on its way here, is no more. */
 	ncmp_queue_get_counters(c->queue, &counters);
-	if (c->marker) {
-		g_message("colo-vm: another one, packets of the last are dropped "
-			  "packets=%" G_GUINT64_FORMAT,
-			  counters.waiting);
-		ncmp_queue_drop_all(c->queue);
-		ncmp_compare_free(c->compare);
-		c->compare = new_compare(c);
-		c->marker = c->committed_before = 0;
-	}
+	g_message("colo-vm: another one, packets of the last are dropped "
+		  "packets=%" G_GUINT64_FORMAT,
+		  counters.waiting);
+	ncmp_queue_drop_all(c->queue);
+	ncmp_compare_free(c->compare);
+	c->compare = new_compare(c);
+	c->marker = c->crowded_after = c->committed_before = 0;
+	c->stale = TRUE;
 }
 
 static void take_gate(ncmp_comparator *c, enum wire_output_gate_kind kind)

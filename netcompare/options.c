@@ -138,7 +138,8 @@ static gboolean judge_comparator(struct ncmp_options *options,
 	c->compare.late_min_ms = MIN(5u, c->compare.late_max_ms);
 	c->queue.number = (guint16)words->queue;
 	c->waiting_max = (guint64)words->queue_length;
-	c->compare.held_max = (guint)words->queue_length;
+	/* Before packets are too many: it then asks for a checkpoint. */
+	c->compare.held_max = (guint)(words->queue_length - words->queue_length / 4);
 	c->waiting_bytes_max = 2 * c->compare.memory_max;
 	/* Full is what the socket's buffer is before, which is noticed: no message
 	 * takes less of it than this. */

@@ -13,6 +13,8 @@
 #define BACK_OFF_MIN_MS 50u
 #define BACK_OFF_MAX_MS 2000u
 #define BATCH 32u
+/* More messages than fit into the socket. */
+#define BATCHES_MAX 1024u
 
 struct ncmp_peer {
 	char *path;
@@ -71,14 +73,18 @@ static void say(ncmp_peer *peer, enum wire_output_type type, guint64 epoch,
 		memcpy(bytes + sizeof(head), payload, len);
 	/* One that is full is as good as none: it is made anew, and a checkpoint with
 	 * it. */
-	if (send(peer->fd, bytes, sizeof(head) + len, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
-		hang_up(peer, g_strerror(errno));
+	if (send(peer->fd, bytes, sizeof(head) + len, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
+		g_warning("colo-vm: cannot be told anything why=\"%s\"", g_strerror(errno));
+		/* This may be in the midst of a comparison, which gone() would change: so
+		 * whoever reads next, always before packets are judged, finds the end. */
+		shutdown(peer->fd, SHUT_RDWR);
+	}
 }
 
 static void take_greeting(ncmp_peer *peer)
 {
-	gboolean same = peer->last.met && !memcmp(peer->last.secret, peer->talk.secret,
-						  sizeof(peer->talk.secret));
+	gboolean again = peer->last.met && !memcmp(peer->last.secret, peer->talk.secret,
+						   sizeof(peer->talk.secret));
 
 	if (peer->talk.cards > peer->cards) {
 		g_autofree char *why =
@@ -89,10 +95,10 @@ static void take_greeting(ncmp_peer *peer)
 		hang_up(peer, why);
 		return;
 	}
-	g_message("colo-vm: connected cards=%u again=%d", peer->talk.cards, same);
+	g_message("colo-vm: connected cards=%u again=%d", peer->talk.cards, again);
 	peer->back_off_ms = BACK_OFF_MIN_MS;
 	peer->complained = FALSE;
-	peer->hooks.greeted(peer->hooks.data, same);
+	peer->hooks.greeted(peer->hooks.data, peer->last.met && !again);
 	say(peer, WIRE_OUTPUT_READY, 0, NULL, 0);
 }
 
@@ -150,7 +156,8 @@ static gboolean take_batch(ncmp_peer *peer)
 
 void ncmp_peer_drain(ncmp_peer *peer)
 {
-	while (peer->fd >= 0 && take_batch(peer))
+	/* What is said while we read need not be read too. */
+	for (guint i = 0; i < BATCHES_MAX && peer->fd >= 0 && take_batch(peer); i++)
 		;
 }
 

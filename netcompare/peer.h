@@ -16,8 +16,9 @@
 
 struct ncmp_peer_hooks {
 	void *data;
-	/* `same`: the colo-vm that was there before, with the epochs that it had. */
-	void (*greeted)(void *data, gboolean same);
+	/* `another`: not the colo-vm that was there before, whose guest is no more. Neither
+	 * the first that there is nor one that comes back is another. */
+	void (*greeted)(void *data, gboolean another);
 	/* GATE and all that comes after it. */
 	void (*told)(void *data, const struct ncmp_message *message);
 	/* What was handed on was all that there is for now. */

@@ -95,29 +95,42 @@ static void end_message(ncmp_queue *queue, guint start)
 	memcpy(queue->out->data + start, &len, sizeof(len)); /* nlmsg_len comes first */
 }
 
+/* How many bytes of whole messages at `bytes` go out at once. */
+static guint piece_of(const guint8 *bytes, guint len)
+{
+	guint piece = 0;
+
+	while (piece < len && piece < SEND_BYTES) {
+		guint32 message;
+
+		memcpy(&message, bytes + piece, sizeof(message)); /* nlmsg_len */
+		piece += NLMSG_ALIGN(message);
+	}
+	return piece;
+}
+
+/* What the kernel does not take is kept and said again, before anything else: a later verdict
+ * may speak for all packets up to one, and must find those gone that are not to pass. That it
+ * took part of a piece does no harm: a verdict for a packet that is gone is only refused. */
 static void send_out(ncmp_queue *queue)
 {
 	struct sockaddr_nl kernel = { .nl_family = AF_NETLINK };
-	guint left_out;
+	guint left_out, piece;
 	int err = 0;
 
-	if (!queue->out->len)
-		return;
-	while (sendto(queue->fd, queue->out->data, queue->out->len, 0,
-		      (struct sockaddr *)&kernel, sizeof(kernel)) < 0) {
-		err = errno;
-		if (err != EINTR)
-			break;
-		err = 0;
+	while (queue->out->len && !err) {
+		piece = piece_of(queue->out->data, queue->out->len);
+		if (sendto(queue->fd, queue->out->data, piece, 0,
+			   (struct sockaddr *)&kernel, sizeof(kernel)) >= 0)
+			g_byte_array_remove_range(queue->out, 0, piece);
+		else if (errno != EINTR)
+			err = errno;
 	}
-	g_byte_array_set_size(queue->out, 0);
 	if (!err)
 		return;
-	/* What should have gone out stays in the queue, as if it were lost on its way
-	 * here. */
 	if (base_ratelimit_pass(&queue->refusals, &left_out))
-		g_warning("queue: verdicts not taken queue=%u error=\"%s\" more=%u",
-			  queue->number, g_strerror(err), left_out);
+		g_warning("queue: verdicts not taken, are said again queue=%u error=\"%s\" "
+			  "more=%u", queue->number, g_strerror(err), left_out);
 	queue->refused = TRUE;
 }
 
@@ -136,7 +149,7 @@ static void put_verdict(void *data, enum ncmp_verdict kind, guint32 id,
 	if (kind == NCMP_VERDICT_CHANGE)
 		put_attribute(queue->out, NFQA_PAYLOAD, changed, len);
 	end_message(queue, start);
-	if (queue->out->len >= SEND_BYTES)
+	if (queue->out->len >= SEND_BYTES && !queue->refused)
 		send_out(queue);
 }
 
@@ -210,7 +223,7 @@ static int no_packet(struct nfq_q_handle *bound, struct nfgenmsg *message,
 
 /* Packets come from the moment on in which the kernel knows how much of them is wanted:
  * so that is said last, and without an answer among them. */
-static void ask_for_packets(ncmp_queue *queue)
+static gboolean ask_for_packets(ncmp_queue *queue)
 {
 	struct nfqnl_msg_config_params params = { htonl(COPY_BYTES),
 						  NFQNL_COPY_PACKET };
@@ -219,6 +232,7 @@ static void ask_for_packets(ncmp_queue *queue)
 	put_attribute(queue->out, NFQA_CFG_PARAMS, &params, sizeof(params));
 	end_message(queue, start);
 	send_out(queue);
+	return !queue->refused;
 }
 
 static gboolean bind_queue(ncmp_queue *queue, const struct ncmp_queue_options *options,
@@ -263,7 +277,9 @@ static gboolean bind_queue(ncmp_queue *queue, const struct ncmp_queue_options *o
 	if (setsockopt(queue->fd, SOL_NETLINK, NETLINK_NO_ENOBUFS, &on, sizeof(on)) < 0)
 		return ncmp_error_errno(error, errno, "queue %u: ask for overruns",
 					queue->number);
-	ask_for_packets(queue);
+	if (!ask_for_packets(queue))
+		return ncmp_error_errno(error, ENOBUFS, "queue %u: ask for packets",
+					queue->number);
 	return TRUE;
 }
 

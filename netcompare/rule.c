@@ -148,14 +148,8 @@ static void begin_table(GString *text, const char *family, guint16 number)
 			       family, number, family, number, family, number);
 }
 
-static void append_bridged(GString *text, guint16 number, const char *taps,
-			   gboolean queue)
+static void append_bridged(GString *text, guint16 number, const char *taps, gboolean queue)
 {
-	begin_table(text, "bridge", number);
-	g_string_append_printf(
-		text,
-		"\tchain from_guest {\n"
-		"\t\ttype filter hook prerouting priority -300; policy accept;\n");
 	if (queue)
 		g_string_append_printf(text, "\t\tiifname %s queue num %u\n", taps,
 				       number);
@@ -169,10 +163,25 @@ static void append_bridged(GString *text, guint16 number, const char *taps,
 		"\tchain past_the_bridge {\n"
 		"\t\ttype filter hook input priority -300; policy accept;\n"
 		"\t\tiifname %s ether daddr & ff:ff:ff:ff:ff:f0 == "
-		"01:80:c2:00:00:00 drop\n"
-		"\t}\n"
-		"}\n",
+		"01:80:c2:00:00:00 drop\n",
 		taps);
+}
+
+/* A routed tap that somebody makes a bridge's port is heard by nobody there. */
+static void append_bridge(GString *text, guint16 number, const char *bridged,
+			  const char *routed, gboolean queue)
+{
+	begin_table(text, "bridge", number);
+	g_string_append(
+		text,
+		"\tchain from_guest {\n"
+		"\t\ttype filter hook prerouting priority -300; policy accept;\n");
+	if (routed)
+		g_string_append_printf(text, "\t\tiifname %s drop\n", routed);
+	if (bridged)
+		append_bridged(text, number, bridged, queue);
+	g_string_append(text, "\t}\n"
+			      "}\n");
 }
 
 static void append_routed(GString *text, guint16 number, const char *const *taps)
@@ -214,8 +223,7 @@ char *ncmp_rule_nft_text(guint16 number, const char *const *bridged,
 	g_autofree char *routed_set = *routed ? nft_set(routed) : NULL;
 	GString *text = g_string_new(NULL);
 
-	if (*bridged)
-		append_bridged(text, number, bridged_set, queue);
+	append_bridge(text, number, bridged_set, routed_set, queue);
 	if (*routed)
 		append_routed(text, number, routed);
 	append_host(text, number, bridged_set, routed_set, queue);
