@@ -175,7 +175,7 @@ enum vmm_run_state __wrap_vmm_machine_run_state(vmm_machine *machine)
 /* Hello and link. */
 
 void __wrap_ckpt_hello_fill(struct ckpt_hello *hello, vmm_machine *machine, gboolean primary,
-			    gboolean verify, const guint8 *secret);
+			    gboolean verify, guint silence_ms, const guint8 *secret);
 gboolean __wrap_ckpt_hello_exchange(base_channel *channel, const struct ckpt_hello *ours,
 				    struct ckpt_hello *theirs, guint deadline_ms,
 				    GError **error);
@@ -204,6 +204,11 @@ void __wrap_ckpt_link_refuse(ckpt_link *link, const char *why)
 }
 
 void __wrap_ckpt_link_drop_joined(ckpt_link *link);
+void __wrap_ckpt_link_wait_for_first(ckpt_link *link, guint ms);
+
+void __wrap_ckpt_link_wait_for_first(ckpt_link *link, guint ms)
+{
+}
 
 /* Before a commit is said, and then only. */
 void __wrap_ckpt_link_drop_joined(ckpt_link *link)
@@ -212,7 +217,7 @@ void __wrap_ckpt_link_drop_joined(ckpt_link *link)
 }
 
 void __wrap_ckpt_hello_fill(struct ckpt_hello *hello, vmm_machine *machine, gboolean primary,
-			    gboolean verify, const guint8 *secret)
+			    gboolean verify, guint silence_ms, const guint8 *secret)
 {
 	memset(hello, 0, sizeof(*hello));
 }
@@ -615,6 +620,9 @@ static void step(struct fuzz_input *input, ckpt_encoder *encoder, ckpt_secondary
 		say_pages(input, encoder, CKPT_SYNC_PAGES, epoch);
 		break;
 	case 1:
+		/* The first one comes behind that, or is refused. */
+		if (model->filling && !(op & 8) && !say(CKPT_SYNCED, 0, NULL, 0))
+			break;
 		say_cut(input, op >= 0xf0 ? epoch : model->epoch + 1);
 		break;
 	case 2:
