@@ -7,6 +7,12 @@ import os
 import bed
 
 COUNT = 20000 if bed.LONG else 1000
+# What depends on the way in which packets get into the queue; LONG: all.
+CHOSEN = [] if bed.LONG else [
+    "nothing_passes_while_the_gate_is_closed", "everything_passes_with_the_gate_open",
+    "a_comparator_that_dies_lets_nothing_out", "what_is_neither_ip_nor_arp_is_held_too",
+    "large_packets_stay_whole", "the_rule_is_put_in_place_once_and_taken_away_on_request",
+    "a_routed_tap_is_held_as_well"]
 
 
 def the_rule_of_nftables_holds_whatever_the_guest_sends(host):
@@ -15,9 +21,9 @@ def the_rule_of_nftables_holds_whatever_the_guest_sends(host):
               "cp \"$(command -v colo-netcompare)\" /tmp/build")
     host.put(nets, "/tmp/tests")
     host.put(os.path.join(bed.PROJECT, "tests", "system", "bed.py"), "/tmp/tests/system")
-    for name in ("test_netcompare.py", "test_random.py"):
-        done = host.shell(f"COLO_BUILD=/tmp/build COUNT={COUNT} python3 /tmp/tests/nets/{name}",
-                          seconds=1200)
+    for name, chosen in (("test_netcompare.py", CHOSEN), ("test_random.py", [])):
+        done = host.shell(f"COLO_BUILD=/tmp/build COUNT={COUNT} python3 /tmp/tests/nets/{name} "
+                          + " ".join(chosen), seconds=1200)
         bed.note("\n".join(line for line in done.output.splitlines()
                            if "connections" in line or line.startswith("not ok")))
         bed.check(f"tests/nets/{name} passes there", done,
@@ -31,4 +37,4 @@ def the_rule_of_nftables_holds_whatever_the_guest_sends(host):
 
 
 if __name__ == "__main__":
-    bed.run([the_rule_of_nftables_holds_whatever_the_guest_sends])
+    bed.run([the_rule_of_nftables_holds_whatever_the_guest_sends], hosts=1)
