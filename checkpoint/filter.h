@@ -5,9 +5,11 @@
  * promises where it stands and when it is asked:
  *
  * - Nearest to the guest. What is mirrored to a secondary, kept there and given again
- * is as it came from outside; each node's own filter changes what its own guest gets.
+ *   is as it came from outside; each node's own filter changes what its own guest gets.
+ *   Not so for frames that a promoted guest had not read yet: those are changed once,
+ *   before anybody could be mirrored to.
  * - A checkpoint carries its state from the primary to the secondary, where it is
- * loaded with the machine's, or not at all.
+ *   loaded with the machine's, or not at all.
  *
  * All functions are called with the device lock held.
  */

@@ -9,7 +9,8 @@
  *	SYNC_END		before the first CUT, which counts only when all lanes are here
  *
  * A page always takes the same lane, so what comes of it last is its last content. A lane that
- * is lost before its end loses the link; it is lost with the link.
+ * is lost before its end (on the primary: before it is closed) loses the link; it is lost with
+ * the link. Closed ones keep their descriptors until the lanes are freed.
  */
 #ifndef CKPT_LANES_H
 #define CKPT_LANES_H
