@@ -18,6 +18,22 @@
 #define PATIENCE_US (30 * (gint64)G_USEC_PER_SEC)
 #define KEPT G_N_ELEMENTS(((struct session *)0)->digests)
 
+/* Of a guest that does not answer: whether it stands still, and a pause wakes it. */
+static void describe_silent(micro *guest)
+{
+	vmm_machine *machine = micro_machine(guest);
+	enum vmm_run_state state = vmm_machine_run_state(machine);
+	g_autoptr(GError) error = NULL;
+	g_autofree char *answer = NULL;
+
+	if (vmm_machine_pause(machine, &error) && vmm_machine_resume(machine, &error)) {
+		micro_forget(guest, 100);
+		answer = micro_ask(guest, "ping 1");
+	}
+	printf("# run state %d; after a pause: %s%s\n", state, answer ?: "no answer",
+	       error ? error->message : "");
+}
+
 /* The answer that has `wanted` in it. A guest may first answer what its original was asked. */
 static char *ask_for(micro *guest, const char *question, const char *wanted)
 {
@@ -31,6 +47,7 @@ static char *ask_for(micro *guest, const char *question, const char *wanted)
 		g_free(answer);
 		micro_forget(guest, 20);
 	}
+	describe_silent(guest);
 	fail_msg("the guest, asked \"%s\", does not say %s", question, wanted);
 	return NULL;
 }
