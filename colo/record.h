@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The generation file: what this node last was, on disk before it is acted on (design
+ * invariants 2 and 5). One small text file with a checksum, written whole, flushed and
+ * renamed into place, its directory flushed too. Errors of writing are final for the
+ * process: a failed fsync is never tried again.
+ */
+#ifndef COLO_RECORD_H
+#define COLO_RECORD_H
+
+#include <glib.h>
+
+enum colo_part {
+	COLO_PART_NONE, /* no copy of the guest's disks that counts */
+	COLO_PART_STANDBY, /* secondary of a protected pair: alone, its disks may be older */
+	COLO_PART_PRIMARY, /* primary of a protected pair */
+	COLO_PART_SOLO, /* ran alone, with the grant for this generation */
+	COLO_PART_LEAVING, /* was primary and is handing over to the other node */
+	COLO_PART_PROMOTED, /* solo after a promotion whose writes are not durable yet */
+};
+
+struct colo_record {
+	guint64 generation; /* 0: never a part of the pair */
+	enum colo_part part;
+	gboolean stopped; /* the guest was ended on purpose: do not start it by ourselves */
+};
+
+/* A file that is not there is a record of zeros. COLO_ERROR_CONFIG where it is damaged or
+ * another pair's or node's, with what to do. */
+gboolean colo_record_read(const char *path, const char *pair, const char *node,
+			  struct colo_record *record,
+			  GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Blocks for the disk: a few ms, or as long as the disk hangs. COLO_ERROR_HOST. */
+gboolean colo_record_write(const char *path, const char *pair, const char *node,
+			   const struct colo_record *record,
+			   GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* "primary", for files, messages and the log. */
+const char *colo_part_name(enum colo_part part);
+gboolean colo_part_parse(const char *name, enum colo_part *part) G_GNUC_WARN_UNUSED_RESULT;
+
+#endif
