@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What goes wrong between two hosts: the errors of keys, connections and channels. */
+/* What goes wrong between two processes: the errors of keys, sockets and channels. */
 #ifndef BASE_ERROR_H
 #define BASE_ERROR_H
 

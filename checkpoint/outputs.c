@@ -20,8 +20,8 @@
 
 #include "base/fd.h"
 #include "base/ratelimit.h"
+#include "base/unixsock.h"
 #include "kvm/error.h"
-#include "kvm/unixsock.h"
 
 #define QUEUE_MAX (16u << 20)
 /* What the kernel may hold before we do; it gives what it allows. */
@@ -46,7 +46,7 @@ struct ckpt_outputs {
 	struct ckpt_outputs_hooks hooks;
 	guint cards;
 	guint8 secret[WIRE_OUTPUT_SECRET];
-	vmm_listener *listener;
+	base_listener *listener;
 	int wake; /* an eventfd */
 	GThread *thread;
 	/* Of the thread. */
@@ -540,7 +540,7 @@ static void let_go(ckpt_outputs *outputs)
 
 static void welcome(ckpt_outputs *outputs)
 {
-	base_autofd int fd = vmm_listener_accept(outputs->listener);
+	base_autofd int fd = base_listener_accept(outputs->listener);
 	const int room = SOCKET_BUFFER;
 
 	if (fd < 0)
@@ -579,7 +579,7 @@ static void *serve(void *data)
 	while (is_waited_for(outputs, &room)) {
 		struct pollfd polled[] = {
 			{ outputs->wake, POLLIN, 0 },
-			{ vmm_listener_fd(outputs->listener), POLLIN, 0 },
+			{ base_listener_fd(outputs->listener), POLLIN, 0 },
 			{ outputs->fd, (short)(POLLIN | (room ? POLLOUT : 0)), 0 },
 		};
 
@@ -608,7 +608,8 @@ ckpt_outputs *ckpt_outputs_new(const char *path, guint cards,
 	outputs->cards = cards;
 	outputs->fd = outputs->wake = -1;
 	outputs->from = 1;
-	outputs->listener = vmm_listener_new_packets(path, error);
+	outputs->listener = base_listener_new_packets(path, error);
+	vmm_error_of_socket(error);
 	if (!outputs->listener)
 		return NULL;
 	outputs->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -632,7 +633,7 @@ void ckpt_outputs_free(ckpt_outputs *outputs)
 		wake(outputs);
 		g_thread_join(outputs->thread);
 	}
-	vmm_listener_free(outputs->listener);
+	base_listener_free(outputs->listener);
 	base_fd_clear(&outputs->fd);
 	base_fd_clear(&outputs->wake);
 	drop_queue(outputs);

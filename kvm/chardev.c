@@ -26,9 +26,9 @@
 #include <termios.h>
 
 #include "base/fd.h"
+#include "base/unixsock.h"
 #include "kvm/error.h"
 #include "kvm/filewriter.h"
-#include "kvm/unixsock.h"
 
 #define RING_SIZE 65536u /* a power of two */
 #define INPUT_MAX 4096u
@@ -56,7 +56,7 @@ struct vmm_chardev {
 	gboolean out_is_full; /* until the loop says otherwise */
 	gboolean complained; /* of the errors that are met now */
 	int slave_fd; /* of a pseudo-terminal: held, so that it never hangs up */
-	vmm_listener *listener;
+	base_listener *listener;
 	vmm_source *listening;
 	int rest_fd; /* a timer, made in time: it is for when descriptors run out */
 	vmm_source *resting;
@@ -537,7 +537,7 @@ static void rested(void *data, guint32 events)
 static void accept_client(void *data, guint32 events)
 {
 	vmm_chardev *chardev = data;
-	base_autofd int fd = vmm_listener_accept(chardev->listener);
+	base_autofd int fd = base_listener_accept(chardev->listener);
 	int err = errno;
 
 	if (fd < 0) {
@@ -557,7 +557,8 @@ static void accept_client(void *data, guint32 events)
 
 static gboolean open_unix(vmm_chardev *chardev, const char *path, GError **error)
 {
-	chardev->listener = vmm_listener_new(path, error);
+	chardev->listener = base_listener_new(path, error);
+	vmm_error_of_socket(error);
 	if (!chardev->listener)
 		return FALSE;
 	chardev->rest_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
@@ -568,7 +569,7 @@ static gboolean open_unix(vmm_chardev *chardev, const char *path, GError **error
 	chardev->name = g_strdup_printf("unix:%s", path);
 	chardev->out_is_socket = TRUE;
 	chardev->listening =
-		vmm_loop_add(chardev->loop, vmm_listener_fd(chardev->listener), EPOLLIN,
+		vmm_loop_add(chardev->loop, base_listener_fd(chardev->listener), EPOLLIN,
 			     accept_client, chardev);
 	return TRUE;
 }
@@ -687,7 +688,7 @@ void vmm_chardev_free(vmm_chardev *chardev)
 	g_clear_pointer(&chardev->resting, vmm_source_remove);
 	base_fd_clear(&chardev->rest_fd);
 	g_clear_pointer(&chardev->listening, vmm_source_remove);
-	vmm_listener_free(chardev->listener);
+	base_listener_free(chardev->listener);
 	g_clear_pointer(&chardev->feeder, vmm_source_remove);
 	base_fd_clear(&chardev->slave_fd);
 	if (chardev->raw)

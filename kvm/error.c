@@ -2,6 +2,8 @@
 /* The error domain of the machine. */
 #include "kvm/error.h"
 
+#include "base/error.h"
+
 G_DEFINE_QUARK(vmm-error-quark, vmm_error)
 
 gboolean vmm_error_errno(GError **error, int err, const char *what, ...)
@@ -25,4 +27,13 @@ gboolean vmm_error_set(GError **error, enum vmm_error code, const char *format, 
 		*error = g_error_new_valist(VMM_ERROR, code, format, args);
 	va_end(args);
 	return FALSE;
+}
+
+void vmm_error_of_socket(GError **error)
+{
+	if (!error || !*error || (*error)->domain != BASE_CHANNEL_ERROR)
+		return;
+	(*error)->code = (*error)->code == BASE_CHANNEL_ADDRESS ? VMM_ERROR_CONFIG :
+								  VMM_ERROR_HOST;
+	(*error)->domain = VMM_ERROR;
 }

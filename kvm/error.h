@@ -21,5 +21,7 @@ gboolean vmm_error_errno(GError **error, int err, const char *what, ...) G_GNUC_
 /* The same for a message that is complete; returns FALSE. */
 gboolean vmm_error_set(GError **error, enum vmm_error code, const char *format, ...)
 	G_GNUC_PRINTF(3, 4);
+/* Makes what base/unixsock.h said one of these: CONFIG for a path that cannot be. */
+void vmm_error_of_socket(GError **error);
 
 #endif

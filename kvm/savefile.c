@@ -32,8 +32,8 @@
 #include <xxhash.h>
 
 #include "base/fd.h"
+#include "base/unixsock.h"
 #include "kvm/error.h"
-#include "kvm/unixsock.h"
 
 #define MIB (1u << 20)
 #define BATCH_CHUNKS 64u /* chunks in one vector */
@@ -407,9 +407,10 @@ static gboolean await_close(const struct stream *stream, GError **error)
 static gboolean save_to_socket(const struct vmm_saveable *machine, const char *path,
 			       const struct vmm_transfer *transfer, GError **error)
 {
-	base_autofd int fd = vmm_unix_connect(path, error);
+	base_autofd int fd = base_unix_connect(path, error);
 	struct stream stream;
 
+	vmm_error_of_socket(error);
 	return fd >= 0 && vmm_savefile_write(machine, fd, transfer, error) &&
 	       open_stream(&stream, fd, transfer, error) && await_close(&stream, error);
 }
@@ -696,16 +697,17 @@ enum vmm_load_result vmm_savefile_read(const struct vmm_saveable *machine, int f
 static int accept_one(const char *path, const struct vmm_transfer *transfer,
 		      GError **error)
 {
-	g_autoptr(vmm_listener) listener = vmm_listener_new(path, error);
+	g_autoptr(base_listener) listener = base_listener_new(path, error);
 	int fd = -1;
 
+	vmm_error_of_socket(error);
 	if (!listener)
 		return -1;
 	while (fd < 0) {
-		if (!wait_ready(vmm_listener_fd(listener), POLLIN, transfer->cancel, -1,
+		if (!wait_ready(base_listener_fd(listener), POLLIN, transfer->cancel, -1,
 				error))
 			return -1;
-		fd = vmm_listener_accept(listener);
+		fd = base_listener_accept(listener);
 		if (fd < 0 && errno != EAGAIN && errno != EINTR &&
 		    errno != ECONNABORTED) {
 			vmm_error_errno(error, errno, "accept a connection");

@@ -13,7 +13,8 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "kvm/control.h"
+#include "base/control.h"
+#include "kvm/error.h"
 #include "kvm/saveable.h"
 
 struct job {
@@ -34,7 +35,8 @@ struct vmm_session {
 	GMainLoop *loop;
 	struct vmm_config config; /* the options', with the extension's backends */
 	vmm_machine *machine;
-	vmm_control *control; /* NULL without --control */
+	vmm_table *commands;
+	base_control *control; /* NULL without --control */
 	struct job *job; /* NULL: none under way */
 	gboolean empty; /* guest memory holds nothing that could run */
 	guint64 started_ns; /* 0: the guest never ran */
@@ -60,7 +62,8 @@ static void tell(vmm_session *session, const char *event, const char *device,
 		 const char *detail)
 {
 	if (session->control)
-		vmm_control_event(session->control, event, device, detail);
+		base_control_event(session->control, event,
+				   vmm_event_fields(device, detail));
 }
 
 static void end(vmm_session *session, enum vmm_exit_status status, const char *why)
@@ -599,7 +602,10 @@ vmm_session *vmm_session_new(const struct vmm_options *options,
 	if (!make_machine(session, error))
 		return NULL;
 	if (options->control) {
-		session->control = vmm_control_new(options->control, &commands, error);
+		session->commands = vmm_table_new(&commands);
+		session->control = base_control_new(
+			options->control, vmm_table_commands(session->commands), error);
+		vmm_error_of_socket(error);
 		if (!session->control)
 			return NULL;
 	}
@@ -613,7 +619,8 @@ void vmm_session_free(vmm_session *session)
 	g_assert(!session->job);
 	/* First: who waits for an answer gets one. */
 	free_machine(session);
-	vmm_control_free(session->control);
+	base_control_free(session->control);
+	vmm_table_free(session->commands);
 	g_main_loop_unref(session->loop);
 	g_clear_error(&session->error);
 	g_free(session);

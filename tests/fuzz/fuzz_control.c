@@ -59,30 +59,32 @@ int LLVMFuzzerTestOneInput(const guint8 *data, gsize size)
 {
 	struct fake fake = { 0 };
 	const struct vmm_commands commands = { &fake, fake_run };
-	vmm_protocol *protocol = vmm_protocol_new(&commands);
-	vmm_client *clients[2];
+	vmm_table *table = vmm_table_new(&commands);
+	base_protocol *protocol = base_protocol_new(vmm_table_commands(table));
+	base_client *clients[2];
 	vmm_answer *answer;
 	guint turn = 0;
 
 	for (guint i = 0; i < 2; i++)
-		clients[i] = vmm_client_new(protocol, judge_line, NULL);
+		clients[i] = base_client_new(protocol, judge_line, NULL);
 	while (size && turn < PIECES_MAX) {
 		const guint8 *end = memchr(data, 1, size);
 		gsize part = end ? (gsize)(end - data) : size;
-		vmm_client **client = &clients[turn++ % 2];
+		base_client **client = &clients[turn++ % 2];
 
-		if (!vmm_client_input(*client, data, part)) {
-			vmm_client_free(*client);
-			*client = vmm_client_new(protocol, judge_line, NULL);
+		if (!base_client_input(*client, data, part)) {
+			base_client_free(*client);
+			*client = base_client_new(protocol, judge_line, NULL);
 		}
 		if (turn % 4 == 0 && (answer = g_queue_pop_head(&fake.late)))
 			vmm_answer_ok(answer, json_object_new());
-		vmm_protocol_event(protocol, "panic", NULL, "why");
+		base_protocol_event(protocol, "panic", vmm_event_fields(NULL, "why"));
 		data += part + (end != NULL);
 		size -= part + (end != NULL);
 	}
-	vmm_protocol_free(protocol);
+	base_protocol_free(protocol);
 	while ((answer = g_queue_pop_head(&fake.late)))
 		vmm_answer_ok(answer, NULL);
+	vmm_table_free(table);
 	return 0;
 }

@@ -15,9 +15,9 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "base/unixsock.h"
 #include "kvm/chardev.h"
 #include "kvm/error.h"
-#include "kvm/unixsock.h"
 #include "tests/unit/fake_platform.h"
 
 #define RING 65536u
@@ -326,7 +326,7 @@ static void output_nobody_takes_pushes_out_the_oldest(void **state)
 	vmm_chardev_output(rig->chardev, bytes, 5);
 	assert_int_equal(vmm_chardev_dropped(rig->chardev), 20 + 2 * RING + 5);
 
-	far = vmm_unix_connect(spec + strlen("unix:"), NULL);
+	far = base_unix_connect(spec + strlen("unix:"), NULL);
 	assert_true(far >= 0);
 	while (got < RING) {
 		gssize n;
@@ -381,10 +381,10 @@ static void a_socket_serves_one_client_after_the_other(void **state)
 	make(rig, spec);
 	assert_string_equal(vmm_chardev_name(rig->chardev), spec);
 	vmm_chardev_output(rig->chardev, "early", 5);
-	first = vmm_unix_connect(path, NULL);
+	first = base_unix_connect(path, NULL);
 	fake_run(rig->fake);
 	assert_reads(first, "early");
-	second = vmm_unix_connect(path, NULL);
+	second = base_unix_connect(path, NULL);
 	send_text(second, "second");
 	fake_run(rig->fake);
 	assert_string_equal(rig->got->str, "");
@@ -408,7 +408,7 @@ static void a_client_that_vanishes_does_not_hurt(void **state)
 	int far;
 
 	make(rig, spec);
-	far = vmm_unix_connect(path, NULL);
+	far = base_unix_connect(path, NULL);
 	fake_run(rig->fake);
 	/* Not noticed at the input, which there is no room for. */
 	rig->room = 0;
@@ -417,7 +417,7 @@ static void a_client_that_vanishes_does_not_hurt(void **state)
 	close(far);
 	vmm_chardev_output(rig->chardev, "gone", 4);
 	fake_run(rig->fake);
-	far = vmm_unix_connect(path, NULL);
+	far = base_unix_connect(path, NULL);
 	fake_run(rig->fake);
 	assert_reads(far, "gone");
 	close(far);
@@ -559,7 +559,7 @@ static void a_client_waits_while_there_is_no_descriptor_for_it(void **state)
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
 	limit = before;
 	make(rig, spec);
-	far = vmm_unix_connect(path, NULL);
+	far = base_unix_connect(path, NULL);
 	limit.rlim_cur = 0;
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
 	for (guint i = 0; i < 10; i++)

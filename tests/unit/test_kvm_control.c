@@ -14,8 +14,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "kvm/control.h"
+#include "base/control.h"
 #include "kvm/error.h"
+#include "kvm/protocol.h"
 
 /* Writes down what it is asked; answers at once unless it is told to wait. */
 struct fake {
@@ -50,8 +51,9 @@ static void fake_run(void *data, enum vmm_command command, const char *path,
 
 struct bench {
 	struct fake fake;
-	vmm_protocol *protocol;
-	vmm_client *client;
+	vmm_table *commands;
+	base_protocol *protocol;
+	base_client *client;
 	GString *sent;
 };
 
@@ -69,8 +71,9 @@ static int set_up(void **state)
 
 	bench->fake.asked = g_string_new(NULL);
 	bench->sent = g_string_new(NULL);
-	bench->protocol = vmm_protocol_new(&commands);
-	bench->client = vmm_client_new(bench->protocol, collect, bench->sent);
+	bench->commands = vmm_table_new(&commands);
+	bench->protocol = base_protocol_new(vmm_table_commands(bench->commands));
+	bench->client = base_client_new(bench->protocol, collect, bench->sent);
 	*state = bench;
 	return 0;
 }
@@ -79,7 +82,8 @@ static int tear_down(void **state)
 {
 	struct bench *bench = *state;
 
-	vmm_protocol_free(bench->protocol);
+	base_protocol_free(bench->protocol);
+	vmm_table_free(bench->commands);
 	g_string_free(bench->sent, TRUE);
 	g_string_free(bench->fake.asked, TRUE);
 	g_free(bench);
@@ -90,7 +94,7 @@ static gboolean input(struct bench *bench, const char *text)
 {
 	g_string_truncate(bench->sent, 0);
 	g_string_truncate(bench->fake.asked, 0);
-	return vmm_client_input(bench->client, text, strlen(text));
+	return base_client_input(bench->client, text, strlen(text));
 }
 
 /* The request is answered with an error of this code, and nobody was asked anything. */
@@ -146,7 +150,7 @@ static void bytes_may_come_cut_anywhere(void **state)
 
 	g_string_truncate(bench->fake.asked, 0);
 	for (const char *c = text; *c; c++)
-		assert_true(vmm_client_input(bench->client, c, 1));
+		assert_true(base_client_input(bench->client, c, 1));
 	assert_string_equal(bench->fake.asked->str, "pause resume ");
 }
 
@@ -224,7 +228,7 @@ static void a_nul_byte_is_refused(void **state)
 	struct bench *bench = *state;
 	static const char line[] = "{\"command\":\"status\"}\0\n";
 
-	assert_true(vmm_client_input(bench->client, line, sizeof(line) - 1));
+	assert_true(base_client_input(bench->client, line, sizeof(line) - 1));
 	assert_non_null(strstr(bench->sent->str, "bad-request"));
 }
 
@@ -246,8 +250,8 @@ static void deep_nesting_is_refused_before_it_is_parsed(void **state)
 static void a_line_that_is_too_long_ends_the_client(void **state)
 {
 	struct bench *bench = *state;
-	g_autofree char *most = g_strnfill(VMM_CONTROL_LINE_MAX - 1, ' ');
-	g_autofree char *more = g_strnfill(VMM_CONTROL_LINE_MAX + 1, ' ');
+	g_autofree char *most = g_strnfill(BASE_CONTROL_LINE_MAX - 1, ' ');
+	g_autofree char *more = g_strnfill(BASE_CONTROL_LINE_MAX + 1, ' ');
 
 	assert_true(input(bench, most));
 	assert_true(input(bench, "\n"));
@@ -298,11 +302,11 @@ static void a_late_answer_waits_for_nobody(void **state)
 	assert_true(input(bench, "{\"id\":1,\"command\":\"pause\"}\n"));
 	assert_string_equal(bench->sent->str, "");
 	first = g_steal_pointer(&bench->fake.waiting);
-	assert_true(vmm_client_expects(bench->client));
+	assert_true(base_client_expects(bench->client));
 	assert_true(input(bench, "{\"id\":2,\"command\":\"pause\"}\n"));
 	vmm_answer_ok(g_steal_pointer(&bench->fake.waiting), NULL);
 	assert_string_equal(bench->sent->str, "{\"id\":2,\"ok\":true,\"result\":{}}\n");
-	vmm_client_free(bench->client);
+	base_client_free(bench->client);
 	vmm_answer_ok(first, json_object_new());
 	assert_string_equal(bench->sent->str, "{\"id\":2,\"ok\":true,\"result\":{}}\n");
 }
@@ -311,14 +315,15 @@ static void events_go_to_those_who_asked(void **state)
 {
 	struct bench *bench = *state;
 
-	vmm_protocol_event(bench->protocol, "panic", NULL, NULL);
+	base_protocol_event(bench->protocol, "panic", vmm_event_fields(NULL, NULL));
 	assert_string_equal(bench->sent->str, "");
-	assert_false(vmm_client_expects(bench->client));
+	assert_false(base_client_expects(bench->client));
 	assert_true(input(bench, "{\"command\":\"events\"}\n"));
 	assert_string_equal(bench->fake.asked->str, "");
-	assert_true(vmm_client_expects(bench->client));
+	assert_true(base_client_expects(bench->client));
 	g_string_truncate(bench->sent, 0);
-	vmm_protocol_event(bench->protocol, "disk-error", "vda", "read: \"\n\xfe");
+	base_protocol_event(bench->protocol, "disk-error",
+			    vmm_event_fields("vda", "read: \"\n\xfe"));
 	assert_true(g_str_has_prefix(bench->sent->str,
 				     "{\"event\":\"disk-error\",\"time\":"));
 	assert_non_null(strstr(
@@ -331,7 +336,8 @@ static void events_go_to_those_who_asked(void **state)
 struct served {
 	struct fake fake;
 	char *dir, *path;
-	vmm_control *control;
+	vmm_table *commands;
+	base_control *control;
 };
 
 static int serve_set_up(void **state)
@@ -343,7 +349,9 @@ static int serve_set_up(void **state)
 	served->fake.asked = g_string_new(NULL);
 	served->dir = g_dir_make_tmp("colo-control-XXXXXX", NULL);
 	served->path = g_build_filename(served->dir, "s", NULL);
-	served->control = vmm_control_new(served->path, &commands, &error);
+	served->commands = vmm_table_new(&commands);
+	served->control = base_control_new(
+		served->path, vmm_table_commands(served->commands), &error);
 	if (!served->control)
 		fail_msg("%s", error->message);
 	*state = served;
@@ -354,7 +362,8 @@ static int serve_tear_down(void **state)
 {
 	struct served *served = *state;
 
-	vmm_control_free(served->control);
+	base_control_free(served->control);
+	vmm_table_free(served->commands);
 	assert_int_equal(g_access(served->path, F_OK), -1);
 	g_rmdir(served->dir);
 	g_free(served->dir);
@@ -419,28 +428,28 @@ static void the_socket_is_for_its_owner_and_answers(void **state)
 static void a_second_server_is_refused_and_a_stale_socket_replaced(void **state)
 {
 	struct served *served = *state;
-	struct vmm_commands commands = { &served->fake, fake_run };
+	const struct base_commands *commands = vmm_table_commands(served->commands);
 	g_autofree char *stale = g_build_filename(served->dir, "t", NULL);
 	g_autofree char *file = g_build_filename(served->dir, "f", NULL);
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	g_autoptr(GError) error = NULL;
-	vmm_control *second;
+	base_control *second;
 	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 
-	assert_null(vmm_control_new(served->path, &commands, &error));
+	assert_null(base_control_new(served->path, commands, &error));
 	assert_non_null(strstr(error->message, "in use by another process"));
 	g_clear_error(&error);
 
 	g_strlcpy(address.sun_path, stale, sizeof(address.sun_path));
 	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
 	close(fd);
-	second = vmm_control_new(stale, &commands, &error);
+	second = base_control_new(stale, commands, &error);
 	assert_non_null(second);
-	vmm_control_free(second);
+	base_control_free(second);
 	assert_int_equal(g_access(stale, F_OK), -1);
 
 	assert_true(g_file_set_contents(file, "x", 1, NULL));
-	assert_null(vmm_control_new(file, &commands, &error));
+	assert_null(base_control_new(file, commands, &error));
 	assert_non_null(strstr(error->message, "is not a socket"));
 	assert_int_equal(g_access(file, F_OK), 0);
 	g_unlink(file);
@@ -448,14 +457,14 @@ static void a_second_server_is_refused_and_a_stale_socket_replaced(void **state)
 
 static void a_path_that_cannot_be_is_refused(void **state)
 {
-	struct vmm_commands commands = { 0 };
+	struct base_commands commands = { 0 };
 	g_autofree char *longest = g_strnfill(200, 'x');
 	const char *const paths[] = { "", longest, "/nonexistent/dir/s" };
 
 	for (guint i = 0; i < G_N_ELEMENTS(paths); i++) {
 		g_autoptr(GError) error = NULL;
 
-		assert_null(vmm_control_new(paths[i], &commands, &error));
+		assert_null(base_control_new(paths[i], &commands, &error));
 		assert_non_null(error);
 	}
 }
@@ -506,10 +515,10 @@ static void a_client_that_goes_before_its_answer_does_no_harm(void **state)
 static void clients_past_the_limit_are_told_so(void **state)
 {
 	struct served *served = *state;
-	int fds[VMM_CONTROL_CLIENTS_MAX], extra;
+	int fds[BASE_CONTROL_CLIENTS_MAX], extra;
 	g_autofree char *line = NULL;
 
-	for (guint i = 0; i < VMM_CONTROL_CLIENTS_MAX; i++) {
+	for (guint i = 0; i < BASE_CONTROL_CLIENTS_MAX; i++) {
 		fds[i] = join(served->path);
 		turn_loop();
 	}
@@ -517,7 +526,7 @@ static void clients_past_the_limit_are_told_so(void **state)
 	line = next_line(extra);
 	assert_non_null(strstr(line, "too many clients"));
 	close(extra);
-	for (guint i = 0; i < VMM_CONTROL_CLIENTS_MAX; i++)
+	for (guint i = 0; i < BASE_CONTROL_CLIENTS_MAX; i++)
 		close(fds[i]);
 	turn_loop();
 	extra = join(served->path);
@@ -538,7 +547,8 @@ static void a_subscriber_that_does_not_read_is_dropped(void **state)
 	say(deaf, "{\"command\":\"events\"}\n");
 	turn_loop();
 	for (guint i = 0; i < 400; i++)
-		vmm_control_event(served->control, "panic", NULL, detail);
+		base_control_event(served->control, "panic",
+				   vmm_event_fields(NULL, detail));
 	turn_loop();
 	/* It reads what the socket held, then the end; the other is served as ever. */
 	while (recv(deaf, &byte, 1, 0) == 1)
@@ -592,7 +602,7 @@ static void one_that_asks_without_reading_stops_only_itself(void **state)
 static void an_oversized_line_is_answered_and_the_connection_closed(void **state)
 {
 	struct served *served = *state;
-	g_autofree char *text = g_strnfill(VMM_CONTROL_LINE_MAX + 100, 'x');
+	g_autofree char *text = g_strnfill(BASE_CONTROL_LINE_MAX + 100, 'x');
 	g_autofree char *line = NULL, *nothing = NULL;
 	int fd = join(served->path);
 

@@ -6,7 +6,7 @@
  * a client that asks without listening stops itself. Events come without being asked
  * for: a subscriber that lets too many of them pile up is dropped.
  */
-#include "kvm/control.h"
+#include "base/control.h"
 
 #include <errno.h>
 #include <glib-unix.h>
@@ -14,24 +14,24 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "kvm/unixsock.h"
+#include "base/unixsock.h"
 
 #define READ_BYTES 4096u
 /* With more than this unread, no more requests are taken from the client. */
 #define UNREAD_CALM (32u << 10)
 
-struct vmm_control {
-	vmm_protocol *protocol;
-	vmm_listener *listener;
+struct base_control {
+	base_protocol *protocol;
+	base_listener *listener;
 	GMainContext *context;
 	GSource *accepting;
 	GList *connections; /* struct connection */
 };
 
 struct connection {
-	vmm_control *control;
+	base_control *control;
 	int fd;
-	vmm_client *client;
+	base_client *client;
 	GByteArray *unread; /* what the socket did not take yet */
 	GSource *source;
 	gboolean sent_all; /* the client will send no more, but may want answers yet */
@@ -46,7 +46,7 @@ static gboolean close_dropped(gpointer data);
 static gboolean is_done(const struct connection *c)
 {
 	return !c->unread->len &&
-	       (c->ending || (c->sent_all && !vmm_client_expects(c->client)));
+	       (c->ending || (c->sent_all && !base_client_expects(c->client)));
 }
 
 /* Waits for what there is to do next on this connection. */
@@ -76,7 +76,7 @@ static void watch(struct connection *c)
 static void close_connection(struct connection *c)
 {
 	c->control->connections = g_list_remove(c->control->connections, c);
-	vmm_client_free(c->client);
+	base_client_free(c->client);
 	g_source_destroy(c->source);
 	g_source_unref(c->source);
 	g_byte_array_unref(c->unread);
@@ -113,7 +113,7 @@ static void send_line(void *data, const char *line, gsize len)
 
 	if (c->dropped || c->ending)
 		return;
-	if (len > VMM_CONTROL_UNREAD_MAX - c->unread->len) {
+	if (len > BASE_CONTROL_UNREAD_MAX - c->unread->len) {
 		g_warning("control: client does not read, dropped");
 		c->dropped = TRUE;
 	} else {
@@ -134,7 +134,7 @@ static gboolean read_requests(struct connection *c)
 		return errno == EAGAIN || errno == EINTR;
 	if (got == 0)
 		c->sent_all = TRUE;
-	else if (!vmm_client_input(c->client, bytes, (gsize)got))
+	else if (!base_client_input(c->client, bytes, (gsize)got))
 		c->ending = TRUE;
 	return TRUE;
 }
@@ -161,8 +161,8 @@ static gboolean accept_connection(int fd, GIOCondition condition, gpointer data)
 	static const char full[] =
 		"{\"id\":null,\"ok\":false,\"error\":{\"code\":\"busy\","
 		"\"message\":\"too many clients\"}}\n";
-	vmm_control *control = data;
-	int accepted = vmm_listener_accept(control->listener);
+	base_control *control = data;
+	int accepted = base_listener_accept(control->listener);
 	struct connection *c;
 
 	if (accepted < 0) {
@@ -171,9 +171,9 @@ static gboolean accept_connection(int fd, GIOCondition condition, gpointer data)
 			g_usleep(1000);
 		return G_SOURCE_CONTINUE;
 	}
-	if (g_list_length(control->connections) == VMM_CONTROL_CLIENTS_MAX) {
+	if (g_list_length(control->connections) == BASE_CONTROL_CLIENTS_MAX) {
 		g_warning("control: client refused clients=%u",
-			  VMM_CONTROL_CLIENTS_MAX);
+			  BASE_CONTROL_CLIENTS_MAX);
 		if (send(accepted, full, strlen(full), MSG_NOSIGNAL) < 0)
 			g_debug("control: refused client has gone");
 		close(accepted);
@@ -183,34 +183,34 @@ static gboolean accept_connection(int fd, GIOCondition condition, gpointer data)
 	c->control = control;
 	c->fd = accepted;
 	c->unread = g_byte_array_new();
-	c->client = vmm_client_new(control->protocol, send_line, c);
+	c->client = base_client_new(control->protocol, send_line, c);
 	control->connections = g_list_prepend(control->connections, c);
 	watch(c);
 	return G_SOURCE_CONTINUE;
 }
 
-vmm_control *vmm_control_new(const char *path, const struct vmm_commands *commands,
-			     GError **error)
+base_control *base_control_new(const char *path, const struct base_commands *commands,
+			       GError **error)
 {
-	vmm_listener *listener = vmm_listener_new(path, error);
-	vmm_control *control;
+	base_listener *listener = base_listener_new(path, error);
+	base_control *control;
 
 	if (!listener) {
 		g_prefix_error(error, "control socket: ");
 		return NULL;
 	}
-	control = g_new0(vmm_control, 1);
+	control = g_new0(base_control, 1);
 	control->listener = listener;
-	control->protocol = vmm_protocol_new(commands);
+	control->protocol = base_protocol_new(commands);
 	control->context = g_main_context_ref_thread_default();
-	control->accepting = g_unix_fd_source_new(vmm_listener_fd(listener), G_IO_IN);
+	control->accepting = g_unix_fd_source_new(base_listener_fd(listener), G_IO_IN);
 	g_source_set_callback(control->accepting, G_SOURCE_FUNC(accept_connection),
 			      control, NULL);
 	g_source_attach(control->accepting, control->context);
 	return control;
 }
 
-void vmm_control_free(vmm_control *control)
+void base_control_free(base_control *control)
 {
 	if (!control)
 		return;
@@ -218,14 +218,13 @@ void vmm_control_free(vmm_control *control)
 		close_connection(control->connections->data);
 	g_source_destroy(control->accepting);
 	g_source_unref(control->accepting);
-	vmm_listener_free(control->listener);
-	vmm_protocol_free(control->protocol);
+	base_listener_free(control->listener);
+	base_protocol_free(control->protocol);
 	g_main_context_unref(control->context);
 	g_free(control);
 }
 
-void vmm_control_event(vmm_control *control, const char *name, const char *device,
-		       const char *detail)
+void base_control_event(base_control *control, const char *name, JsonObject *fields)
 {
-	vmm_protocol_event(control->protocol, name, device, detail);
+	base_protocol_event(control->protocol, name, fields);
 }
