@@ -82,19 +82,36 @@ static JsonObject *no_status(void *data)
 	return json_object_new();
 }
 
-static void take_line(struct fuzz_input *input)
+/* The only line that is sent back. */
+static void judge_line(void *data, const char *line, gsize len)
 {
-	const struct ncmp_control_hooks hooks = { .status = no_status };
-	g_autofree char *line = g_strndup((const char *)input->data, input->left);
-	g_autofree char *answer = NULL;
 	g_autoptr(JsonParser) parser = json_parser_new();
-	gboolean quit;
+	guint *answers = data;
 
-	answer = ncmp_control_answer(&hooks, line, strlen(line), &quit);
-	g_assert(!strchr(answer, '\n'));
-	g_assert(json_parser_load_from_data(parser, answer, -1, NULL));
+	(*answers)++;
+	g_assert(len && line[len - 1] == '\n' && !memchr(line, '\n', len - 1));
+	g_assert(json_parser_load_from_data(parser, line, (gssize)len, NULL));
 	g_assert(json_object_has_member(
 		json_node_get_object(json_parser_get_root(parser)), "ok"));
+}
+
+static void no_quit(void *data)
+{
+}
+
+static void take_line(struct fuzz_input *input)
+{
+	const struct ncmp_control_hooks hooks = { .status = no_status, .quit = no_quit };
+	const struct base_commands commands = ncmp_control_commands(&hooks);
+	g_autoptr(base_protocol) protocol = base_protocol_new(&commands);
+	g_autofree char *line = g_strndup((const char *)input->data, input->left);
+	guint answers = 0;
+	base_client *client = base_client_new(protocol, judge_line, &answers);
+
+	g_strdelimit(line, "\n", ' ');
+	if (base_client_input(client, line, strlen(line)) &&
+	    base_client_input(client, "\n", 1))
+		g_assert(answers == !!*g_strstrip(line));
 }
 
 int LLVMFuzzerTestOneInput(const guint8 *data, gsize size)
