@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Sizes as people write them. */
+/* Sizes, times and rates as people write them. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -73,6 +73,89 @@ static void anything_else_is_refused(void **state)
 		refused(wrong[i]);
 }
 
+static void a_time_has_its_unit(void **state)
+{
+	static const struct {
+		const char *text;
+		guint64 ms;
+	} right[] = {
+		{ "0s", 0 },	    { "20ms", 20 },    { "1s", 1000 },
+		{ "2min", 120000 }, { "1h", 3600000 }, { "007ms", 7 },
+	};
+	static const char *const wrong[] = { "",
+					     "20",
+					     "ms",
+					     " 1s",
+					     "1 s",
+					     "1s ",
+					     "-1s",
+					     "1.5s",
+					     "1m",
+					     "1S",
+					     "1sec",
+					     "1us",
+					     "18446744073709551615ms",
+					     "18446744073709552s" };
+	guint64 ms = 77;
+
+	for (gsize i = 0; i < G_N_ELEMENTS(right); i++) {
+		assert_true(base_parse_time(right[i].text, &ms));
+		assert_int_equal(ms, right[i].ms);
+	}
+	ms = 77;
+	for (gsize i = 0; i < G_N_ELEMENTS(wrong); i++)
+		if (base_parse_time(wrong[i], &ms))
+			fail_msg("\"%s\" was taken", wrong[i]);
+	assert_int_equal(ms, 77);
+}
+
+static void a_rate_is_a_size_with_its_unit_a_second(void **state)
+{
+	static const char *const wrong[] = { "",	 "/s",	    "100/s",
+					     "100MiB",	 "100MiB/", "100MiB/min",
+					     "100MiB /s" };
+	guint64 rate = 77;
+
+	for (gsize i = 0; i < G_N_ELEMENTS(wrong); i++)
+		if (base_parse_rate(wrong[i], &rate))
+			fail_msg("\"%s\" was taken", wrong[i]);
+	assert_int_equal(rate, 77);
+	assert_true(base_parse_rate("100MiB/s", &rate));
+	assert_int_equal(rate, 100u << 20);
+	assert_true(base_parse_rate("1G/s", &rate));
+	assert_int_equal(rate, 1u << 30);
+}
+
+static void what_is_written_is_read_back(void **state)
+{
+	static const struct {
+		guint64 value;
+		const char *size, *time;
+	} as[] = {
+		{ 0, "0", "0ms" },
+		{ 1, "1", "1ms" },
+		{ 1000, "1000", "1s" },
+		{ 1024, "1KiB", "1024ms" },
+		{ 90000, "90000", "90s" },
+		{ 120000, "120000", "2min" },
+		{ 7200000, "7200000", "2h" },
+		{ 1536ull << 20, "1536MiB", "1610612736ms" },
+		{ 2048ull << 40, "2048TiB", "2251799813685248ms" },
+	};
+
+	for (gsize i = 0; i < G_N_ELEMENTS(as); i++) {
+		g_autofree char *size = base_format_size(as[i].value);
+		g_autofree char *time = base_format_time(as[i].value);
+		guint64 ms = 77;
+
+		assert_string_equal(size, as[i].size);
+		assert_string_equal(time, as[i].time);
+		assert_int_equal(size_of(size), as[i].value);
+		assert_true(base_parse_time(time, &ms));
+		assert_int_equal(ms, as[i].value);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -81,6 +164,9 @@ int main(void)
 		cmocka_unit_test(a_suffix_may_be_spelled_out),
 		cmocka_unit_test(what_does_not_fit_is_refused),
 		cmocka_unit_test(anything_else_is_refused),
+		cmocka_unit_test(a_time_has_its_unit),
+		cmocka_unit_test(a_rate_is_a_size_with_its_unit_a_second),
+		cmocka_unit_test(what_is_written_is_read_back),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
