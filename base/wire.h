@@ -129,4 +129,50 @@ struct wire_frame {
 };
 G_STATIC_ASSERT(sizeof(struct wire_frame) == 32);
 
+/*
+ * What two colods say to each other (colo/peer.h), in such frames; the epoch is 0. Types of
+ * their own: whoever calls the wrong port is refused with its first message.
+ */
+#define WIRE_PEER_VERSION 1
+#define WIRE_PEER_FILE_MAX (64u << 10) /* bytes of a pair file */
+#define WIRE_PEER_TEXT_MAX 256u
+enum wire_peer_type {
+	WIRE_PEER_HELLO = 64,
+	WIRE_PEER_STATE = 65,
+	WIRE_PEER_ASK = 66,
+	WIRE_PEER_ANSWER = 67,
+};
+
+/* First message each way; the pair file of the sender follows. */
+struct wire_peer_hello {
+	wire_u16 version;
+	wire_u16 node; /* index in the pair file */
+	wire_u32 zero;
+	char pair[32]; /* its name, padded with NUL; may fill the field */
+};
+G_STATIC_ASSERT(sizeof(struct wire_peer_hello) == 40);
+
+struct wire_peer_state {
+	wire_u64 generation, epoch;
+	wire_u16 state, part; /* enum colo_state, enum colo_part */
+	wire_u32 flags; /* enum colo_peer_flag */
+};
+G_STATIC_ASSERT(sizeof(struct wire_peer_state) == 24);
+
+struct wire_peer_ask {
+	wire_u64 id; /* of the sender's choice, not 0 */
+	wire_u64 generation;
+	wire_u16 ask; /* enum colo_ask */
+	wire_u16 zero[3];
+};
+G_STATIC_ASSERT(sizeof(struct wire_peer_ask) == 24);
+
+/* Why not follows, up to WIRE_PEER_TEXT_MAX bytes. */
+struct wire_peer_answer {
+	wire_u64 id;
+	wire_u16 yes; /* 1 or 0 */
+	wire_u16 zero[3];
+};
+G_STATIC_ASSERT(sizeof(struct wire_peer_answer) == 16);
+
 #endif

@@ -55,6 +55,7 @@ struct try {
 	ckpt_inbox *inbox; /* for what it finds, or */
 	GAsyncQueue *queue; /* this */
 	struct shared_key *key;
+	const struct base_message_rule *rules;
 	char *address; /* to dial; NULL: `fd` was accepted */
 	int fd;
 };
@@ -121,7 +122,7 @@ static void *carry_out(void *data)
 		try->fd = base_tcp_connect(try->address, CONNECT_MS, &outcome->error);
 	if (try->fd >= 0)
 		outcome->channel = base_channel_new_take(try->fd, !try->address,
-							 try->key->key, ckpt_rules,
+							 try->key->key, try->rules,
 							 HANDSHAKE_MS, &outcome->error);
 	if (outcome->channel && !try->address)
 		hear_first(outcome);
@@ -147,22 +148,25 @@ static gboolean begin_take(struct try *try, GError **error)
 	return FALSE;
 }
 
-static struct try *new_try(struct shared_key *key, const char *address, int fd)
+static struct try *new_try(struct shared_key *key, const struct base_message_rule *rules,
+			   const char *address, int fd)
 {
 	struct try *try = g_new0(struct try, 1);
 
 	g_atomic_ref_count_inc(&key->refs);
 	try->key = key;
+	try->rules = rules;
 	try->address = g_strdup(address);
 	try->fd = fd;
 	return try;
 }
 
 /* As begin_take(). */
-static gboolean begin_noting(ckpt_inbox *inbox, struct shared_key *key, const char *address,
+static gboolean begin_noting(ckpt_inbox *inbox, struct shared_key *key,
+			     const struct base_message_rule *rules, const char *address,
 			     int fd, GError **error)
 {
-	struct try *try = new_try(key, address, fd);
+	struct try *try = new_try(key, rules, address, fd);
 
 	try->inbox = ckpt_inbox_ref(inbox);
 	return begin_take(try, error);
@@ -183,6 +187,7 @@ struct ckpt_listener {
 	int fd;
 	guint source;
 	struct shared_key *key;
+	const struct base_message_rule *rules;
 	ckpt_inbox *inbox;
 	ckpt_meet_fn fn;
 	void *data;
@@ -222,7 +227,8 @@ static gboolean accept_one(int fd, GIOCondition condition, gpointer data)
 	} else if (listener->under_way == HANDSHAKES_MAX) {
 		complain(listener, "too many connections at once: one is closed");
 		base_fd_clear(&peer);
-	} else if (begin_noting(listener->inbox, listener->key, NULL, peer, &error)) {
+	} else if (begin_noting(listener->inbox, listener->key, listener->rules, NULL, peer,
+				&error)) {
 		listener->under_way++;
 	} else {
 		complain(listener, error->message);
@@ -230,7 +236,8 @@ static gboolean accept_one(int fd, GIOCondition condition, gpointer data)
 	return G_SOURCE_CONTINUE;
 }
 
-ckpt_listener *ckpt_listener_new(const char *address, const char *key, ckpt_meet_fn fn,
+ckpt_listener *ckpt_listener_new(const char *address, const char *key,
+				 const struct base_message_rule *rules, ckpt_meet_fn fn,
 				 void *data, GError **error)
 {
 	g_autoptr(ckpt_listener) listener = g_new0(ckpt_listener, 1);
@@ -238,6 +245,7 @@ ckpt_listener *ckpt_listener_new(const char *address, const char *key, ckpt_meet
 	listener->fd = -1;
 	listener->fn = fn;
 	listener->data = data;
+	listener->rules = rules;
 	listener->key = read_key(key, error);
 	if (!listener->key)
 		return NULL;
@@ -283,7 +291,8 @@ static void read_answer(void *data, struct ckpt_note *note)
 	tell(note, dial->fn, dial->data);
 }
 
-ckpt_dial *ckpt_dial_new(const char *address, const char *key, ckpt_meet_fn fn, void *data,
+ckpt_dial *ckpt_dial_new(const char *address, const char *key,
+			 const struct base_message_rule *rules, ckpt_meet_fn fn, void *data,
 			 GError **error)
 {
 	struct shared_key *shared = read_key(key, error);
@@ -296,7 +305,7 @@ ckpt_dial *ckpt_dial_new(const char *address, const char *key, ckpt_meet_fn fn, 
 	dial->fn = fn;
 	dial->data = data;
 	dial->inbox = ckpt_inbox_new(read_answer, drop_outcome, dial);
-	begun = begin_noting(dial->inbox, shared, address, -1, error);
+	begun = begin_noting(dial->inbox, shared, rules, address, -1, error);
 	unref_key(shared);
 	if (begun)
 		return dial;
@@ -335,7 +344,7 @@ base_channel *ckpt_dial_now(const char *address, const char *key, const gint *ov
 	if (!shared)
 		return NULL;
 	queue = g_async_queue_new_full(free_outcome);
-	try = new_try(shared, address, -1);
+	try = new_try(shared, ckpt_rules, address, -1);
 	unref_key(shared);
 	try->queue = g_async_queue_ref(queue);
 	if (begin_take(try, error)) {

@@ -17,9 +17,10 @@ typedef void (*ckpt_meet_fn)(void *data, base_channel *channel_take,
 typedef struct ckpt_listener ckpt_listener;
 
 /* Listens on `address` (base/tcp.h) for peers with the key in the file `key`, which is read
- * now. Peers that fail, or say nothing, are logged, at a limited rate; `fn` is called with
+ * now; they may send what `rules` (static) name. Peers that fail, or say nothing, are logged, at a limited rate; `fn` is called with
  * channels only, on which the first message has come. */
-ckpt_listener *ckpt_listener_new(const char *address, const char *key, ckpt_meet_fn fn,
+ckpt_listener *ckpt_listener_new(const char *address, const char *key,
+				 const struct base_message_rule *rules, ckpt_meet_fn fn,
 				 void *data, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* `fn` is not called any more; handshakes under way come to nothing. */
 void ckpt_listener_free(ckpt_listener *listener);
@@ -31,7 +32,8 @@ typedef struct ckpt_dial ckpt_dial;
 
 /* Connects to `address`; `fn` is called once, unless it is freed before. Reads the key file
  * now. */
-ckpt_dial *ckpt_dial_new(const char *address, const char *key, ckpt_meet_fn fn, void *data,
+ckpt_dial *ckpt_dial_new(const char *address, const char *key,
+			 const struct base_message_rule *rules, ckpt_meet_fn fn, void *data,
 			 GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* At any time. */
 void ckpt_dial_free(ckpt_dial *dial);

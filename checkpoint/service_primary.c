@@ -238,7 +238,7 @@ void service_protect(ckpt_service *service, JsonObject *arguments, vmm_answer *a
 					 "protect needs the argument \"to\", text");
 		return;
 	}
-	service->dial = ckpt_dial_new(to, service->key, connected, service, &error);
+	service->dial = ckpt_dial_new(to, service->key, ckpt_rules, connected, service, &error);
 	if (!service->dial) {
 		vmm_answer_error(answer, "failed", error->message);
 		return;

@@ -175,7 +175,8 @@ gboolean service_listen(ckpt_service *service, GError **error)
 	g_autofree char *where = NULL;
 
 	service->listener =
-		ckpt_listener_new(service->standby, service->key, called, service, error);
+		ckpt_listener_new(service->standby, service->key, ckpt_rules, called, service,
+				  error);
 	if (!service->listener)
 		return FALSE;
 	service->state = SERVICE_WAITING;

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Who may go on when the nodes have lost each other's machine: the arbiter says, or the other
+ * node agrees. A node agrees for good, on disk, before it says so. So it never agrees while
+ * it is primary, has the grant, or has an answer of the arbiter on its way.
+ */
+#include "colo/node_private.h"
+
+/* A machine that lives and waits for a grant. */
+static gboolean wants_grant(const colo_node *node)
+{
+	return node->state == COLO_HOLDING ||
+	       (node->state == COLO_PROMOTING && node->record.part != COLO_PART_PROMOTED);
+}
+
+static void ask_consent(colo_node *node)
+{
+	if (node->peer_up && !node->asking[COLO_ASK_CONSENT])
+		node_ask_peer(node, COLO_ASK_CONSENT, node->record.generation);
+}
+
+void node_ask_grant(colo_node *node)
+{
+	node->ask_again_ms = 0;
+	node->refused_consent = FALSE;
+	node_grant_tick(node);
+}
+
+void node_grant_tick(colo_node *node)
+{
+	const gboolean catch_up = node->behind && colo_state_is_primary(node->state);
+
+	if (node->asked != NODE_NOTHING || node_now(node) < node->ask_again_ms || node->moving)
+		return;
+	if (wants_grant(node)) {
+		if (!node->ops->arbiter_keeps_records && node->peer_up &&
+		    !node->refused_consent) {
+			ask_consent(node);
+			return;
+		}
+		node->asked = NODE_GRANT;
+		node->ops->arbiter_claim(node->data, node->record.generation);
+	} else if (catch_up) {
+		node->asked = NODE_CATCH_UP;
+		if (node->forced)
+			node->ops->arbiter_create(node->data, node->record.generation, TRUE);
+		else
+			node->ops->arbiter_claim(node->data, node->record.generation - 1);
+	}
+}
+
+void node_grant_verdict(colo_node *node, enum colo_verdict verdict,
+			const struct colo_arbiter_record *record, const char *why)
+{
+	if (!wants_grant(node))
+		return;
+	if (verdict == COLO_VERDICT_GRANTED) {
+		node_happen(node, COLO_ON_GRANTED, node->record.generation + 1);
+		return;
+	}
+	if (verdict == COLO_VERDICT_DENIED && record && record->solo &&
+	    record->owner != node->self) {
+		node_happen(node, COLO_ON_DENIED,
+			    MAX(record->generation, node->record.generation));
+		return;
+	}
+	node->ask_again_ms = node_now(node) + NODE_AGAIN_MS;
+	node_say_why(node,
+		     "it is asked again by itself; if the other node is surely dead: colo "
+		     "promote --force",
+		     "no grant to go on alone: %s", why ? why : "the arbiter does not say");
+	ask_consent(node);
+}
+
+void node_catch_up_verdict(colo_node *node, enum colo_verdict verdict, const char *why)
+{
+	if (verdict == COLO_VERDICT_GRANTED) {
+		node->behind = node->forced = FALSE;
+		return;
+	}
+	node->ask_again_ms = node_now(node) + 2 * NODE_AGAIN_MS;
+	if (verdict == COLO_VERDICT_DENIED || verdict == COLO_VERDICT_NO_RECORD)
+		node_say_why(node, "look at the arbiter's record; colo promote --force writes "
+				   "it anew",
+			     "the arbiter's record is not what both nodes agreed on: %s",
+			     why ? why : "there is none");
+}
+
+void node_consent_answered(colo_node *node, gboolean yes, const char *why)
+{
+	if (node->state == COLO_WAITING) {
+		node_start_verdict(node, NODE_BEGIN,
+				   yes ? COLO_VERDICT_GRANTED : COLO_VERDICT_UNKNOWN, NULL,
+				   why);
+		return;
+	}
+	if (!wants_grant(node) || node->asked == NODE_GRANT)
+		return;
+	if (yes) {
+		node->behind = node->ops->arbiter_keeps_records;
+		node_happen(node, COLO_ON_GRANTED, node->record.generation + 1);
+		return;
+	}
+	node->refused_consent = TRUE;
+	node_grant_tick(node);
+}
+
+void node_consent_asked(colo_node *node, guint64 id, guint64 generation)
+{
+	const char *why = NULL;
+
+	if (node->record.generation > generation + 1)
+		why = "this node has a newer generation";
+	else if (colo_state_is_primary(node->state))
+		why = "this node has the guest";
+	else if (node->record.part == COLO_PART_PROMOTED && node->vm)
+		why = "this node has the grant";
+	else if (node->moving || node->consent_id || node->asked == NODE_GRANT ||
+		 node->asked == NODE_BEGIN || node->asked == NODE_FORCE)
+		why = "this node is asking the arbiter itself";
+	else if (!colo_roles_step(node->state, COLO_ON_CONSENT)->known)
+		why = "not in its state now";
+	if (why) {
+		node->ops->peer_answer(node->data, id, FALSE, why);
+		return;
+	}
+	node->consent_id = id;
+	node_happen(node, COLO_ON_CONSENT, generation + 1);
+}
+
+/* It is on disk now. */
+void node_consented(colo_node *node)
+{
+	if (node->consent_id)
+		node->ops->peer_answer(node->data, node->consent_id, TRUE, NULL);
+	node->consent_id = 0;
+}
+
+void node_give_up(colo_node *node)
+{
+	node->vm_promotable = node->link_lost = FALSE;
+	if (node->vm)
+		node->ops->vm_say(node->data, COLO_WORD_GIVE_UP);
+	else
+		node_happen(node, COLO_ON_GONE, node->record.generation);
+	node_answer(node, COLO_ORDER_PROMOTE, "failed", "the other node has the grant");
+}
+
+void node_give_up_consenting(colo_node *node)
+{
+	node_give_up(node);
+	node_consented(node);
+}
+
+/* What the other node says of itself, by whichever way it is heard; NULL: it is not. */
+static const struct colo_peer_state *peer_now(const colo_node *node)
+{
+	if (node->peer_up)
+		return &node->peer;
+	return node->alive ? &node->beat : NULL;
+}
+
+/* A secondary that lost its primary. It asks at once if the primary is not heard of or has
+ * lost its machine; one that is heard has the first go. */
+void node_consider_claim(colo_node *node)
+{
+	const gboolean heard = node->alive && !(node->beat_flags & HB_FLAG_STALE);
+	const gboolean machine = node->beat_flags & HB_FLAG_VM;
+
+	if (node->state != COLO_STANDBY || !node->link_lost || node->moving || node->take_id)
+		return;
+	if (heard && machine && colo_state_is_primary(node->beat.state) &&
+	    node_now(node) < node->link_lost_ms + node->pair->arbiter.delay_ms) {
+		node_say_why(node, NULL, "the link to the primary is lost, but %s is heard: it "
+					 "has the first go",
+			     node_peer_name(node));
+		return;
+	}
+	node_happen(node, COLO_ON_CLAIM, node->record.generation);
+}
+
+/* The other node may have gone on without us. */
+void node_look_at_peer(colo_node *node)
+{
+	const struct colo_peer_state *peer = peer_now(node);
+	const gboolean granted = node->record.part == COLO_PART_PROMOTED;
+
+	if (!peer || node->moving || !colo_state_is_primary(peer->state) ||
+	    peer->generation <= node->record.generation)
+		return;
+	if (node->state == COLO_HANDING && node->go)
+		node_happen(node, COLO_ON_HANDED, peer->generation);
+	else if (node->state == COLO_SOLO || (node->state == COLO_PROMOTING && granted))
+		node_say_why(node, "decide which copy is to stay; on the other node: colo "
+				   "stand-down --force, then colo start --discard",
+			     "both nodes run the guest alone");
+	else if (colo_roles_step(node->state, COLO_ON_OVERTAKEN)->known)
+		node_happen(node, COLO_ON_OVERTAKEN, peer->generation);
+}
+
+void node_promote(colo_node *node)
+{
+	node->durable = FALSE;
+	node->ops->vm_say(node->data, COLO_WORD_PROMOTE);
+}
+
+/* The guest runs here, and only here. */
+void node_alone(colo_node *node)
+{
+	node->seal = NODE_UNSEALED;
+	node->link_lost = node->vm_promotable = node->go = FALSE;
+	if (node->take_id)
+		node->ops->peer_answer(node->data, node->take_id, TRUE, NULL);
+	node->take_id = 0;
+	if (node->durable && node->record.part == COLO_PART_PROMOTED)
+		node_happen(node, COLO_ON_DURABLE, node->record.generation);
+}
+
+void node_resume_guest(colo_node *node)
+{
+	node->seal = NODE_UNSEALED;
+	node->go = FALSE;
+	node->protect_again_ms = node_now(node) + NODE_PROTECT_AGAIN_MS;
+	node->ops->vm_say(node->data, COLO_WORD_RESUME);
+	node_answer(node, COLO_ORDER_SWITCHOVER, "failed", "the other node was lost meanwhile");
+}

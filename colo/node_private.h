@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the parts of colo/node.h know of each other, and the table's actions. */
+#ifndef COLO_NODE_PRIVATE_H
+#define COLO_NODE_PRIVATE_H
+
+#include "colo/node.h"
+
+#define NODE_AGAIN_MS 500u /* until what was not answered well is asked again */
+#define NODE_SOON_MS 50u
+/* A primary that comes back gives a standby that holds the guest so long to be heard of, before
+ * it asks to start the guest anew. */
+#define NODE_SETTLE_MS 3000u
+#define NODE_PROTECT_AGAIN_MS 1000u
+
+/* What the arbiter was asked last, and has not answered. */
+enum node_asked {
+	NODE_NOTHING,
+	NODE_READ, /* to decide about a start */
+	NODE_BEGIN, /* the grant of a start: a claim or a creation */
+	NODE_GRANT, /* that of a machine that lives */
+	NODE_PROTECT,
+	NODE_CATCH_UP, /* a claim for what the other node consented to already */
+	NODE_FORCE, /* told what the operator decided */
+};
+
+/* How far protecting is known of. */
+enum node_seal {
+	NODE_UNSEALED,
+	NODE_COMMITTED, /* colo-vm has a first commit: nobody else knows */
+	NODE_ARBITER, /* the arbiter is being told: from here on the other node may claim */
+	NODE_PEER, /* the other node is */
+};
+
+struct node_event {
+	enum colo_event event;
+	guint64 generation;
+};
+
+struct colo_node {
+	const colo_pair *pair;
+	guint self;
+	const struct colo_node_ops *ops;
+	void *data;
+
+	enum colo_state state;
+	guint64 since_ms;
+	struct colo_record record;
+	guint64 epoch;
+	char *reason, *advice;
+
+	/* A step that waits for its record, and what came after. */
+	gboolean moving;
+	struct node_event move;
+	struct colo_record writing;
+	GQueue *later; /* of struct node_event */
+	gboolean stepping;
+
+	/* Our colo-vm. */
+	gboolean vm; /* a process is there */
+	gboolean vm_up, vm_ready, vm_promotable, vm_ending, guard;
+	gboolean link_lost; /* of a standby: to its primary; of a primary: to its standby */
+	guint64 link_lost_ms;
+	gboolean durable;
+	gboolean running; /* its guest was told to, and not to rest */
+
+	/* The other node. */
+	gboolean peer_up;
+	struct colo_peer_state peer;
+	gboolean heard, alive;
+	struct colo_peer_state beat; /* as its heartbeats say; part is not known */
+	guint beat_flags;
+	char *unlike;
+	gboolean asking[COLO_ASK_STOP + 1]; /* it was asked, and has not answered */
+	guint64 consent_id; /* whom a consent is for; 0: nobody */
+	guint64 seal_id, take_id;
+	gboolean refused_consent; /* since the grant was asked for */
+
+	/* The arbiter. */
+	enum node_asked asked;
+	enum colo_verdict verdict;
+	gboolean ever_asked;
+	struct colo_arbiter_record arbiter;
+	gboolean arbiter_known;
+	char *arbiter_why;
+	guint64 ask_again_ms;
+	gboolean behind; /* it does not know yet that we run alone */
+	guint64 begin; /* the generation of a start that is asked for */
+	gboolean forced; /* it is to be told by the operator's word */
+
+	enum node_seal seal;
+	guint64 protect_again_ms, look_again_ms;
+	gboolean go; /* the other node was told to take over: there is no way back */
+
+	gboolean orders[COLO__ORDERS]; /* that wait for their end */
+	gboolean stop_now;
+};
+
+/* colo/node.c */
+void node_happen(colo_node *node, enum colo_event event, guint64 generation);
+void node_say_why(colo_node *node, const char *advice, const char *format, ...)
+	G_GNUC_PRINTF(3, 4);
+void node_answer(colo_node *node, enum colo_order order, const char *code,
+		 const char *message);
+void node_ask_peer(colo_node *node, enum colo_ask ask, guint64 generation);
+const char *node_peer_name(const colo_node *node);
+guint64 node_now(const colo_node *node);
+
+/* colo/node_start.c: who may start. */
+void node_look_around(colo_node *node);
+void node_start_tick(colo_node *node);
+void node_start_verdict(colo_node *node, enum node_asked asked, enum colo_verdict verdict,
+			const struct colo_arbiter_record *record, const char *why);
+void node_force(colo_node *node);
+void node_start_guest(colo_node *node);
+void node_start_standby(colo_node *node);
+
+/* colo/node_grant.c: who may go on. */
+void node_ask_grant(colo_node *node);
+void node_grant_tick(colo_node *node);
+void node_grant_verdict(colo_node *node, enum colo_verdict verdict,
+			const struct colo_arbiter_record *record, const char *why);
+void node_catch_up_verdict(colo_node *node, enum colo_verdict verdict, const char *why);
+void node_consent_answered(colo_node *node, gboolean yes, const char *why);
+void node_consent_asked(colo_node *node, guint64 id, guint64 generation);
+void node_consented(colo_node *node);
+void node_give_up(colo_node *node);
+void node_give_up_consenting(colo_node *node);
+void node_consider_claim(colo_node *node);
+void node_look_at_peer(colo_node *node);
+void node_promote(colo_node *node);
+void node_alone(colo_node *node);
+void node_resume_guest(colo_node *node);
+
+/* colo/node_protect.c: from alone to protected, and over to the other node. */
+void node_begin_sync(colo_node *node);
+void node_protect_tick(colo_node *node);
+void node_seal_on(colo_node *node);
+void node_protect_verdict(colo_node *node, enum colo_verdict verdict, const char *why);
+void node_seal_answered(colo_node *node, gboolean yes, const char *why);
+void node_sealed_here(colo_node *node);
+void node_lost_secondary(colo_node *node, const char *why);
+void node_switch_over(colo_node *node);
+void node_leave_answered(colo_node *node, gboolean yes, const char *why);
+void node_hand_over(colo_node *node);
+void node_handed_over(colo_node *node, gboolean ok, const char *message);
+void node_take_answered(colo_node *node, gboolean yes, const char *why);
+
+/* Ending. */
+void node_end_vm(colo_node *node);
+void node_kill_vm(colo_node *node);
+
+#endif
