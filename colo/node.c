@@ -331,6 +331,9 @@ void colo_node_vm_gone(colo_node *node, const char *how)
 	if (node->go && state == COLO_HANDING)
 		node->link_lost = TRUE;
 	node_answer(node, COLO_ORDER_CHECKPOINT, "failed", "colo-vm has ended");
+	node_answer(node, COLO_ORDER_PROMOTE, "failed", "colo-vm has ended");
+	if (state != COLO_FENCED)
+		node_answer(node, COLO_ORDER_SWITCHOVER, "failed", "colo-vm has ended");
 	if (state != COLO_STOPPED && state != COLO_FENCED)
 		node->ops->event(node->data, "vm-gone", how);
 	node_happen(node, COLO_ON_GONE, node->record.generation);
