@@ -235,6 +235,9 @@ static int spawn(const struct fence *fence, int input, int errors, pid_t *pid)
 						       0);
 	if (!err)
 		err = posix_spawn_file_actions_adddup2(&files, errors, 2);
+	/* What we were started with may be more than we know of. */
+	if (!err)
+		err = posix_spawn_file_actions_addclosefrom_np(&files, 3);
 	if (!err)
 		err = posix_spawnattr_setflags(
 			&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGDEF |
