@@ -28,7 +28,7 @@ WERROR ?= -Werror
 endif
 
 PKGS = glib-2.0 gio-unix-2.0 json-glib-1.0 liburing libxxhash liblz4 gnutls \
-	libnetfilter_queue libpcap
+	libnetfilter_queue libpcap libcurl
 WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 	-Wold-style-definition -Wvla -Wno-unused-parameter -Wno-missing-field-initializers
 CFLAGS ?= -O2 -g
@@ -160,8 +160,8 @@ fuzzers: $(FUZZERS)
 # What everything here needs, by Debian package. The testbed names its own.
 PACKAGES = gcc libc6-dev make pkg-config binutils libglib2.0-dev libjson-glib-dev \
 	liburing-dev libxxhash-dev liblz4-dev libgnutls28-dev libnetfilter-queue-dev libpcap-dev \
-	nftables iptables libcmocka-dev acpica-tools clang libclang-rt-14-dev \
-	python3 man-db groff-base iproute2 e2fsprogs \
+	libcurl4-gnutls-dev nftables iptables libcmocka-dev acpica-tools clang libclang-rt-14-dev \
+	python3 man-db groff-base iproute2 e2fsprogs etcd-server openssl \
 	$(shell cat tests/testbed/packages.txt 2>/dev/null)
 .PHONY: deps
 deps:

@@ -25,15 +25,26 @@ struct colo_record {
 	gboolean stopped; /* the guest was ended on purpose: do not start it by ourselves */
 };
 
-/* A file that is not there is a record of zeros. COLO_ERROR_CONFIG where it is damaged or
- * another pair's or node's, with what to do. */
+/* A file that is not there, in a folder that is, is a record of zeros. COLO_ERROR_CONFIG
+ * where it is damaged or another pair's or node's, with what to do; COLO_ERROR_HOST where it
+ * cannot be read. No older copy is kept: falling back to one could start a stale guest. */
 gboolean colo_record_read(const char *path, const char *pair, const char *node,
 			  struct colo_record *record,
 			  GError **error) G_GNUC_WARN_UNUSED_RESULT;
-/* Blocks for the disk: a few ms, or as long as the disk hangs. COLO_ERROR_HOST. */
+/* Blocks for the disk: a few ms, or as long as the disk hangs. COLO_ERROR_HOST: the file is
+ * the one before, or, where only the folder's fsync failed, not known to be on disk. */
 gboolean colo_record_write(const char *path, const char *pair, const char *node,
 			   const struct colo_record *record,
 			   GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/* The text of a file, and what such a text says: for the two above, and for tests. `path` is
+ * only named in errors. The text is the caller's to free. */
+char *colo_record_format(const char *pair, const char *node,
+			 const struct colo_record *record) G_GNUC_WARN_UNUSED_RESULT;
+gboolean colo_record_parse(const char *text, gsize length, const char *path,
+			   const char *pair, const char *node, struct colo_record *record,
+			   GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
 /* "primary", for files, messages and the log. */
 const char *colo_part_name(enum colo_part part);
 gboolean colo_part_parse(const char *name, enum colo_part *part) G_GNUC_WARN_UNUSED_RESULT;
