@@ -43,7 +43,8 @@
 #define BURST_MS 5
 #define MEND_NS (100 * MS) /* between two attempts at a socket */
 #define READS 64u /* datagrams in an interval, beyond those that news explain */
-#define READS_AFTER_STALL 1024u /* more than fit into a socket's buffer */
+#define FLOOD_NS SECOND /* for which the kernel filters */
+#define READS_AT_MOST 1024u /* more than fit into a socket's buffer */
 #define TELLS 64u /* messages of colod in a turn */
 #define FAREWELLS 3 /* bursts that say that we leave */
 
@@ -59,6 +60,9 @@ struct hb_daemon {
 	gboolean paused[HB_PATHS_MAX]; /* read enough in this interval */
 	guint reads[HB_PATHS_MAX]; /* that are left of it */
 	guint64 sequence[HB_PATHS_MAX];
+	guint64 flood_ns[HB_PATHS_MAX]; /* when to try without a filter; 0: there is
+					   none */
+	guint64 filtered[HB_PATHS_MAX]; /* for which session */
 
 	struct hb_self self; /* as colod said it */
 	guint64 told_ns; /* when; 0: never */
@@ -80,7 +84,8 @@ struct hb_daemon {
 	gboolean seen_alive;
 	int seen_error[HB_PATHS_MAX];
 	struct base_ratelimit path_limit[HB_PATHS_MAX], refuse_limit[HB_PATHS_MAX],
-		error_limit[HB_PATHS_MAX], stall_limit, tell_limit, send_limit;
+		error_limit[HB_PATHS_MAX], flood_limit[HB_PATHS_MAX], stall_limit,
+		tell_limit, peer_limit;
 };
 
 /* The log */
@@ -127,7 +132,7 @@ static void log_beliefs(hb_daemon *daemon)
 			g_warning("path %u: down, nothing heard for %u ms %s", i,
 				  daemon->options->timeout_ms, words(daemon, i));
 	}
-	if (alive == daemon->seen_alive || !may_log(&daemon->send_limit))
+	if (alive == daemon->seen_alive || !may_log(&daemon->peer_limit))
 		return;
 	daemon->seen_alive = alive;
 	if (alive)
@@ -226,7 +231,46 @@ static void mend_paths(hb_daemon *daemon)
 		rc = hb_path_mend(path, &what);
 		if (rc)
 			log_error(daemon, i, -rc, what);
+		daemon->flood_ns[i] = 0;
 		watch(daemon, i);
+	}
+}
+
+/* Floods */
+
+static void filter_path(hb_daemon *daemon, guint path)
+{
+	guint8 head[HB_FILTER_HEAD];
+
+	daemon->filtered[path] =
+		hb_detector_alive(daemon->detector) ? daemon->peer.ours : 0;
+	hb_codec_head(daemon->codec, path, head);
+	hb_path_filter(daemon->options->path[path], head, daemon->filtered[path]);
+}
+
+static void begin_filtering(hb_daemon *daemon, guint path)
+{
+	daemon->flood_ns[path] = daemon->now_ns + FLOOD_NS;
+	filter_path(daemon, path);
+	if (may_log(&daemon->flood_limit[path]))
+		g_warning(
+			"path %u: a flood of datagrams, all but the peer's are dropped "
+			"%s",
+			path, words(daemon, path));
+}
+
+/* Each interval: what is let in follows what we believe, and ends after a while. */
+static void review_filter(hb_daemon *daemon, guint path)
+{
+	guint64 session = hb_detector_alive(daemon->detector) ? daemon->peer.ours : 0;
+
+	if (!daemon->flood_ns[path])
+		return;
+	if (daemon->now_ns >= daemon->flood_ns[path]) {
+		daemon->flood_ns[path] = 0;
+		hb_path_unfilter(daemon->options->path[path]);
+	} else if (session != daemon->filtered[path]) {
+		filter_path(daemon, path);
 	}
 }
 
@@ -281,6 +325,7 @@ static void tick(hb_daemon *daemon)
 	for (guint i = 0; i < daemon->options->paths; i++) {
 		daemon->reads[i] = READS + 2 * daemon->options->interval_ms / BURST_MS;
 		pause_path(daemon, i, FALSE);
+		review_filter(daemon, i);
 	}
 	send_on_all(daemon);
 	daemon->tick_ns += interval_ns;
@@ -323,7 +368,8 @@ static void hear(hb_daemon *daemon, guint path, const void *bytes, gsize length)
 	log_refusal(daemon, path, verdict);
 }
 
-static void read_path(hb_daemon *daemon, guint path)
+/* As much as may be; FALSE: there is more. */
+static gboolean read_some(hb_daemon *daemon, guint path)
 {
 	guint8 bytes[sizeof(struct hb_datagram) + 1]; /* longer ones show */
 
@@ -332,8 +378,23 @@ static void read_path(hb_daemon *daemon, guint path)
 					   sizeof(bytes));
 
 		if (n < 0)
-			return;
+			return TRUE;
 		hear(daemon, path, bytes, (gsize)n);
+	}
+	return FALSE;
+}
+
+/* What was in the socket before there was a filter is read once, since heartbeats may
+ * be among it. */
+static void read_path(hb_daemon *daemon, guint path)
+{
+	if (read_some(daemon, path))
+		return;
+	if (!daemon->flood_ns[path]) {
+		begin_filtering(daemon, path);
+		daemon->reads[path] = READS_AT_MOST;
+		if (read_some(daemon, path))
+			return;
 	}
 	pause_path(daemon, path, TRUE);
 }
@@ -345,7 +406,7 @@ static void read_after_stall(hb_daemon *daemon, guint64 stalled_ns)
 			  " ms; the peer is not judged by that time",
 			  stalled_ns / MS);
 	for (guint i = 0; i < daemon->options->paths; i++) {
-		daemon->reads[i] = READS_AFTER_STALL;
+		daemon->reads[i] = READS_AT_MOST;
 		read_path(daemon, i);
 	}
 }

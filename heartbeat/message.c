@@ -111,6 +111,20 @@ void hb_codec_seal(hb_codec *codec, const struct hb_message *message,
 	hb_codec_sign(codec, datagram);
 }
 
+void hb_codec_head(const hb_codec *codec, guint path, guint8 head[16])
+{
+	const struct hb_datagram datagram = {
+		.magic = wire_put32(HB_DATAGRAM_MAGIC),
+		.version = wire_put16(HB_DATAGRAM_VERSION),
+		.node = (guint8)!codec->node,
+		.path = (guint8)path,
+		.pair = wire_put64(codec->pair),
+	};
+
+	G_STATIC_ASSERT(offsetof(struct hb_datagram, session) == 16);
+	memcpy(head, &datagram, 16);
+}
+
 /* Whether it may be a heartbeat of this pair, before anything costs anything. */
 static gboolean looks_right(const hb_codec *codec, const struct hb_datagram *datagram)
 {

@@ -78,6 +78,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(hb_codec, hb_codec_free)
 /* Makes a datagram of everything in `message` but the node, which is ours. */
 void hb_codec_seal(hb_codec *codec, const struct hb_message *message,
 		   struct hb_datagram *datagram);
+/* What each datagram of the peer on this path begins with: the first 16 bytes, up to
+ * the session. */
+void hb_codec_head(const hb_codec *codec, guint path, guint8 head[16]);
 /* Puts the right MAC onto whatever else a datagram says; for tests, too. */
 void hb_codec_sign(hb_codec *codec, struct hb_datagram *datagram);
 /* Judges what came in on a path: HB_HEARD if it is the peer's and for this path

@@ -211,6 +211,19 @@ void hb_path_only_send(hb_path *path)
 	path->only_send = path->broken = TRUE;
 }
 
+gboolean hb_path_filter(hb_path *path, const guint8 head[HB_FILTER_HEAD],
+			guint64 session)
+{
+	return path->fd >= 0 &&
+	       hb_filter_put(path->fd, (struct sockaddr *)&path->to, head, session);
+}
+
+void hb_path_unfilter(hb_path *path)
+{
+	if (path->fd >= 0)
+		hb_filter_remove(path->fd);
+}
+
 int hb_path_fd(const hb_path *path)
 {
 	return path->fd;

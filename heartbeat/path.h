@@ -13,6 +13,7 @@
 #define HB_PATH_H
 
 #include "heartbeat/error.h"
+#include "heartbeat/filter.h"
 
 typedef struct hb_path hb_path;
 /* `words`: LOCAL,REMOTE[,DEVICE], numeric HOST:PORT or [IPV6]:PORT of one family.
@@ -30,6 +31,11 @@ int hb_path_mend(hb_path *path, const char **what);
 gboolean hb_path_is_broken(const hb_path *path);
 /* From now on it only sends, from any port: the port is free for somebody else. */
 void hb_path_only_send(hb_path *path);
+/* In a flood: see heartbeat/filter.h. A new socket is without. FALSE: the kernel would
+ * not. */
+gboolean hb_path_filter(hb_path *path, const guint8 head[HB_FILTER_HEAD],
+			guint64 session);
+void hb_path_unfilter(hb_path *path);
 /* -1: none. Non-blocking; the path's own. */
 int hb_path_fd(const hb_path *path);
 
