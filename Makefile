@@ -40,12 +40,13 @@ ALL_LDFLAGS = -pthread $(SANITIZE_FLAGS) $(LDFLAGS)
 PKG_CFLAGS = $(eval PKG_CFLAGS := $$(shell pkg-config --cflags $(PKGS)))$(PKG_CFLAGS)
 PKG_LIBS = $(eval PKG_LIBS := $$(shell pkg-config --libs $(PKGS)))$(PKG_LIBS)
 
-PROGRAMS = colo-vm colo-netcompare
+PROGRAMS = colo-vm colo-netcompare colo-heartbeat
 # The same with labelled steps at which tests let it die; not installed.
 TEST_PROGRAMS = colo-vm-faults
 LIB_SOURCES = $(sort $(wildcard base/*.c kvm/*.c) \
 	$(filter-out checkpoint/fault.c,$(wildcard checkpoint/*.c)) \
 	$(filter-out netcompare/main.c,$(wildcard netcompare/*.c)) \
+	$(filter-out heartbeat/main.c,$(wildcard heartbeat/*.c)) \
 	$(filter-out colo/vm.c,$(wildcard colo/*.c)))
 LIB_OBJECTS = $(LIB_SOURCES:%.c=$(BUILD)/%.o) $(SANITIZE_OBJECT)
 LIB = $(BUILD)/libcolo.a
@@ -111,6 +112,10 @@ $(BUILD)/colo-vm: $(BUILD)/colo/vm.o $(LIB)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
 $(BUILD)/colo-netcompare: $(BUILD)/netcompare/main.o $(LIB)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
+
+$(BUILD)/colo-heartbeat: $(BUILD)/heartbeat/main.o $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
@@ -206,9 +211,11 @@ demo:
 
 .PHONY: install
 install: $(PROGRAMS:%=$(BUILD)/%)
-	install -d $(DESTDIR)$(bindir) $(DESTDIR)$(mandir)/man1
+	install -d $(DESTDIR)$(bindir) $(DESTDIR)$(mandir)/man1 \
+		$(DESTDIR)$(mandir)/man8
 	install -m 755 $(PROGRAMS:%=$(BUILD)/%) $(DESTDIR)$(bindir)
 	install -m 644 $(wildcard docs/*.1) $(DESTDIR)$(mandir)/man1
+	install -m 644 $(wildcard docs/*.8) $(DESTDIR)$(mandir)/man8
 
 .PHONY: clean
 clean:

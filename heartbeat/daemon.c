@@ -1,0 +1,641 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The heartbeat daemon at work: sockets, timer, signals, colod, in one thread.
+ *
+ * One turn: wait; take the time; read what came (all that waits, after a stall); send
+ * what is due; judge; report. Nothing in it waits, takes a lock or allocates, but for
+ * log lines, which are few, and left out where stderr would block.
+ *
+ * A socket is read for a bounded number of datagrams each interval, so that a flood
+ * costs a bounded share of a processor and never keeps us from sending and judging.
+ *
+ * When colod goes away without having ended us, heartbeats go on with what it said
+ * last, as stale: its guest may run on, and a colod that is restarted must not look
+ * like a dead node. The ports are given up at once for the daemon that a new colod
+ * starts; the peer takes that one's session and from then on refuses ours. Until then
+ * nobody is told what we believe, so nothing needs to be received.
+ */
+#include "heartbeat/daemon.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/random.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/ratelimit.h"
+#include "heartbeat/detector.h"
+#include "heartbeat/message.h"
+#include "heartbeat/peer.h"
+
+#define MS G_GUINT64_CONSTANT(1000000)
+#define SECOND G_GUINT64_CONSTANT(1000000000)
+#define REPORT_NS (250 * MS)
+#define STALE_NS SECOND /* since colod was heard */
+#define BURST_NS (5 * MS) /* between two bursts that colod's news cause */
+#define BURST_MS 5
+#define MEND_NS (100 * MS) /* between two attempts at a socket */
+#define READS 64u /* datagrams in an interval, beyond those that news explain */
+#define FLOOD_NS SECOND /* for which the kernel filters */
+#define READS_AT_MOST 1024u /* more than fit into a socket's buffer */
+#define TELLS 64u /* messages of colod in a turn */
+#define FAREWELLS 3 /* bursts that say that we leave */
+
+/* What epoll says; below HB_PATHS_MAX: a path. */
+enum { ON_TIMER = HB_PATHS_MAX, ON_SIGNAL, ON_COLOD, ON__COUNT };
+
+struct hb_daemon {
+	const struct hb_options *options;
+	hb_codec *codec;
+	hb_detector *detector;
+	struct hb_peer peer;
+	int epoll, timer, signals, colod; /* colod: -1 once it is gone */
+	gboolean paused[HB_PATHS_MAX]; /* read enough in this interval */
+	guint reads[HB_PATHS_MAX]; /* that are left of it */
+	guint64 sequence[HB_PATHS_MAX];
+	guint64 flood_ns[HB_PATHS_MAX]; /* when to try without a filter; 0: there is
+					   none */
+	guint64 filtered[HB_PATHS_MAX]; /* for which session */
+
+	struct hb_self self; /* as colod said it */
+	guint64 told_ns; /* when; 0: never */
+	gboolean stale, leaving;
+
+	guint64 now_ns; /* of this turn */
+	guint64 tick_ns, burst_ns, report_ns, mend_ns; /* due; burst: 0 for none */
+	guint64 last_burst_ns;
+	guint64 end_ns; /* G_MAXUINT64: not yet to be seen */
+	guint64 offset_ns; /* when tai_offset_s is to be asked for again */
+	guint32 tai_offset_s;
+
+	/* What colod was told last. */
+	gboolean reported_alive;
+	guint reported_up;
+	struct hb_self reported_peer;
+
+	guint seen_up; /* by the log */
+	gboolean seen_alive;
+	int seen_error[HB_PATHS_MAX];
+	struct base_ratelimit path_limit[HB_PATHS_MAX], refuse_limit[HB_PATHS_MAX],
+		error_limit[HB_PATHS_MAX], flood_limit[HB_PATHS_MAX], stall_limit,
+		tell_limit, peer_limit;
+};
+
+/* The log */
+
+/* A log that nobody reads must not stop us. */
+static gboolean may_log(struct base_ratelimit *limit)
+{
+	struct pollfd log = { .fd = STDERR_FILENO, .events = POLLOUT };
+	guint left_out;
+
+	return base_ratelimit_pass(limit, &left_out) && poll(&log, 1, 0) == 1 &&
+	       log.revents & POLLOUT;
+}
+
+static const char *words(const hb_daemon *daemon, guint path)
+{
+	return hb_path_words(daemon->options->path[path]);
+}
+
+static guint up_mask(const hb_daemon *daemon)
+{
+	guint mask = 0;
+
+	for (guint i = 0; i < daemon->options->paths; i++)
+		mask |= (guint)hb_detector_path_up(daemon->detector, i) << i;
+	return mask;
+}
+
+/* Tells at most once a second of each path, and each time what is true then. */
+static void log_beliefs(hb_daemon *daemon)
+{
+	guint up = up_mask(daemon);
+	gboolean alive = up != 0;
+
+	for (guint i = 0; i < daemon->options->paths; i++) {
+		guint bit = 1u << i;
+
+		if (!((up ^ daemon->seen_up) & bit) || !may_log(&daemon->path_limit[i]))
+			continue;
+		daemon->seen_up ^= bit;
+		if (up & bit)
+			g_message("path %u: up %s", i, words(daemon, i));
+		else
+			g_warning("path %u: down, nothing heard for %u ms %s", i,
+				  daemon->options->timeout_ms, words(daemon, i));
+	}
+	if (alive == daemon->seen_alive || !may_log(&daemon->peer_limit))
+		return;
+	daemon->seen_alive = alive;
+	if (alive)
+		g_message("peer %s: heard", daemon->options->peer);
+	else
+		g_warning("peer %s: lost, silent on all paths", daemon->options->peer);
+}
+
+static void log_refusal(hb_daemon *daemon, guint path, enum hb_verdict verdict)
+{
+	static const char *const why[HB__VERDICTS] = {
+		[HB_MALFORMED] = "not one of this pair and path",
+		[HB_FORGED] = "its MAC is wrong; have both nodes the same key?",
+		[HB_REFLECTED] = "it is our own; does --self differ on the two nodes?",
+	};
+
+	/* Replayed ones come with each start of the peer; they are counted only. */
+	if (why[verdict] && may_log(&daemon->refuse_limit[path]))
+		g_warning("path %u: refused a datagram: %s %s", path, why[verdict],
+			  words(daemon, path));
+}
+
+static void log_error(hb_daemon *daemon, guint path, int err, const char *what)
+{
+	if (daemon->seen_error[path] == err || !may_log(&daemon->error_limit[path]))
+		return;
+	daemon->seen_error[path] = err;
+	g_warning("path %u: %s: %s; is tried again %s", path, what, g_strerror(err),
+		  words(daemon, path));
+}
+
+/* Clocks */
+
+/* All clocks as near to one instant as can be had without being interrupted in between.
+ */
+static struct hb_instant read_clocks(hb_daemon *daemon)
+{
+	struct hb_instant best = { 0 };
+	guint64 best_gap = G_MAXUINT64;
+
+	for (guint i = 0; i < 4 && best_gap > 5000; i++) {
+		guint64 before = base_clock_monotonic_ns();
+		guint64 tai = base_clock_tai_ns();
+		guint64 gap = base_clock_monotonic_ns() - before;
+
+		if (gap >= best_gap)
+			continue;
+		best_gap = gap;
+		best.mono_ns = before + gap / 2;
+		best.tai_ns = tai;
+	}
+	if (best.mono_ns >= daemon->offset_ns) {
+		daemon->offset_ns = best.mono_ns + SECOND;
+		daemon->tai_offset_s = (guint32)base_clock_tai_offset_s();
+	}
+	best.tai_offset_s = daemon->tai_offset_s;
+	return best;
+}
+
+/* Sockets */
+
+static void watch(hb_daemon *daemon, guint path)
+{
+	struct epoll_event event = { .events = EPOLLIN, .data.u32 = path };
+	int fd = hb_path_fd(daemon->options->path[path]);
+
+	if (daemon->paused[path] || daemon->colod < 0 || fd < 0)
+		return;
+	epoll_ctl(daemon->epoll, EPOLL_CTL_ADD, fd, &event);
+}
+
+/* Out of epoll altogether: an error would wake us all the same. */
+static void pause_path(hb_daemon *daemon, guint path, gboolean paused)
+{
+	int fd = hb_path_fd(daemon->options->path[path]);
+
+	if (daemon->paused[path] == paused)
+		return;
+	daemon->paused[path] = paused;
+	if (!paused)
+		watch(daemon, path);
+	else if (fd >= 0)
+		epoll_ctl(daemon->epoll, EPOLL_CTL_DEL, fd, NULL);
+}
+
+/* A closed descriptor has left epoll by itself. */
+static void mend_paths(hb_daemon *daemon)
+{
+	for (guint i = 0; i < daemon->options->paths; i++) {
+		hb_path *path = daemon->options->path[i];
+		const char *what = NULL;
+		int rc;
+
+		if (!hb_path_is_broken(path))
+			continue;
+		rc = hb_path_mend(path, &what);
+		if (rc)
+			log_error(daemon, i, -rc, what);
+		daemon->flood_ns[i] = 0;
+		watch(daemon, i);
+	}
+}
+
+/* Floods */
+
+static void filter_path(hb_daemon *daemon, guint path)
+{
+	guint8 head[HB_FILTER_HEAD];
+
+	daemon->filtered[path] =
+		hb_detector_alive(daemon->detector) ? daemon->peer.ours : 0;
+	hb_codec_head(daemon->codec, path, head);
+	hb_path_filter(daemon->options->path[path], head, daemon->filtered[path]);
+}
+
+static void begin_filtering(hb_daemon *daemon, guint path)
+{
+	daemon->flood_ns[path] = daemon->now_ns + FLOOD_NS;
+	filter_path(daemon, path);
+	if (may_log(&daemon->flood_limit[path]))
+		g_warning(
+			"path %u: a flood of datagrams, all but the peer's are dropped "
+			"%s",
+			path, words(daemon, path));
+}
+
+/* Each interval: what is let in follows what we believe, and ends after a while. */
+static void review_filter(hb_daemon *daemon, guint path)
+{
+	guint64 session = hb_detector_alive(daemon->detector) ? daemon->peer.ours : 0;
+
+	if (!daemon->flood_ns[path])
+		return;
+	if (daemon->now_ns >= daemon->flood_ns[path]) {
+		daemon->flood_ns[path] = 0;
+		hb_path_unfilter(daemon->options->path[path]);
+	} else if (session != daemon->filtered[path]) {
+		filter_path(daemon, path);
+	}
+}
+
+/* Sending */
+
+static void send_on(hb_daemon *daemon, guint path)
+{
+	struct hb_instant now = read_clocks(daemon);
+	struct hb_message message = {
+		.path = path,
+		.session = daemon->peer.ours,
+		.echo = daemon->peer.session,
+		.greets = hb_peer_next_stranger(&daemon->peer),
+		.sequence = ++daemon->sequence[path],
+		.self = daemon->self,
+		.sent_ns = now.mono_ns,
+		.sent_tai_ns = now.tai_ns,
+		.tai_offset_s = now.tai_offset_s,
+	};
+	struct hb_datagram datagram;
+	int rc;
+
+	if (daemon->stale)
+		message.self.flags |= HB_FLAG_STALE;
+	if (daemon->leaving)
+		message.self.flags |= HB_FLAG_LEAVING;
+	hb_detector_tell(daemon->detector, path, now.mono_ns, &message);
+	hb_codec_seal(daemon->codec, &message, &datagram);
+	rc = hb_path_send(daemon->options->path[path], &datagram, sizeof(datagram));
+	hb_detector_sent(daemon->detector, path, !rc);
+	if (!rc)
+		daemon->seen_error[path] = 0;
+	else if (rc != -ENOTCONN) /* of that, mend_paths() tells */
+		log_error(daemon, path, -rc, "send");
+}
+
+static void send_on_all(hb_daemon *daemon)
+{
+	for (guint i = 0; i < daemon->options->paths; i++)
+		send_on(daemon, i);
+}
+
+static void tick(hb_daemon *daemon)
+{
+	const guint64 interval_ns = daemon->options->interval_ms * MS;
+	gboolean stale =
+		!daemon->told_ns || daemon->now_ns - daemon->told_ns > STALE_NS;
+
+	if (stale != daemon->stale && daemon->told_ns && stale)
+		daemon->burst_ns = 0; /* this one tells it */
+	daemon->stale = stale;
+	for (guint i = 0; i < daemon->options->paths; i++) {
+		daemon->reads[i] = READS + 2 * daemon->options->interval_ms / BURST_MS;
+		pause_path(daemon, i, FALSE);
+		review_filter(daemon, i);
+	}
+	send_on_all(daemon);
+	daemon->tick_ns += interval_ns;
+	if (daemon->tick_ns <= daemon->now_ns)
+		daemon->tick_ns = daemon->now_ns + interval_ns;
+}
+
+static void burst(hb_daemon *daemon)
+{
+	daemon->burst_ns = 0;
+	daemon->last_burst_ns = daemon->now_ns;
+	send_on_all(daemon);
+}
+
+/* Receiving */
+
+static guint64 new_session(void)
+{
+	guint64 session = 0;
+
+	/* Never fails for so few bytes once the kernel has any. */
+	while (!session)
+		if (getrandom(&session, sizeof(session), 0) != sizeof(session))
+			session = 0;
+	return session;
+}
+
+static void hear(hb_daemon *daemon, guint path, const void *bytes, gsize length)
+{
+	struct hb_instant now = read_clocks(daemon);
+	struct hb_message message;
+	enum hb_verdict verdict =
+		hb_codec_open(daemon->codec, path, bytes, length, &message);
+
+	if (verdict == HB_HEARD)
+		verdict = hb_peer_judge(&daemon->peer, &message);
+	hb_detector_hear(daemon->detector, path, verdict, &message, &now);
+	if (hb_peer_is_worn(&daemon->peer))
+		hb_peer_renew(&daemon->peer, new_session());
+	log_refusal(daemon, path, verdict);
+}
+
+/* As much as may be; FALSE: there is more. */
+static gboolean read_some(hb_daemon *daemon, guint path)
+{
+	guint8 bytes[sizeof(struct hb_datagram) + 1]; /* longer ones show */
+
+	for (; daemon->reads[path]; daemon->reads[path]--) {
+		gssize n = hb_path_receive(daemon->options->path[path], bytes,
+					   sizeof(bytes));
+
+		if (n < 0)
+			return TRUE;
+		hear(daemon, path, bytes, (gsize)n);
+	}
+	return FALSE;
+}
+
+/* What was in the socket before there was a filter is read once, since heartbeats may
+ * be among it. */
+static void read_path(hb_daemon *daemon, guint path)
+{
+	if (read_some(daemon, path))
+		return;
+	if (!daemon->flood_ns[path]) {
+		begin_filtering(daemon, path);
+		daemon->reads[path] = READS_AT_MOST;
+		if (read_some(daemon, path))
+			return;
+	}
+	pause_path(daemon, path, TRUE);
+}
+
+static void read_after_stall(hb_daemon *daemon, guint64 stalled_ns)
+{
+	if (may_log(&daemon->stall_limit))
+		g_warning("stall: this daemon did not run for %" G_GUINT64_FORMAT
+			  " ms; the peer is not judged by that time",
+			  stalled_ns / MS);
+	for (guint i = 0; i < daemon->options->paths; i++) {
+		daemon->reads[i] = READS_AT_MOST;
+		read_path(daemon, i);
+	}
+}
+
+/* colod */
+
+static void orphaned(hb_daemon *daemon)
+{
+	g_warning("colod: gone; heartbeats go on for %u ms, until a new one starts "
+		  "another "
+		  "daemon",
+		  daemon->options->linger_ms);
+	base_fd_clear(&daemon->colod);
+	daemon->end_ns = daemon->now_ns + daemon->options->linger_ms * MS;
+	for (guint i = 0; i < daemon->options->paths; i++)
+		hb_path_only_send(daemon->options->path[i]);
+	mend_paths(daemon);
+}
+
+static void told(hb_daemon *daemon, const struct hb_self *self)
+{
+	gboolean news = daemon->stale || memcmp(self, &daemon->self, sizeof(*self));
+
+	daemon->self = *self;
+	daemon->told_ns = daemon->now_ns;
+	daemon->stale = FALSE;
+	if (news && !daemon->burst_ns)
+		daemon->burst_ns =
+			MAX(daemon->now_ns, daemon->last_burst_ns + BURST_NS);
+}
+
+static void read_colod(hb_daemon *daemon)
+{
+	guint8 bytes[sizeof(struct hb_tell) + 1];
+
+	for (guint i = 0; i < TELLS; i++) {
+		ssize_t n = recv(daemon->colod, bytes, sizeof(bytes), MSG_DONTWAIT);
+		int err = errno;
+		struct hb_self self;
+
+		if (n < 0 && (err == EAGAIN || err == EINTR))
+			return;
+		if (n <= 0) {
+			orphaned(daemon);
+			return;
+		}
+		if (hb_tell_read(bytes, (gsize)n, &self))
+			told(daemon, &self);
+		else if (may_log(&daemon->tell_limit))
+			g_warning("colod: said what is no message, left alone");
+	}
+}
+
+static void report(hb_daemon *daemon)
+{
+	const struct hb_instant now = read_clocks(daemon);
+	const struct hb_self *peer = hb_detector_peer(daemon->detector);
+	gboolean alive = hb_detector_alive(daemon->detector);
+	guint up = up_mask(daemon);
+	struct hb_report message;
+
+	if (daemon->now_ns < daemon->report_ns && alive == daemon->reported_alive &&
+	    up == daemon->reported_up &&
+	    !memcmp(peer, &daemon->reported_peer, sizeof(*peer)))
+		return;
+	hb_detector_report(daemon->detector, &now, &message);
+	/* Where it is full, the next turn tries again. */
+	if (send(daemon->colod, &message, sizeof(message),
+		 MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+		return;
+	daemon->report_ns = daemon->now_ns + REPORT_NS;
+	daemon->reported_alive = alive;
+	daemon->reported_up = up;
+	daemon->reported_peer = *peer;
+}
+
+/* One turn */
+
+static void arm(hb_daemon *daemon)
+{
+	guint64 due = MIN(daemon->tick_ns, daemon->end_ns);
+	struct itimerspec when = { 0 };
+
+	due = MIN(due, hb_detector_deadline(daemon->detector));
+	if (daemon->burst_ns)
+		due = MIN(due, daemon->burst_ns);
+	when.it_value.tv_sec = (time_t)(due / SECOND);
+	when.it_value.tv_nsec = (long)(due % SECOND);
+	/* Also takes back that it went off. */
+	timerfd_settime(daemon->timer, TFD_TIMER_ABSTIME, &when, NULL);
+}
+
+static void leave(hb_daemon *daemon)
+{
+	daemon->leaving = TRUE;
+	for (guint i = 0; i < FAREWELLS; i++)
+		send_on_all(daemon);
+	daemon->end_ns = daemon->now_ns;
+	g_message("ends on a signal; the peer is told");
+}
+
+static void take_turn(hb_daemon *daemon, const gboolean ready[ON__COUNT])
+{
+	guint64 stalled_ns = hb_detector_turn(daemon->detector, daemon->now_ns);
+
+	if (stalled_ns)
+		read_after_stall(daemon, stalled_ns);
+	for (guint i = 0; i < daemon->options->paths; i++)
+		if (ready[i])
+			read_path(daemon, i);
+	if (ready[ON_COLOD] && daemon->colod >= 0)
+		read_colod(daemon);
+	if (daemon->now_ns >= daemon->mend_ns) {
+		daemon->mend_ns = daemon->now_ns + MEND_NS;
+		mend_paths(daemon);
+	}
+	if (daemon->now_ns >= daemon->tick_ns)
+		tick(daemon);
+	if (daemon->burst_ns && daemon->now_ns >= daemon->burst_ns)
+		burst(daemon);
+	hb_detector_judge(daemon->detector);
+	if (daemon->colod >= 0) {
+		report(daemon);
+		log_beliefs(daemon);
+	}
+	if (ready[ON_SIGNAL])
+		leave(daemon);
+}
+
+gboolean hb_daemon_run(hb_daemon *daemon, GError **error)
+{
+	while (daemon->now_ns < daemon->end_ns) {
+		struct epoll_event events[ON__COUNT];
+		gboolean ready[ON__COUNT] = { FALSE };
+		int n, err;
+
+		arm(daemon);
+		n = epoll_wait(daemon->epoll, events, ON__COUNT, -1);
+		err = errno;
+		if (n < 0 && err != EINTR)
+			return hb_error_errno(error, err, "wait for heartbeats");
+		for (int i = 0; i < n; i++)
+			ready[events[i].data.u32] = TRUE;
+		daemon->now_ns = base_clock_monotonic_ns();
+		take_turn(daemon, ready);
+	}
+	return TRUE;
+}
+
+/* Beginning and end */
+
+static gboolean check_colod(int fd, GError **error)
+{
+	int domain = 0, type = 0;
+	socklen_t length = sizeof(int);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) ||
+	    getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) || domain != AF_UNIX ||
+	    type != SOCK_SEQPACKET || fcntl(fd, F_SETFD, FD_CLOEXEC))
+		return hb_error_set(error, HB_ERROR_CONFIG,
+				    "--fd: %d is no socket to colod (unix, seqpacket)",
+				    fd);
+	return TRUE;
+}
+
+static gboolean add(const hb_daemon *daemon, int fd, guint what)
+{
+	struct epoll_event event = { .events = EPOLLIN, .data.u32 = what };
+
+	return fd >= 0 && !epoll_ctl(daemon->epoll, EPOLL_CTL_ADD, fd, &event);
+}
+
+static gboolean open_all(hb_daemon *daemon, GError **error)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	daemon->epoll = epoll_create1(EPOLL_CLOEXEC);
+	daemon->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	daemon->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (daemon->epoll < 0 || !add(daemon, daemon->timer, ON_TIMER) ||
+	    !add(daemon, daemon->signals, ON_SIGNAL) ||
+	    !add(daemon, daemon->colod, ON_COLOD))
+		return hb_error_errno(error, errno, "watch timer, signals and colod");
+	mend_paths(daemon);
+	return TRUE;
+}
+
+static hb_codec *read_key(const struct hb_options *options, GError **error)
+{
+	g_autoptr(base_key) key = base_key_read(options->key, error);
+
+	return key ? hb_codec_new(key, options->pair, options->self, error) : NULL;
+}
+
+hb_daemon *hb_daemon_new(const struct hb_options *options, GError **error)
+{
+	g_autoptr(hb_daemon) daemon = g_new0(hb_daemon, 1);
+
+	daemon->options = options;
+	daemon->epoll = daemon->timer = daemon->signals = daemon->colod = -1;
+	if (!check_colod(options->fd, error))
+		return NULL;
+	daemon->colod = options->fd;
+	daemon->codec = read_key(options, error);
+	if (!daemon->codec)
+		return NULL;
+	hb_peer_init(&daemon->peer, new_session());
+	daemon->now_ns = base_clock_monotonic_ns();
+	daemon->tick_ns = daemon->now_ns;
+	daemon->end_ns = G_MAXUINT64;
+	daemon->stale = TRUE;
+	daemon->detector = hb_detector_new(options->paths, options->interval_ms,
+					   options->timeout_ms, daemon->now_ns);
+	return open_all(daemon, error) ? g_steal_pointer(&daemon) : NULL;
+}
+
+void hb_daemon_free(hb_daemon *daemon)
+{
+	if (!daemon)
+		return;
+	base_fd_clear(&daemon->epoll);
+	base_fd_clear(&daemon->timer);
+	base_fd_clear(&daemon->signals);
+	base_fd_clear(&daemon->colod);
+	g_clear_pointer(&daemon->detector, hb_detector_free);
+	g_clear_pointer(&daemon->codec, hb_codec_free);
+	g_free(daemon);
+}
