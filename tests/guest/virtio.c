@@ -313,14 +313,18 @@ void *virtq_pop(struct virtq *q, u32 *length)
 			if (token)
 				return token;
 		}
+		if (!q->silent && q->device->features & VIRTIO_F_EVENT_IDX) {
+			/* Ask for an interrupt at the next one, and look again: it may
+			 * be here, and then without an interrupt. */
+			WRITE_ONCE(q->avail.ring[q->size], q->used_seen);
+			full_barrier();
+			if (q->used_seen != READ_ONCE(q->used.index))
+				continue;
+		}
+		/* Only who found nothing has asked for the next: had the interrupt been
+		 * settled before, a chain taken at the second look would leave the
+		 * event index behind, and no interrupt would ever follow. */
 		q->irqs_seen = irqs;
-		if (q->silent || !(q->device->features & VIRTIO_F_EVENT_IDX))
-			return NULL;
-		/* Ask for an interrupt at the next one, and look again: it may be here.
-		 */
-		WRITE_ONCE(q->avail.ring[q->size], q->used_seen);
-		full_barrier();
-		if (q->used_seen == READ_ONCE(q->used.index))
-			return NULL;
+		return NULL;
 	}
 }

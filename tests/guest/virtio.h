@@ -94,7 +94,8 @@ u64 virtio_config64(struct virtio *dev, u32 offset);
 bool virtq_add(struct virtq *q, const struct segment *segments, u32 readable,
 	       u32 writable, void *token);
 void virtq_kick(struct virtq *q);
-/* Has an interrupt come since the queue was last found empty? */
+/* Has an interrupt come since the queue was last found empty? Until it is found so again,
+ * none may come for what is there. */
 bool virtq_interrupted(struct virtq *q);
 /* The token of a used chain, NULL if there is none (the interrupt is then settled). */
 void *virtq_pop(struct virtq *q, u32 *length);

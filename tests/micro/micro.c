@@ -16,6 +16,7 @@
 #include "base/fd.h"
 
 #define PATIENCE_NS (10 * G_GUINT64_CONSTANT(1000000000))
+#define SLICE_NS (20 * G_GUINT64_CONSTANT(1000000))
 #define EVENT_TYPES 16
 
 struct micro {
@@ -156,10 +157,13 @@ vmm_machine *micro_machine(micro *guest)
 	return guest->machine;
 }
 
-/* Handles events and hears what the guest says, for at most a millisecond. */
-static void listen_a_little(micro *guest)
+/* Handles events and hears what the guest says, for at most a millisecond. Returns how long
+ * that was, in ns, but no more than a slice: where this whole computer stood still for a
+ * while (a virtual one that was stopped), the guest had no time to answer either. */
+static guint64 listen_a_little(micro *guest)
 {
 	struct pollfd ready = { .fd = guest->line, .events = POLLIN };
+	guint64 start = base_clock_monotonic_ns();
 	char bytes[4096];
 
 	while (g_main_context_iteration(NULL, FALSE))
@@ -170,6 +174,7 @@ static void listen_a_little(micro *guest)
 		if (got > 0)
 			g_string_append_len(guest->heard, bytes, got);
 	}
+	return MIN(base_clock_monotonic_ns() - start, SLICE_NS);
 }
 
 /* The next whole line that was heard; NULL if there is none. */
@@ -195,9 +200,9 @@ void micro_tell(micro *guest, const char *line)
 
 gboolean micro_hear(micro *guest, const char *start)
 {
-	guint64 until = base_clock_monotonic_ns() + PATIENCE_NS;
+	guint64 waited = 0;
 
-	while (base_clock_monotonic_ns() < until) {
+	while (waited < PATIENCE_NS) {
 		char *line;
 
 		while ((line = take_line(guest))) {
@@ -207,7 +212,7 @@ gboolean micro_hear(micro *guest, const char *start)
 			if (heard)
 				return TRUE;
 		}
-		listen_a_little(guest);
+		waited += listen_a_little(guest);
 	}
 	return FALSE;
 }
@@ -215,10 +220,10 @@ gboolean micro_hear(micro *guest, const char *start)
 static char *ask(micro *guest, const char *format, va_list args)
 {
 	g_autofree char *question = g_strdup_vprintf(format, args);
-	guint64 until = base_clock_monotonic_ns() + PATIENCE_NS;
+	guint64 waited = 0;
 
 	micro_tell(guest, question);
-	while (base_clock_monotonic_ns() < until) {
+	while (waited < PATIENCE_NS) {
 		char *line;
 
 		while ((line = take_line(guest))) {
@@ -226,7 +231,7 @@ static char *ask(micro *guest, const char *format, va_list args)
 				return line;
 			g_free(line);
 		}
-		listen_a_little(guest);
+		waited += listen_a_little(guest);
 	}
 	return NULL;
 }
@@ -304,10 +309,10 @@ const char *micro_event_detail(micro *guest, enum vmm_event_type type)
 
 gboolean micro_wait_event(micro *guest, enum vmm_event_type type, guint n)
 {
-	guint64 until = base_clock_monotonic_ns() + PATIENCE_NS;
+	guint64 waited = 0;
 
-	while (guest->events[type] < n && base_clock_monotonic_ns() < until)
-		listen_a_little(guest);
+	while (guest->events[type] < n && waited < PATIENCE_NS)
+		waited += listen_a_little(guest);
 	return guest->events[type] >= n;
 }
 
