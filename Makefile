@@ -47,7 +47,7 @@ LIB_SOURCES = $(sort $(wildcard base/*.c kvm/*.c) \
 	$(filter-out checkpoint/fault.c,$(wildcard checkpoint/*.c)) \
 	$(filter-out netcompare/main.c,$(wildcard netcompare/*.c)) \
 	$(filter-out heartbeat/main.c,$(wildcard heartbeat/*.c)) \
-	$(filter-out colo/vm.c,$(wildcard colo/*.c)))
+	$(filter-out colo/vm.c colo/colod.c,$(wildcard colo/*.c)))
 LIB_OBJECTS = $(LIB_SOURCES:%.c=$(BUILD)/%.o) $(SANITIZE_OBJECT)
 LIB = $(BUILD)/libcolo.a
 

@@ -42,7 +42,8 @@ typedef struct colo_arbiter colo_arbiter;
 struct colo_arbiter_ops {
 	void (*free)(colo_arbiter *arbiter);
 	void (*read)(colo_arbiter *arbiter, colo_arbiter_told told, void *data);
-	/* "solo: this node" with `generation` + 1, from "protected" at `generation`. Asked
+	/* "solo: this node" with `generation` + 1, from "protected" or "solo: this node" at
+	 * `generation` (the arbiter may not have heard that the pair was protected). Asked
 	 * again after it was granted (the answer was lost), it is granted again. */
 	void (*claim)(colo_arbiter *arbiter, guint64 generation, colo_arbiter_told told,
 		      void *data);

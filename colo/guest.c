@@ -200,6 +200,7 @@ static void tell_found(colo_guest *guest, JsonObject *status, JsonObject *replic
 	const char *state = base_json_text(replication, "state");
 	const struct colo_vm_found found = {
 		.standby = !g_strcmp0(base_json_text(replication, "role"), "secondary"),
+		.syncing = !g_strcmp0(state, "syncing") || !g_strcmp0(state, "connecting"),
 		.protected_now = !g_strcmp0(state, "protected"),
 		.held = !g_strcmp0(base_json_text(status, "state"), "paused"),
 		.promotable = flag(replication, "promotable"),

@@ -42,6 +42,7 @@ void node_answer(colo_node *node, enum colo_order order, const char *code,
 void node_ask_peer(colo_node *node, enum colo_ask ask, guint64 generation)
 {
 	node->asking[ask] = TRUE;
+	node->asked_turn[ask] = node->turn;
 	node->ops->peer_ask(node->data, ask, generation);
 }
 
@@ -91,8 +92,11 @@ static void answer_orders(colo_node *node)
 		node_answer(node, COLO_ORDER_STOP, NULL, NULL);
 		node_answer(node, COLO_ORDER_STAND_DOWN, NULL, NULL);
 	}
-	if (node->state == COLO_SOLO)
+	if (node->state == COLO_SOLO) {
 		node_answer(node, COLO_ORDER_PROMOTE, NULL, NULL);
+		/* The other one's that we asked for; our own has been answered. */
+		node_answer(node, COLO_ORDER_SWITCHOVER, NULL, NULL);
+	}
 }
 
 static void take_step(colo_node *node, const struct node_event *event)
@@ -107,6 +111,7 @@ static void take_step(colo_node *node, const struct node_event *event)
 					colo_event_name(event->event));
 
 		leave_state(node);
+		node->turn++;
 		node->state = step->state;
 		node->since_ms = node_now(node);
 		node->ops->event(node->data, colo_state_name(step->state), detail);
@@ -214,7 +219,8 @@ static void primary_lost(colo_node *node, const char *detail)
 	node->link_lost_ms = node_now(node);
 	node->ops->event(node->data, "primary-lost", detail);
 	/* What was never called protected must not be promoted. */
-	if (node->state == COLO_JOINING)
+	if (node->state == COLO_JOINING &&
+	    !(node->moving && node->move.event == COLO_ON_SEAL))
 		node->ops->vm_say(node->data, COLO_WORD_GIVE_UP);
 	node_consider_claim(node);
 }
@@ -497,7 +503,13 @@ void colo_node_peer_answered(colo_node *node, enum colo_ask ask, gboolean yes,
 	if (!node->asking[ask])
 		return;
 	node->asking[ask] = FALSE;
-	if (ask == COLO_ASK_CONSENT)
+	if (ask == COLO_ASK_SWITCH && !yes)
+		node_answer(node, COLO_ORDER_SWITCHOVER, "wrong-state", why);
+	else if (ask == COLO_ASK_STOP && !yes)
+		node_answer(node, COLO_ORDER_STOP, "wrong-state", why);
+	else if (node->asked_turn[ask] != node->turn)
+		return;
+	else if (ask == COLO_ASK_CONSENT)
 		node_consent_answered(node, yes, why);
 	else if (ask == COLO_ASK_SEAL)
 		node_seal_answered(node, yes, why);
@@ -505,10 +517,6 @@ void colo_node_peer_answered(colo_node *node, enum colo_ask ask, gboolean yes,
 		node_leave_answered(node, yes, why);
 	else if (ask == COLO_ASK_TAKE)
 		node_take_answered(node, yes, why);
-	else if (ask == COLO_ASK_SWITCH && !yes)
-		node_answer(node, COLO_ORDER_SWITCHOVER, "wrong-state", why);
-	else if (ask == COLO_ASK_STOP && !yes)
-		node_answer(node, COLO_ORDER_STOP, "wrong-state", why);
 }
 
 /* The arbiter. */
@@ -711,7 +719,7 @@ static void adopt_primary(colo_node *node, const struct colo_vm_found *found)
 	node->durable = found->durable;
 	node->behind = node->ops->arbiter_keeps_records &&
 		       (part == COLO_PART_SOLO || part == COLO_PART_PROMOTED);
-	node->link_lost = !found->protected_now;
+	node->link_lost = !found->protected_now && !found->syncing;
 	if (part == COLO_PART_LEAVING) {
 		/* Whether the other node was told to go on is not known: as if it was. */
 		node->state = COLO_HANDING;
@@ -721,6 +729,8 @@ static void adopt_primary(colo_node *node, const struct colo_vm_found *found)
 		node->seal = part == COLO_PART_PRIMARY ? NODE_ARBITER : NODE_COMMITTED;
 	} else if (part == COLO_PART_PRIMARY) {
 		node->state = COLO_HOLDING;
+	} else if (found->syncing) {
+		node->state = COLO_SYNCING;
 	} else {
 		node->state = COLO_SOLO;
 		if (found->held)
@@ -759,6 +769,9 @@ void colo_node_adopt(colo_node *node, const struct colo_vm_found *found)
 		node_ask_grant(node);
 	else if (node->seal == NODE_COMMITTED)
 		node_happen(node, COLO_ON_COMMIT, node->record.generation);
+	if (node->state == COLO_SOLO && node->durable &&
+	    node->record.part == COLO_PART_PROMOTED)
+		node_happen(node, COLO_ON_DURABLE, node->record.generation);
 	node->ops->tell(node->data);
 }
 

@@ -129,6 +129,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(colo_node, colo_node_free)
  * record and from what colo-vm says of itself. */
 struct colo_vm_found {
 	gboolean standby; /* else its guest runs, or is held, here */
+	gboolean syncing; /* the other node's is being filled, or found */
 	gboolean protected_now; /* its link is up, after a first commit */
 	gboolean held; /* at rest after a loss */
 	gboolean promotable, lost; /* of a standby */

@@ -43,6 +43,7 @@ struct colo_node {
 	void *data;
 
 	enum colo_state state;
+	guint turn; /* grows with each change of state */
 	guint64 since_ms;
 	struct colo_record record;
 	guint64 epoch;
@@ -71,6 +72,7 @@ struct colo_node {
 	guint beat_flags;
 	char *unlike;
 	gboolean asking[COLO_ASK_STOP + 1]; /* it was asked, and has not answered */
+	guint asked_turn[COLO_ASK_STOP + 1]; /* in which turn: an answer counts in that only */
 	guint64 consent_id; /* whom a consent is for; 0: nobody */
 	guint64 seal_id, take_id;
 	gboolean refused_consent; /* since the grant was asked for */

@@ -47,10 +47,20 @@ static void claim_start(colo_node *node, guint64 generation)
 	node->ops->arbiter_claim(node->data, generation);
 }
 
+static gboolean arbiter_knows(const colo_node *node, guint64 generation)
+{
+	const struct colo_arbiter_record *record = &node->arbiter;
+
+	return node->verdict == COLO_VERDICT_RECORD && record->solo &&
+	       record->owner == node->self && record->generation == generation;
+}
+
 static void start(colo_node *node, const struct colo_startup_decision *decision)
 {
 	switch (decision->right) {
 	case COLO_STARTUP_OURS:
+		node->behind = node->ops->arbiter_keeps_records &&
+			       !arbiter_knows(node, decision->generation);
 		node_happen(node, COLO_ON_BEGIN, decision->generation);
 		break;
 	case COLO_STARTUP_CLAIM:

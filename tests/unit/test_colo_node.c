@@ -1,0 +1,404 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Two nodes deciding, in a world that is a model (tests/unit/world.h). SEEDS says how many
+ * random lives are lived, SEED with which one to begin.
+ */
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "tests/unit/world.h"
+
+#define SEEDS 1000u
+#define MISFORTUNES 12u
+#define ENOUGH_MS 20000u
+
+static void check(const test_world *world)
+{
+	if (!world_violation(world))
+		return;
+	world_print(world);
+	fail_msg("%s", world_violation(world));
+}
+
+static void must(const test_world *world, gboolean fact, const char *what)
+{
+	if (fact)
+		return;
+	world_print(world);
+	fail_msg("%s; alpha is %s (%s), beta is %s (%s)", what,
+		 colo_state_name(world_state(world, 0)), world_reason(world, 0),
+		 colo_state_name(world_state(world, 1)), world_reason(world, 1));
+}
+
+static void until_protected(test_world *world, const char *when)
+{
+	for (guint ms = 0; ms < ENOUGH_MS && !world_protected(world); ms += 100)
+		world_run(world, 100);
+	check(world);
+	must(world, world_protected(world), when);
+}
+
+static test_world *protected_pair(enum colo_arbiter_kind kind)
+{
+	test_world *pair = world_new(1, kind);
+
+	world_power_on(pair, 0);
+	world_power_on(pair, 1);
+	until_protected(pair, "a new pair is not protected");
+	return pair;
+}
+
+static guint primary_of(const test_world *world)
+{
+	return colo_state_is_primary(world_state(world, 0)) ? 0 : 1;
+}
+
+static void must_speak(test_world *world, const char *when)
+{
+	const guint64 before = world_outputs(world);
+
+	world_run(world, 3000);
+	check(world);
+	must(world, world_outputs(world) > before, when);
+}
+
+static void a_new_pair_becomes_protected_in_any_order_of_its_nodes(void **state)
+{
+	for (guint first = 0; first < 2; first++)
+		for (int kind = COLO_ARBITER_NONE; kind <= COLO_ARBITER_MANUAL; kind++) {
+			test_world *pair = world_new(1, (enum colo_arbiter_kind)kind);
+
+			world_power_on(pair, first);
+			world_run(pair, 5000);
+			world_power_on(pair, !first);
+			until_protected(pair, "the pair is not protected");
+			assert_int_equal(primary_of(pair), 0);
+			world_free(pair);
+		}
+}
+
+static void a_host_that_loses_power_is_followed_by_the_other_and_comes_back(void **state)
+{
+	test_world *pair = protected_pair(COLO_ARBITER_ETCD);
+
+	for (guint i = 0; i < 10; i++) {
+		const guint victim = primary_of(pair);
+
+		world_power_off(pair, victim);
+		must_speak(pair, "nobody goes on");
+		assert_int_equal(world_state(pair, !victim), COLO_SOLO);
+		world_power_on(pair, victim);
+		until_protected(pair, "the host that came back is not protected again");
+	}
+	world_free(pair);
+}
+
+static void a_killed_colo_vm_is_followed_within_100_ms(void **state)
+{
+	test_world *pair = protected_pair(COLO_ARBITER_ETCD);
+	guint64 before;
+
+	world_kill_vm(pair, 0);
+	world_run(pair, 90);
+	before = world_outputs(pair);
+	world_run(pair, 20);
+	must(pair, world_outputs(pair) > before, "the other node does not speak yet");
+	until_protected(pair, "it is not protected again");
+	assert_int_equal(primary_of(pair), 1);
+	world_free(pair);
+}
+
+static void a_lost_standby_leaves_its_primary_speaking(void **state)
+{
+	test_world *pair = protected_pair(COLO_ARBITER_ETCD);
+
+	world_power_off(pair, 1);
+	must_speak(pair, "the primary does not go on alone");
+	assert_int_equal(world_state(pair, 0), COLO_SOLO);
+	world_free(pair);
+}
+
+static void one_lost_way_of_heartbeats_is_no_reason_to_do_anything(void **state)
+{
+	test_world *pair = protected_pair(COLO_ARBITER_ETCD);
+
+	world_cut(pair, WORLD_HEARTBEAT, TRUE);
+	world_cut(pair, WORLD_CONTROL, TRUE);
+	world_run(pair, 5000);
+	must(pair, world_protected(pair), "somebody did something");
+	world_free(pair);
+}
+
+static void a_cut_replication_link_leaves_the_primary_in_its_place(void **state)
+{
+	for (int kind = COLO_ARBITER_NONE; kind <= COLO_ARBITER_ETCD; kind++) {
+		test_world *pair = protected_pair((enum colo_arbiter_kind)kind);
+
+		world_cut(pair, WORLD_REPLICATION, TRUE);
+		must_speak(pair, "nobody goes on");
+		assert_int_equal(world_state(pair, 0), COLO_SOLO);
+		world_cut(pair, WORLD_REPLICATION, FALSE);
+		until_protected(pair, "it is not protected again");
+		world_free(pair);
+	}
+}
+
+static void cut_all(test_world *pair, gboolean cut)
+{
+	for (guint i = 0; i < WORLD__LINKS; i++)
+		world_cut(pair, (enum world_link)i, cut);
+}
+
+static void two_halves_never_both_speak_and_one_does_if_the_arbiter_is_there(void **state)
+{
+	test_world *pair = protected_pair(COLO_ARBITER_ETCD);
+
+	cut_all(pair, TRUE);
+	must_speak(pair, "nobody goes on");
+	assert_int_equal(world_speaking(pair), 1);
+	cut_all(pair, FALSE);
+	until_protected(pair, "it is not protected again");
+	world_free(pair);
+}
+
+static void a_secondary_that_alone_sees_the_arbiter_goes_on(void **state)
+{
+	test_world *pair = protected_pair(COLO_ARBITER_ETCD);
+
+	world_cut_arbiter(pair, 0, TRUE);
+	cut_all(pair, TRUE);
+	must_speak(pair, "nobody goes on");
+	assert_int_equal(world_state(pair, 1), COLO_SOLO);
+	assert_int_equal(world_state(pair, 0), COLO_HOLDING);
+	world_mend(pair);
+	until_protected(pair, "it is not protected again");
+	assert_int_equal(primary_of(pair), 1);
+	world_free(pair);
+}
+
+static void without_the_arbiter_two_halves_are_silent_until_they_meet_again(void **state)
+{
+	test_world *pair = protected_pair(COLO_ARBITER_ETCD);
+	guint64 before;
+
+	world_cut_arbiter(pair, 0, TRUE);
+	world_cut_arbiter(pair, 1, TRUE);
+	cut_all(pair, TRUE);
+	world_run(pair, 1000);
+	before = world_outputs(pair);
+	world_run(pair, 5000);
+	assert_int_equal(world_outputs(pair), before);
+	/* They need no arbiter to agree. */
+	cut_all(pair, FALSE);
+	must_speak(pair, "they do not agree");
+	assert_int_equal(primary_of(pair), 0);
+	world_mend(pair);
+	until_protected(pair, "it is not protected again");
+	world_free(pair);
+}
+
+static void only_the_survivor_goes_on_where_there_is_no_arbiter(void **state)
+{
+	test_world *pair = protected_pair(COLO_ARBITER_NONE);
+	guint64 before;
+
+	world_power_off(pair, 0);
+	world_run(pair, 1000);
+	before = world_outputs(pair);
+	world_run(pair, 5000);
+	assert_int_equal(world_outputs(pair), before);
+	assert_int_equal(world_state(pair, 1), COLO_PROMOTING);
+	world_order(pair, 1, COLO_ORDER_PROMOTE, TRUE);
+	must_speak(pair, "the operator's word is not enough");
+	world_power_on(pair, 0);
+	until_protected(pair, "it is not protected again");
+	world_power_off(pair, 1);
+	must_speak(pair, "the survivor does not go on");
+	world_free(pair);
+}
+
+static void a_planned_switch_over_changes_places_without_a_grant(void **state)
+{
+	for (int kind = COLO_ARBITER_NONE; kind <= COLO_ARBITER_MANUAL; kind++) {
+		test_world *pair = protected_pair((enum colo_arbiter_kind)kind);
+
+		for (guint i = 0; i < 4; i++) {
+			const guint from = primary_of(pair);
+
+			world_order(pair, i % 2 ? from : !from, COLO_ORDER_SWITCHOVER, FALSE);
+			world_run(pair, 200);
+			check(pair);
+			must(pair, primary_of(pair) == !from, "they did not change places");
+			until_protected(pair, "it is not protected again");
+		}
+		world_free(pair);
+	}
+}
+
+static void both_without_power_start_with_what_was_primary(void **state)
+{
+	for (guint first = 0; first < 2; first++) {
+		test_world *pair = protected_pair(COLO_ARBITER_ETCD);
+
+		world_power_off(pair, 1);
+		world_run(pair, 2000);
+		world_power_on(pair, 1);
+		until_protected(pair, "it is not protected again");
+		world_power_off(pair, 0);
+		world_power_off(pair, 1);
+		world_power_on(pair, first);
+		world_run(pair, 10000);
+		check(pair);
+		assert_int_equal(world_state(pair, 1), first ? COLO_WAITING : COLO_STOPPED);
+		world_power_on(pair, !first);
+		until_protected(pair, "they do not start again");
+		assert_int_equal(primary_of(pair), 0);
+		world_free(pair);
+	}
+}
+
+static void colod_can_be_started_anew_in_every_state(void **state)
+{
+	test_world *pair = protected_pair(COLO_ARBITER_ETCD);
+
+	for (guint host = 0; host < 2; host++) {
+		world_kill_colod(pair, host);
+		must_speak(pair, "the guest is disturbed");
+		world_start_colod(pair, host);
+		until_protected(pair, "it does not find its place again");
+		assert_int_equal(primary_of(pair), 0);
+	}
+	world_kill_colod(pair, 0);
+	world_power_off(pair, 1);
+	world_run(pair, 1000);
+	world_start_colod(pair, 0);
+	must_speak(pair, "a guest at rest is not found");
+	world_free(pair);
+}
+
+static void a_guest_that_was_stopped_stays_so_until_it_is_started(void **state)
+{
+	test_world *pair = protected_pair(COLO_ARBITER_ETCD);
+
+	world_order(pair, 1, COLO_ORDER_STOP, FALSE);
+	world_run(pair, 2000);
+	check(pair);
+	assert_int_equal(world_state(pair, 0), COLO_STOPPED);
+	assert_int_equal(world_state(pair, 1), COLO_STOPPED);
+	world_power_off(pair, 0);
+	world_power_off(pair, 1);
+	world_mend(pair);
+	world_run(pair, 5000);
+	assert_int_equal(world_speaking(pair), 0);
+	world_order(pair, 1, COLO_ORDER_START, FALSE);
+	until_protected(pair, "it does not start again");
+	world_free(pair);
+}
+
+/* Lives full of misfortune. */
+
+/* What can only be decided by a person: more than one misfortune at once took the newest copy
+ * away, such as the power of a host that was promoted a moment before. */
+static gboolean needs_a_person(const test_world *world)
+{
+	gboolean at_rest = world_speaking(world) == 0;
+
+	for (guint i = 0; i < 2; i++)
+		at_rest &= world_state(world, i) == COLO_WAITING ||
+			   world_state(world, i) == COLO_HANDING ||
+			   (world_state(world, i) == COLO_JOINING &&
+			    world_part(world, !i) == COLO_PART_PROMOTED);
+	return at_rest;
+}
+
+static gboolean live(guint32 seed, enum colo_arbiter_kind kind)
+{
+	test_world *pair = world_new(seed, kind);
+	const guint misfortunes = 1 + world_random(pair, MISFORTUNES);
+	gboolean decided;
+
+	world_power_on(pair, 0);
+	world_power_on(pair, 1);
+	world_run(pair, world_random(pair, 2000));
+	for (guint i = 0; i < misfortunes && !world_violation(pair); i++) {
+		world_misfortune(pair);
+		world_run(pair, world_random(pair, 3) ? world_random(pair, 100) :
+							world_random(pair, 4000));
+	}
+	/* Again and again: a fence agent may still switch a host off. */
+	for (guint ms = 0; ms < ENOUGH_MS && !world_protected(pair); ms += 100) {
+		world_mend(pair);
+		world_run(pair, 100);
+	}
+	if (world_violation(pair)) {
+		world_print(pair);
+		fail_msg("SEED=%u, arbiter %d: %s", seed, kind, world_violation(pair));
+	}
+	decided = world_protected(pair);
+	if (!decided && !needs_a_person(pair)) {
+		world_print(pair);
+		fail_msg("SEED=%u, arbiter %d: alpha ends %s (%s), beta %s (%s)", seed, kind,
+			 colo_state_name(world_state(pair, 0)), world_reason(pair, 0),
+			 colo_state_name(world_state(pair, 1)), world_reason(pair, 1));
+	}
+	world_free(pair);
+	return decided;
+}
+
+static guint number(const char *name, guint usual)
+{
+	const char *text = g_getenv(name);
+
+	return text ? (guint)strtoul(text, NULL, 10) : usual;
+}
+
+static void whatever_happens_nobody_lets_out_what_contradicts_what_was_seen(void **state)
+{
+	const guint seeds = number("SEEDS", SEEDS), first = number("SEED", 1);
+	guint decided = 0;
+
+	for (guint i = 0; i < seeds; i++)
+		decided += live(first + i, (enum colo_arbiter_kind)((first + i) % 4));
+	printf("%u lives from seed %u on: %u ended protected, %u needed a person\n", seeds, first,
+	       decided, seeds - decided);
+	assert_true(decided > seeds / 2);
+}
+
+static void say_nothing(const gchar *domain, GLogLevelFlags level, const gchar *message,
+			gpointer data)
+{
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_new_pair_becomes_protected_in_any_order_of_its_nodes),
+		cmocka_unit_test(a_host_that_loses_power_is_followed_by_the_other_and_comes_back),
+		cmocka_unit_test(a_killed_colo_vm_is_followed_within_100_ms),
+		cmocka_unit_test(a_lost_standby_leaves_its_primary_speaking),
+		cmocka_unit_test(one_lost_way_of_heartbeats_is_no_reason_to_do_anything),
+		cmocka_unit_test(a_cut_replication_link_leaves_the_primary_in_its_place),
+		cmocka_unit_test(
+			two_halves_never_both_speak_and_one_does_if_the_arbiter_is_there),
+		cmocka_unit_test(a_secondary_that_alone_sees_the_arbiter_goes_on),
+		cmocka_unit_test(
+			without_the_arbiter_two_halves_are_silent_until_they_meet_again),
+		cmocka_unit_test(only_the_survivor_goes_on_where_there_is_no_arbiter),
+		cmocka_unit_test(a_planned_switch_over_changes_places_without_a_grant),
+		cmocka_unit_test(both_without_power_start_with_what_was_primary),
+		cmocka_unit_test(colod_can_be_started_anew_in_every_state),
+		cmocka_unit_test(a_guest_that_was_stopped_stays_so_until_it_is_started),
+		cmocka_unit_test(
+			whatever_happens_nobody_lets_out_what_contradicts_what_was_seen),
+	};
+
+	/* What happened is the world's to tell. */
+	g_log_set_default_handler(say_nothing, NULL);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A pair in one process: two nodes (colo/node.h, the real code), with machines, disks, links,
+ * an arbiter and a clock that are models. All that is random comes from a seed, so that
+ * every run can be had again.
+ *
+ * What clients may rely on is checked as it happens. A guest's history is the number of
+ * outputs that it knows of; whoever lets one out must know of every one before it. So a
+ * second speaker, a stale start and a promotion without the grant are all found.
+ */
+#ifndef TESTS_UNIT_WORLD_H
+#define TESTS_UNIT_WORLD_H
+
+#include "colo/node.h"
+
+typedef struct world test_world;
+
+enum world_link { WORLD_REPLICATION, WORLD_HEARTBEAT, WORLD_CONTROL, WORLD__LINKS };
+
+test_world *world_new(guint32 seed, enum colo_arbiter_kind kind);
+void world_free(test_world *world);
+
+/* Lets time pass, and everything that happens in it. */
+void world_run(test_world *world, guint64 ms);
+guint32 world_random(test_world *world, guint32 below);
+/* Seen so far; what was found first, or NULL. */
+const char *world_violation(const test_world *world);
+/* The last lines of what happened, for whoever looks into a failure. */
+void world_print(const test_world *world);
+
+void world_power_on(test_world *world, guint host); /* colod starts too */
+void world_power_off(test_world *world, guint host);
+void world_kill_vm(test_world *world, guint host);
+void world_kill_colod(test_world *world, guint host);
+void world_start_colod(test_world *world, guint host);
+void world_cut(test_world *world, enum world_link link, gboolean cut);
+void world_cut_arbiter(test_world *world, guint host, gboolean cut);
+void world_order(test_world *world, guint host, enum colo_order order, gboolean force);
+/* Does one of these, chosen at random. */
+void world_misfortune(test_world *world);
+/* Everything works again and is switched on. */
+void world_mend(test_world *world);
+
+gboolean world_is_on(const test_world *world, guint host);
+enum colo_state world_state(const test_world *world, guint host); /* stopped where there is no colod */
+enum colo_part world_part(const test_world *world, guint host); /* on disk */
+const char *world_reason(const test_world *world, guint host);
+guint64 world_outputs(const test_world *world); /* that clients have seen */
+guint world_speaking(const test_world *world); /* hosts whose guest is heard */
+/* Both nodes say that the pair is protected. */
+gboolean world_protected(const test_world *world);
+guint world_count(const test_world *world, const char *event); /* events of that name so far */
+
+#endif
