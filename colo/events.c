@@ -28,10 +28,11 @@
 const char *const colo_events_arguments[] = { "since", "follow", NULL };
 
 struct writer {
-	gatomicrefcount users;
 	char *path;
 	guint64 limit; /* bytes of a file */
 	GMutex lock;
+	guint users; /* the thread, and who started it; under the lock like what follows
+		      */
 	GCond changed;
 	GQueue lines; /* char * */
 	guint left_out; /* since the last one that was queued */
@@ -57,9 +58,13 @@ struct colo_events {
 
 /* The file. */
 
-static void unref_writer(struct writer *writer)
+/* Of the lock too. */
+static void leave_writer(struct writer *writer)
 {
-	if (!g_atomic_ref_count_dec(&writer->users))
+	gboolean last = --writer->users == 0;
+
+	g_mutex_unlock(&writer->lock);
+	if (!last)
 		return;
 	g_queue_clear_full(&writer->lines, g_free);
 	g_mutex_clear(&writer->lock);
@@ -148,9 +153,8 @@ static gpointer write_lines(gpointer data)
 	}
 	writer->done = TRUE;
 	g_cond_broadcast(&writer->changed);
-	g_mutex_unlock(&writer->lock);
 	base_fd_clear(&fd);
-	unref_writer(writer);
+	leave_writer(writer);
 	return NULL;
 }
 
@@ -158,8 +162,7 @@ static struct writer *start_writer(const char *path, guint64 limit)
 {
 	struct writer *writer = g_new0(struct writer, 1);
 
-	g_atomic_ref_count_init(&writer->users);
-	g_atomic_ref_count_inc(&writer->users);
+	writer->users = 2;
 	writer->path = g_strdup(path);
 	writer->limit = limit;
 	g_mutex_init(&writer->lock);
@@ -198,8 +201,7 @@ static void stop_writer(struct writer *writer)
 	if (!writer->done)
 		g_warning("events: %s does not take what is written: left behind",
 			  writer->path);
-	g_mutex_unlock(&writer->lock);
-	unref_writer(writer);
+	leave_writer(writer);
 }
 
 /* What is kept. */
@@ -303,7 +305,7 @@ static void read_back(colo_events *events, const char *path)
 
 /* Telling. */
 
-static JsonObject *describe(const colo_events *events, const struct colo_event *event)
+static JsonObject *describe(const colo_events *events, const struct colo_told *event)
 {
 	JsonObject *object = json_object_new();
 
@@ -329,7 +331,7 @@ void colo_events_add(colo_events *events, const char *name, const char *state,
 		     guint64 generation, const char *detail, JsonObject *extra)
 {
 	g_autofree char *cut = detail ? g_strndup(detail, COLO_EVENT_DETAIL_MAX) : NULL;
-	struct colo_event event = {
+	struct colo_told event = {
 		.name = name,
 		.state = state,
 		.generation = generation,

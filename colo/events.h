@@ -26,7 +26,7 @@
 typedef struct colo_events colo_events;
 typedef struct colo_hooks colo_hooks;
 
-struct colo_event {
+struct colo_told {
 	const char *name; /* "protected" */
 	const char *state; /* of this node, "syncing" */
 	guint64 generation;

@@ -274,7 +274,7 @@ static void start_next(colo_hooks *hooks)
 	}
 }
 
-static struct job *make_job(colo_hooks *hooks, const struct colo_event *event)
+static struct job *make_job(colo_hooks *hooks, const struct colo_told *event)
 {
 	struct job *job = g_new0(struct job, 1);
 	char number[32], time[32];
@@ -303,7 +303,7 @@ static struct job *make_job(colo_hooks *hooks, const struct colo_event *event)
 	return job;
 }
 
-void colo_hooks_run(colo_hooks *hooks, const struct colo_event *event)
+void colo_hooks_run(colo_hooks *hooks, const struct colo_told *event)
 {
 	if (hooks->waiting.length >= COLO_HOOKS_MAX) {
 		if (!hooks->dropped++)

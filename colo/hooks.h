@@ -38,7 +38,7 @@ colo_hooks *colo_hooks_new(const struct colo_hooks_config *config,
 void colo_hooks_free(colo_hooks *hooks);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(colo_hooks, colo_hooks_free)
 
-void colo_hooks_run(colo_hooks *hooks, const struct colo_event *event);
+void colo_hooks_run(colo_hooks *hooks, const struct colo_told *event);
 /* How many are to be run yet, the one that runs included. */
 guint colo_hooks_pending(const colo_hooks *hooks);
 

@@ -81,7 +81,7 @@ static void with_script(struct rig *rig, const char *script)
 
 static void happen(struct rig *rig, const char *name)
 {
-	const struct colo_event event = { .name = name,
+	const struct colo_told event = { .name = name,
 					  .state = "solo",
 					  .generation = 7,
 					  .detail = "why; $HOME",
