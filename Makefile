@@ -212,9 +212,10 @@ demo:
 .PHONY: install
 install: $(PROGRAMS:%=$(BUILD)/%)
 	install -d $(DESTDIR)$(bindir) $(DESTDIR)$(mandir)/man1 \
-		$(DESTDIR)$(mandir)/man8
+		$(DESTDIR)$(mandir)/man5 $(DESTDIR)$(mandir)/man8
 	install -m 755 $(PROGRAMS:%=$(BUILD)/%) $(DESTDIR)$(bindir)
 	install -m 644 $(wildcard docs/*.1) $(DESTDIR)$(mandir)/man1
+	install -m 644 $(wildcard docs/*.5) $(DESTDIR)$(mandir)/man5
 	install -m 644 $(wildcard docs/*.8) $(DESTDIR)$(mandir)/man8
 
 .PHONY: clean

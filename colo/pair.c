@@ -61,6 +61,32 @@ gboolean colo_reader_says(const struct colo_reader *reader,
 	return at && colo_text_line(at, key);
 }
 
+/* "disk data". */
+static char *title_of(const colo_pair *pair, enum colo_pair_section section,
+		      guint index)
+{
+	const char *name = colo_section_name(pair, section, index);
+
+	return g_strconcat(colo_section_rows[section].name, name ? " " : NULL, name,
+			   NULL);
+}
+
+gboolean colo_reader_bad(const struct colo_reader *reader, GError **error,
+			 enum colo_pair_section section, guint index, const char *key,
+			 const char *format, ...)
+{
+	g_autofree char *title = title_of(reader->pair, section, index);
+	g_autofree char *what = NULL;
+	va_list args;
+
+	va_start(args, format);
+	what = g_strdup_vprintf(format, args);
+	va_end(args);
+	return colo_text_bad(error, reader->file,
+			     colo_reader_line(reader, section, index, key),
+			     "[%s] %s: %s", title, key, what);
+}
+
 /* Which sections there are. */
 
 static char *known_sections(void)
@@ -250,20 +276,16 @@ static char *value_of(const struct colo_reader *reader, enum colo_pair_section s
 static gboolean is_missing(const struct colo_reader *reader, const struct colo_row *row,
 			   guint index, const char *key, GError **error)
 {
-	const char *kind = colo_section_rows[row->section].name;
-	const char *name = colo_section_name(reader->pair, row->section, index);
-	const struct colo_text_section *at = reader->at[row->section][index];
-	guint line = at ? at->line : reader->text->lines;
+	g_autofree char *title = title_of(reader->pair, row->section, index);
+	guint line = colo_reader_line(reader, row->section, index, key);
 
-	if (!at)
+	if (!reader->at[row->section][index])
 		return colo_text_bad(error, reader->file, line,
-				     "[%s%s%s] is missing: write it, with %s = %s",
-				     kind, name ? " " : "", name ? name : "", key,
-				     row->example);
+				     "[%s] is missing: write it, with %s = %s", title,
+				     key, row->example);
 	return colo_text_bad(error, reader->file, line,
-			     "[%s%s%s] has no %s: write %s = %s (%s)", kind,
-			     name ? " " : "", name ? name : "", key, key, row->example,
-			     row->help);
+			     "[%s] has no %s: write %s = %s (%s)", title, key, key,
+			     row->example, row->help);
 }
 
 static gboolean take_value(struct colo_reader *reader, const struct colo_row *row,
@@ -274,17 +296,13 @@ static gboolean take_value(struct colo_reader *reader, const struct colo_row *ro
 	g_autoptr(GError) why = NULL;
 
 	if (!value && colo_reader_says(reader, row->section, index, key))
-		return colo_text_bad(error, reader->file,
-				     colo_reader_line(reader, row->section, index, key),
-				     "%s: its value cannot be read: write it anew",
-				     key);
+		return colo_reader_bad(reader, error, row->section, index, key,
+				       "its value cannot be read: write it anew");
 	if (!written)
 		return !row->required || is_missing(reader, row, index, key, error);
-	if (colo_value_take(row, written, reader->pair, at, &why))
-		return TRUE;
-	return colo_text_bad(error, reader->file,
-			     colo_reader_line(reader, row->section, index, key),
-			     "%s: %s", key, why->message);
+	return colo_value_take(row, written, reader->pair, at, &why) ||
+	       colo_reader_bad(reader, error, row->section, index, key, "%s",
+			       why->message);
 }
 
 /* KEY for both nodes, or KEY.NODE for each of them. */
@@ -303,11 +321,11 @@ static gboolean take_per_node(struct colo_reader *reader, const struct colo_row 
 			continue;
 		said++;
 		if (both)
-			return colo_text_bad(
-				error, reader->file,
-				colo_reader_line(reader, row->section, index, keys[i]),
-				"both %s and %s: write %s for both nodes, or %s and %s",
-				row->key, keys[i], row->key, first, second);
+			return colo_reader_bad(reader, error, row->section, index,
+					       keys[i],
+					       "there is %s, too: write that for both "
+					       "nodes, or %s and %s",
+					       row->key, first, second);
 	}
 	if (!said) {
 		if (!take_value(reader, row, index, row->key, &at[0], error))
@@ -378,10 +396,8 @@ static gboolean take_row(struct colo_reader *reader, const struct colo_row *row,
 	    has_other_row(row, kind))
 		return TRUE;
 	kinds = arbiters_with(row);
-	return colo_text_bad(error, reader->file,
-			     colo_reader_line(reader, row->section, index, row->key),
-			     "%s is for an arbiter of type = %s: take it out", row->key,
-			     kinds);
+	return colo_reader_bad(reader, error, row->section, index, row->key,
+			       "it is for an arbiter of type = %s: take it out", kinds);
 }
 
 static gboolean take_section(struct colo_reader *reader, enum colo_pair_section section,

@@ -7,16 +7,11 @@
 
 #define HEARTBEATS_IN_TIMEOUT 3u
 
-/* About a key; always FALSE. */
-#define bad(reader, error, section, index, key, ...) \
-	colo_text_bad(error, (reader)->file,         \
-		      colo_reader_line(reader, section, index, key), __VA_ARGS__)
-
 static gboolean judge_memory(const struct colo_reader *reader, GError **error)
 {
 	return !(reader->pair->vm.memory % (1 << 20)) ||
-	       bad(reader, error, COLO_SECTION_VM, 0, "memory",
-		   "memory: not a whole number of MiB: write such as 1GiB");
+	       colo_reader_bad(reader, error, COLO_SECTION_VM, 0, "memory",
+			       "not a whole number of MiB: write such as 1GiB");
 }
 
 static gboolean same(const char *a, const char *b)
@@ -45,16 +40,16 @@ static gboolean judge_two_disks(const struct colo_reader *reader, guint a, guint
 
 		if (same(disk[a].path[node], disk[b].path[node]) &&
 		    !(disk[a].readonly && disk[b].readonly))
-			return bad(
+			return colo_reader_bad(
 				reader, error, COLO_SECTION_DISK, b, key,
-				"%s: disk %s has that path, too: write another one, or "
+				"disk %s has that path, too: write another one, or "
 				"readonly = yes for both",
-				key, disk[a].name);
+				disk[a].name);
 	}
 	return !same(disk[a].serial, disk[b].serial) ||
-	       bad(reader, error, COLO_SECTION_DISK, b, "serial",
-		   "serial: disk %s has that one, too: write another one",
-		   disk[a].name);
+	       colo_reader_bad(reader, error, COLO_SECTION_DISK, b, "serial",
+			       "disk %s has that one, too: write another one",
+			       disk[a].name);
 }
 
 static gboolean judge_disks(const struct colo_reader *reader, GError **error)
@@ -73,17 +68,17 @@ static gboolean judge_nets(const struct colo_reader *reader, GError **error)
 	for (guint b = 0; b < reader->pair->nets; b++)
 		for (guint a = 0; a < b; a++) {
 			if (same(net[a].mac, net[b].mac))
-				return bad(reader, error, COLO_SECTION_NETWORK, b,
-					   "mac",
-					   "mac: network %s has that one, too: write "
-					   "another one",
-					   net[a].name);
+				return colo_reader_bad(
+					reader, error, COLO_SECTION_NETWORK, b, "mac",
+					"network %s has that one, too: write "
+					"another one",
+					net[a].name);
 			if (same(net[a].tap, net[b].tap))
-				return bad(reader, error, COLO_SECTION_NETWORK, b,
-					   "tap",
-					   "tap: network %s has %s, too: write tap = "
-					   "another name",
-					   net[a].name, net[b].tap);
+				return colo_reader_bad(
+					reader, error, COLO_SECTION_NETWORK, b, "tap",
+					"network %s has %s, too: write tap = "
+					"another name",
+					net[a].name, net[b].tap);
 		}
 	return TRUE;
 }
@@ -100,12 +95,12 @@ static gboolean judge_addresses(const struct colo_reader *reader,
 	for (guint b = 0; b < count; b++)
 		for (guint a = 0; a < b; a++)
 			if (same(list[a].address, list[b].address))
-				return bad(
+				return colo_reader_bad(
 					reader, error, COLO_SECTION_NODE, list[b].node,
 					list[b].key,
-					"%s: %s of node %s is %s, too (line %u): write "
+					"%s of node %s is %s, too (line %u): write "
 					"another port or address",
-					list[b].key, list[a].key,
+					list[a].key,
 					reader->pair->node[list[a].node].name,
 					list[a].address,
 					colo_reader_line(reader, COLO_SECTION_NODE,
@@ -142,27 +137,29 @@ static gboolean judge_ways(const struct colo_reader *reader, GError **error)
 	guint paths = reader->pair->paths;
 
 	if (length(node[1].heartbeat) != paths)
-		return bad(reader, error, COLO_SECTION_NODE, 1, "heartbeat",
-			   "heartbeat: %u here, but %u of node %s (line %u): the i-th "
-			   "goes "
-			   "to the other's i-th, write as many",
-			   length(node[1].heartbeat), paths, node[0].name,
-			   colo_reader_line(reader, COLO_SECTION_NODE, 0, "heartbeat"));
+		return colo_reader_bad(
+			reader, error, COLO_SECTION_NODE, 1, "heartbeat",
+			"%u here, but %u of node %s (line %u): the i-th "
+			"goes "
+			"to the other's i-th, write as many",
+			length(node[1].heartbeat), paths, node[0].name,
+			colo_reader_line(reader, COLO_SECTION_NODE, 0, "heartbeat"));
 	for (guint i = 0; i < COLO_NODES; i++)
 		if (node[i].heartbeat_device[0] &&
 		    length(node[i].heartbeat_device) != paths)
-			return bad(
-				reader, error, COLO_SECTION_NODE, i, "heartbeat-device",
-				"heartbeat-device: %u for %u ways: write one for each, "
-				"or take the line out",
-				length(node[i].heartbeat_device), paths);
+			return colo_reader_bad(reader, error, COLO_SECTION_NODE, i,
+					       "heartbeat-device",
+					       "%u for %u ways: write one for each, "
+					       "or take the line out",
+					       length(node[i].heartbeat_device), paths);
 	for (guint i = 0; i < paths; i++)
 		if ((*node[0].heartbeat[i] == '[') != (*node[1].heartbeat[i] == '['))
-			return bad(reader, error, COLO_SECTION_NODE, 1, "heartbeat",
-				   "heartbeat: way %u is from %s to %s: write IPv4 on "
-				   "both "
-				   "nodes, or IPv6 on both",
-				   i + 1, node[0].heartbeat[i], node[1].heartbeat[i]);
+			return colo_reader_bad(
+				reader, error, COLO_SECTION_NODE, 1, "heartbeat",
+				"way %u is from %s to %s: write IPv4 on "
+				"both "
+				"nodes, or IPv6 on both",
+				i + 1, node[0].heartbeat[i], node[1].heartbeat[i]);
 	return TRUE;
 }
 
@@ -190,26 +187,27 @@ static gboolean judge_times(const struct colo_reader *reader, GError **error)
 				  : "interval";
 
 	if (heartbeat->timeout_ms / HEARTBEATS_IN_TIMEOUT < heartbeat->interval_ms)
-		return bad(reader, error, COLO_SECTION_HEARTBEAT, 0, key,
-			   "%s: the timeout, %s, is less than %u intervals: write "
-			   "timeout = "
-			   "%s or more",
-			   key, timeout, HEARTBEATS_IN_TIMEOUT, least);
+		return colo_reader_bad(
+			reader, error, COLO_SECTION_HEARTBEAT, 0, key,
+			"the timeout, %s, is less than %u intervals: write "
+			"timeout = "
+			"%s or more",
+			timeout, HEARTBEATS_IN_TIMEOUT, least);
 	return reader->pair->checkpoint.silence_ms >= heartbeat->timeout_ms ||
-	       bad(reader, error, COLO_SECTION_CHECKPOINT, 0, "silence",
-		   "silence: less than the heartbeat's timeout: a link that is slow "
-		   "for a "
-		   "moment would cost a whole sync; write %s or more",
-		   timeout);
+	       colo_reader_bad(reader, error, COLO_SECTION_CHECKPOINT, 0, "silence",
+			       "less than the heartbeat's timeout: a link that is slow "
+			       "for a "
+			       "moment would cost a whole sync; write %s or more",
+			       timeout);
 }
 
 static gboolean judge_comparison(const struct colo_reader *reader, GError **error)
 {
 	return !reader->pair->comparison.enabled || reader->pair->nets ||
-	       bad(reader, error, COLO_SECTION_COMPARISON, 0, "enabled",
-		   "enabled: there is nothing to compare without a [network NAME]: "
-		   "write "
-		   "one, or enabled = no");
+	       colo_reader_bad(reader, error, COLO_SECTION_COMPARISON, 0, "enabled",
+			       "there is nothing to compare without a [network NAME]: "
+			       "write "
+			       "one, or enabled = no");
 }
 
 /* One without the other. */
@@ -218,8 +216,8 @@ static gboolean judge_both(const struct colo_reader *reader, const char *key,
 			   const char *other_value, GError **error)
 {
 	return !value || other_value ||
-	       bad(reader, error, COLO_SECTION_ARBITER, 0, key,
-		   "%s: needs %s: write that, too", key, other);
+	       colo_reader_bad(reader, error, COLO_SECTION_ARBITER, 0, key,
+			       "needs %s: write that, too", other);
 }
 
 static gboolean judge_etcd(const struct colo_reader *reader, GError **error)
@@ -239,19 +237,21 @@ static gboolean judge_etcd(const struct colo_reader *reader, GError **error)
 		if (g_str_has_prefix(*at, "https:"))
 			return TRUE;
 	return (!etcd->ca && !etcd->cert) ||
-	       bad(reader, error, COLO_SECTION_ARBITER, 0, key,
-		   "%s: no endpoint is https: write https://HOST:PORT, or take this "
-		   "out",
-		   key);
+	       colo_reader_bad(reader, error, COLO_SECTION_ARBITER, 0, key,
+			       "%s: no endpoint is https: write https://HOST:PORT, or "
+			       "take this "
+			       "out",
+			       key);
 }
 
 static gboolean judge_hook(const struct colo_reader *reader, GError **error)
 {
 	return reader->pair->hook.program || !reader->pair->hook.user ||
-	       bad(reader, error, COLO_SECTION_HOOKS, 0, "user",
-		   "user: there is no program to run: write program = FILE, or take "
-		   "this "
-		   "out");
+	       colo_reader_bad(
+		       reader, error, COLO_SECTION_HOOKS, 0, "user",
+		       "there is no program to run: write program = FILE, or take "
+		       "this "
+		       "out");
 }
 
 gboolean colo_pair_judge(const struct colo_reader *reader, GError **error)

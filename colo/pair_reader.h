@@ -19,8 +19,12 @@ struct colo_reader {
 	const struct colo_text_section *at[COLO__SECTIONS][COLO_SECTION_MAX];
 };
 
-/* Where an error about a key is to be looked for: its line, else its section's, else
- * the file's last. */
+/* An error about a key: "FILE:LINE: [SECTION] KEY: ...". Always FALSE. */
+gboolean colo_reader_bad(const struct colo_reader *reader, GError **error,
+			 enum colo_pair_section section, guint index, const char *key,
+			 const char *format, ...) G_GNUC_PRINTF(6, 7);
+/* Where it is to be looked for: the key's line, else its section's, else the file's
+ * last. */
 guint colo_reader_line(const struct colo_reader *reader, enum colo_pair_section section,
 		       guint index, const char *key);
 /* Whether the file itself says it. */

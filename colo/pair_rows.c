@@ -85,7 +85,7 @@ const struct colo_row colo_rows[] = {
 #define ROW(key, kind, at, ...) { COLO_SECTION_NETWORK, key, COLO_VALUE_##kind, at, __VA_ARGS__ }
 	ROW("bridge", DEVICE, NET(bridge), 0, 0, NULL, "bridge that the tap is put into",
 	    EXAMPLE "br0", PER_NODE),
-	ROW("tap", DEVICE, NET(tap), 0, 0, NULL, "the card's tap", EXAMPLE "web0"),
+	ROW("tap", DEVICE, NET(tap), 0, 0, NULL, "the card's tap", EXAMPLE "web-tap0"),
 	ROW("mac", MAC, NET(mac), 0, 0, NULL, "the card's address",
 	    EXAMPLE "52:54:00:12:34:56", REQUIRED),
 #undef ROW

@@ -116,13 +116,17 @@ static gboolean take_key(colo_pair_text *text, const char *line, const char *fil
 static gboolean take_line(colo_pair_text *text, char *line, const char *file,
 			  GError **error)
 {
-	g_strstrip(line);
+	gsize length = strlen(line);
+
+	if (length && line[length - 1] == '\r')
+		line[length - 1] = 0;
 	for (const char *c = line; *c; c++)
 		if (g_ascii_iscntrl(*c) && *c != '\t')
 			return colo_text_bad(
 				error, file, text->lines,
 				"a control character (0x%02x): take it out",
 				(guint)(guchar)*c);
+	g_strstrip(line);
 	if (!*line || *line == '#')
 		return TRUE;
 	return *line == '[' ? take_title(text, line, file, error)
