@@ -90,14 +90,19 @@ struct hb_daemon {
 
 /* The log */
 
-/* A log that nobody reads must not stop us. */
-static gboolean may_log(struct base_ratelimit *limit)
+/* A log that nobody reads must not stop us: lines are left out then. */
+static gboolean can_log(void)
 {
 	struct pollfd log = { .fd = STDERR_FILENO, .events = POLLOUT };
+
+	return poll(&log, 1, 0) == 1 && log.revents & POLLOUT;
+}
+
+static gboolean may_log(struct base_ratelimit *limit)
+{
 	guint left_out;
 
-	return base_ratelimit_pass(limit, &left_out) && poll(&log, 1, 0) == 1 &&
-	       log.revents & POLLOUT;
+	return base_ratelimit_pass(limit, &left_out) && can_log();
 }
 
 static const char *words(const hb_daemon *daemon, guint path)
@@ -462,16 +467,17 @@ static void read_colod(hb_daemon *daemon)
 
 static void report(hb_daemon *daemon)
 {
-	const struct hb_instant now = read_clocks(daemon);
 	const struct hb_self *peer = hb_detector_peer(daemon->detector);
 	gboolean alive = hb_detector_alive(daemon->detector);
 	guint up = up_mask(daemon);
+	struct hb_instant now;
 	struct hb_report message;
 
 	if (daemon->now_ns < daemon->report_ns && alive == daemon->reported_alive &&
 	    up == daemon->reported_up &&
 	    !memcmp(peer, &daemon->reported_peer, sizeof(*peer)))
 		return;
+	now = read_clocks(daemon);
 	hb_detector_report(daemon->detector, &now, &message);
 	/* Where it is full, the next turn tries again. */
 	if (send(daemon->colod, &message, sizeof(message),
@@ -505,7 +511,8 @@ static void leave(hb_daemon *daemon)
 	for (guint i = 0; i < FAREWELLS; i++)
 		send_on_all(daemon);
 	daemon->end_ns = daemon->now_ns;
-	g_message("ends on a signal; the peer is told");
+	if (can_log())
+		g_message("ends on a signal; the peer is told");
 }
 
 static void take_turn(hb_daemon *daemon, const gboolean ready[ON__COUNT])
