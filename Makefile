@@ -47,8 +47,12 @@ LIB_SOURCES = $(sort $(wildcard base/*.c kvm/*.c) \
 	$(filter-out checkpoint/fault.c,$(wildcard checkpoint/*.c)) \
 	$(filter-out netcompare/main.c,$(wildcard netcompare/*.c)) \
 	$(filter-out heartbeat/main.c,$(wildcard heartbeat/*.c)) \
-	$(filter-out colo/vm.c,$(wildcard colo/*.c)))
-LIB_OBJECTS = $(LIB_SOURCES:%.c=$(BUILD)/%.o) $(SANITIZE_OBJECT)
+	$(filter-out colo/vm.c colo/colod.c colo/main.c,$(wildcard colo/*.c)))
+# The program colo has the place that the objects of the folder colo/ would have.
+COLO_OBJECTS = $(BUILD)/colo.objects
+$(if $(wildcard $(BUILD)/colo/*.o),$(shell rm -rf $(BUILD)/colo))
+LIB_OBJECTS = $(patsubst $(BUILD)/colo/%,$(COLO_OBJECTS)/%,$(LIB_SOURCES:%.c=$(BUILD)/%.o)) \
+	$(SANITIZE_OBJECT)
 LIB = $(BUILD)/libcolo.a
 
 UNIT_SOURCES = $(sort $(wildcard tests/unit/test_*.c))
@@ -92,6 +96,10 @@ $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(call say,CC,$<)
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+$(COLO_OBJECTS)/%.o: colo/%.c
+	@mkdir -p $(@D)
+	$(call say,CC,$<)
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 # The guest's ACPI description does not depend on the configuration: compiled here.
 $(BUILD)/kvm/dsdt.h: kvm/dsdt.asl
@@ -107,7 +115,7 @@ $(LIB): $(LIB_OBJECTS)
 	$(call say,AR,$@)
 	$(Q)ar rcs $@ $^
 
-$(BUILD)/colo-vm: $(BUILD)/colo/vm.o $(LIB)
+$(BUILD)/colo-vm: $(COLO_OBJECTS)/vm.o $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
@@ -120,7 +128,7 @@ $(BUILD)/colo-heartbeat: $(BUILD)/heartbeat/main.o $(LIB)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
 # Its own steps come before the library's, which then are not taken.
-$(BUILD)/colo-vm-faults: $(BUILD)/colo/vm.o $(BUILD)/checkpoint/fault.o $(LIB)
+$(BUILD)/colo-vm-faults: $(COLO_OBJECTS)/vm.o $(BUILD)/checkpoint/fault.o $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
@@ -151,7 +159,7 @@ $(FUZZERS): $(BUILD)/fuzzers/%: $(BUILD)/fuzzers/tests/fuzz/%.o \
 		$(BUILD)/fuzzers/tests/fuzz/harness.o $(LIB_SOURCES:%.c=$(BUILD)/fuzzers/%.o)
 	$(call say,LD,$@)
 	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer $(call fuzz_wraps,$*) -o $@ $^ $(PKG_LIBS)
-.PRECIOUS: $(BUILD)/fuzzers/%.o $(BUILD)/%.o
+.PRECIOUS: $(BUILD)/fuzzers/%.o $(BUILD)/%.o $(COLO_OBJECTS)/%.o
 
 FUZZ_SECONDS ?= 60
 .PHONY: fuzz
