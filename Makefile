@@ -8,6 +8,7 @@ prefix ?= /usr/local
 DESTDIR ?=
 bindir = $(prefix)/bin
 mandir = $(prefix)/share/man
+completiondir = $(prefix)/share/bash-completion/completions
 
 comma := ,
 # `make SANITIZE=address,undefined check` builds into build-address,undefined.
@@ -40,7 +41,7 @@ ALL_LDFLAGS = -pthread $(SANITIZE_FLAGS) $(LDFLAGS)
 PKG_CFLAGS = $(eval PKG_CFLAGS := $$(shell pkg-config --cflags $(PKGS)))$(PKG_CFLAGS)
 PKG_LIBS = $(eval PKG_LIBS := $$(shell pkg-config --libs $(PKGS)))$(PKG_LIBS)
 
-PROGRAMS = colo-vm colo-netcompare colo-heartbeat
+PROGRAMS = colo colo-vm colo-netcompare colo-heartbeat
 # The same with labelled steps at which tests let it die; not installed.
 TEST_PROGRAMS = colo-vm-faults
 LIB_SOURCES = $(sort $(wildcard base/*.c kvm/*.c) \
@@ -114,6 +115,10 @@ $(LIB): $(LIB_OBJECTS)
 	@rm -f $@
 	$(call say,AR,$@)
 	$(Q)ar rcs $@ $^
+
+$(BUILD)/colo: $(COLO_OBJECTS)/main.o $(LIB)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
 $(BUILD)/colo-vm: $(COLO_OBJECTS)/vm.o $(LIB)
 	$(call say,LD,$@)
@@ -220,11 +225,13 @@ demo:
 .PHONY: install
 install: $(PROGRAMS:%=$(BUILD)/%)
 	install -d $(DESTDIR)$(bindir) $(DESTDIR)$(mandir)/man1 \
-		$(DESTDIR)$(mandir)/man5 $(DESTDIR)$(mandir)/man8
+		$(DESTDIR)$(mandir)/man5 $(DESTDIR)$(mandir)/man8 \
+		$(DESTDIR)$(completiondir)
 	install -m 755 $(PROGRAMS:%=$(BUILD)/%) $(DESTDIR)$(bindir)
 	install -m 644 $(wildcard docs/*.1) $(DESTDIR)$(mandir)/man1
 	install -m 644 $(wildcard docs/*.5) $(DESTDIR)$(mandir)/man5
 	install -m 644 $(wildcard docs/*.8) $(DESTDIR)$(mandir)/man8
+	install -m 644 packaging/completion/colo $(DESTDIR)$(completiondir)
 
 .PHONY: clean
 clean:
