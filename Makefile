@@ -8,6 +8,7 @@ prefix ?= /usr/local
 DESTDIR ?=
 bindir = $(prefix)/bin
 mandir = $(prefix)/share/man
+completiondir = $(prefix)/share/bash-completion/completions
 
 comma := ,
 # `make SANITIZE=address,undefined check` builds into build-address,undefined.
@@ -40,15 +41,19 @@ ALL_LDFLAGS = -pthread $(SANITIZE_FLAGS) $(LDFLAGS)
 PKG_CFLAGS = $(eval PKG_CFLAGS := $$(shell pkg-config --cflags $(PKGS)))$(PKG_CFLAGS)
 PKG_LIBS = $(eval PKG_LIBS := $$(shell pkg-config --libs $(PKGS)))$(PKG_LIBS)
 
-PROGRAMS = colo-vm colo-netcompare colo-heartbeat
+PROGRAMS = colo colo-vm colo-netcompare colo-heartbeat
 # The same with labelled steps at which tests let it die; not installed.
 TEST_PROGRAMS = colo-vm-faults
 LIB_SOURCES = $(sort $(wildcard base/*.c kvm/*.c) \
 	$(filter-out checkpoint/fault.c,$(wildcard checkpoint/*.c)) \
 	$(filter-out netcompare/main.c,$(wildcard netcompare/*.c)) \
 	$(filter-out heartbeat/main.c,$(wildcard heartbeat/*.c)) \
-	$(filter-out colo/vm.c colo/colod.c,$(wildcard colo/*.c)))
-LIB_OBJECTS = $(LIB_SOURCES:%.c=$(BUILD)/%.o) $(SANITIZE_OBJECT)
+	$(filter-out colo/vm.c colo/colod.c colo/main.c,$(wildcard colo/*.c)))
+# The program colo has the place that the objects of the folder colo/ would have.
+COLO_OBJECTS = $(BUILD)/colo.objects
+$(if $(wildcard $(BUILD)/colo/*.o),$(shell rm -rf $(BUILD)/colo))
+LIB_OBJECTS = $(patsubst $(BUILD)/colo/%,$(COLO_OBJECTS)/%,$(LIB_SOURCES:%.c=$(BUILD)/%.o)) \
+	$(SANITIZE_OBJECT)
 LIB = $(BUILD)/libcolo.a
 
 UNIT_SOURCES = $(sort $(wildcard tests/unit/test_*.c))
@@ -92,6 +97,10 @@ $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(call say,CC,$<)
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+$(COLO_OBJECTS)/%.o: colo/%.c
+	@mkdir -p $(@D)
+	$(call say,CC,$<)
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 # The guest's ACPI description does not depend on the configuration: compiled here.
 $(BUILD)/kvm/dsdt.h: kvm/dsdt.asl
@@ -107,7 +116,11 @@ $(LIB): $(LIB_OBJECTS)
 	$(call say,AR,$@)
 	$(Q)ar rcs $@ $^
 
-$(BUILD)/colo-vm: $(BUILD)/colo/vm.o $(LIB)
+$(BUILD)/colo: $(COLO_OBJECTS)/main.o $(LIB)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
+
+$(BUILD)/colo-vm: $(COLO_OBJECTS)/vm.o $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
@@ -120,7 +133,7 @@ $(BUILD)/colo-heartbeat: $(BUILD)/heartbeat/main.o $(LIB)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
 # Its own steps come before the library's, which then are not taken.
-$(BUILD)/colo-vm-faults: $(BUILD)/colo/vm.o $(BUILD)/checkpoint/fault.o $(LIB)
+$(BUILD)/colo-vm-faults: $(COLO_OBJECTS)/vm.o $(BUILD)/checkpoint/fault.o $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
@@ -151,7 +164,7 @@ $(FUZZERS): $(BUILD)/fuzzers/%: $(BUILD)/fuzzers/tests/fuzz/%.o \
 		$(BUILD)/fuzzers/tests/fuzz/harness.o $(LIB_SOURCES:%.c=$(BUILD)/fuzzers/%.o)
 	$(call say,LD,$@)
 	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer $(call fuzz_wraps,$*) -o $@ $^ $(PKG_LIBS)
-.PRECIOUS: $(BUILD)/fuzzers/%.o $(BUILD)/%.o
+.PRECIOUS: $(BUILD)/fuzzers/%.o $(BUILD)/%.o $(COLO_OBJECTS)/%.o
 
 FUZZ_SECONDS ?= 60
 .PHONY: fuzz
@@ -212,11 +225,13 @@ demo:
 .PHONY: install
 install: $(PROGRAMS:%=$(BUILD)/%)
 	install -d $(DESTDIR)$(bindir) $(DESTDIR)$(mandir)/man1 \
-		$(DESTDIR)$(mandir)/man5 $(DESTDIR)$(mandir)/man8
+		$(DESTDIR)$(mandir)/man5 $(DESTDIR)$(mandir)/man8 \
+		$(DESTDIR)$(completiondir)
 	install -m 755 $(PROGRAMS:%=$(BUILD)/%) $(DESTDIR)$(bindir)
 	install -m 644 $(wildcard docs/*.1) $(DESTDIR)$(mandir)/man1
 	install -m 644 $(wildcard docs/*.5) $(DESTDIR)$(mandir)/man5
 	install -m 644 $(wildcard docs/*.8) $(DESTDIR)$(mandir)/man8
+	install -m 644 packaging/completion/colo $(DESTDIR)$(completiondir)
 
 .PHONY: clean
 clean:
