@@ -41,7 +41,7 @@ ALL_LDFLAGS = -pthread $(SANITIZE_FLAGS) $(LDFLAGS)
 PKG_CFLAGS = $(eval PKG_CFLAGS := $$(shell pkg-config --cflags $(PKGS)))$(PKG_CFLAGS)
 PKG_LIBS = $(eval PKG_LIBS := $$(shell pkg-config --libs $(PKGS)))$(PKG_LIBS)
 
-PROGRAMS = colo colo-vm colo-netcompare colo-heartbeat
+PROGRAMS = colo colod colo-vm colo-netcompare colo-heartbeat
 # The same with labelled steps at which tests let it die; not installed.
 TEST_PROGRAMS = colo-vm-faults
 LIB_SOURCES = $(sort $(wildcard base/*.c kvm/*.c) \
@@ -117,6 +117,10 @@ $(LIB): $(LIB_OBJECTS)
 	$(Q)ar rcs $@ $^
 
 $(BUILD)/colo: $(COLO_OBJECTS)/main.o $(LIB)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
+
+$(BUILD)/colod: $(COLO_OBJECTS)/colod.o $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
 

@@ -42,7 +42,6 @@ struct colo_supervisor {
 	base_answer *answers[COLO__ORDERS];
 	GCancellable *over;
 	gboolean found; /* what an earlier colod left is known */
-	gboolean restart_started;
 };
 
 static guint64 now_ms(void *data)
@@ -176,8 +175,10 @@ static gboolean make_taps(const colo_supervisor *supervisor, GError **error)
 {
 	for (guint i = 0; i < supervisor->pair->nets; i++) {
 		const struct colo_net_config *net = &supervisor->pair->net[i];
+		const struct colo_tap tap = { net->tap, net->bridge[supervisor->self],
+					      supervisor->pair->name };
 
-		if (!colo_tap_make(net->tap, net->bridge[supervisor->self], error))
+		if (!colo_tap_prepare(&tap, error))
 			return FALSE;
 	}
 	return TRUE;
@@ -358,7 +359,7 @@ static const char *const force_argument[] = { "force", NULL };
 enum { COMMAND_STATUS, COMMAND_EVENTS, COMMAND_FIRST_ORDER };
 static const struct base_command command_rows[] = {
 	{ "status", no_arguments },
-	{ "events", colo_events_arguments_list },
+	{ "events", colo_events_arguments },
 	{ "start", no_arguments },
 	{ "stop", force_argument },
 	{ "checkpoint", no_arguments },
@@ -486,6 +487,26 @@ static gboolean prepare(colo_supervisor *supervisor, GError **error)
 	return TRUE;
 }
 
+static gboolean hook_up(colo_supervisor *supervisor, GError **error)
+{
+	const colo_pair *pair = supervisor->pair;
+	const struct colo_hooks_config config = {
+		.program = pair->hook.program,
+		.user = pair->hook.user,
+		.timeout_ms = pair->hook.timeout_ms,
+		.pair = pair->name,
+		.node = pair->node[supervisor->self].name,
+	};
+
+	if (!config.program)
+		return TRUE;
+	supervisor->hooks = colo_hooks_new(&config, error);
+	if (!supervisor->hooks)
+		return FALSE;
+	colo_events_set_hooks(supervisor->events, supervisor->hooks);
+	return TRUE;
+}
+
 static gboolean listen_and_log(colo_supervisor *supervisor, GError **error)
 {
 	const struct base_commands commands = {
@@ -507,7 +528,7 @@ static gboolean listen_and_log(colo_supervisor *supervisor, GError **error)
 		return FALSE;
 	supervisor->events = colo_events_new(&config);
 	colo_events_set_control(supervisor->events, supervisor->control);
-	return TRUE;
+	return hook_up(supervisor, error);
 }
 
 static gboolean start_all(colo_supervisor *supervisor, GError **error)
@@ -577,6 +598,7 @@ void colo_supervisor_free(colo_supervisor *supervisor)
 	colo_arbiter_free(supervisor->arbiter);
 	colo_node_free(supervisor->node);
 	colo_events_free(supervisor->events);
+	colo_hooks_free(supervisor->hooks);
 	base_control_free(supervisor->control);
 	colo_notify_free(supervisor->notify);
 	g_object_unref(supervisor->over);
