@@ -143,7 +143,7 @@ static gboolean dial_again(gpointer data)
 
 static void note_trouble(colo_peer *peer, const char *why)
 {
-	if (g_strcmp0(peer->trouble, why))
+	if (why && g_strcmp0(peer->trouble, why))
 		g_message("no connection to %s: %s", peer->pair->node[!peer->self].name, why);
 	g_free(peer->trouble);
 	peer->trouble = g_strdup(why);
