@@ -391,6 +391,7 @@ void colo_node_peer_said(colo_node *node, const struct colo_peer_state *state)
 	node->peer_up = TRUE;
 	node->peer = *state;
 	node_look_at_peer(node);
+	node_consider_claim(node);
 	colo_node_tick(node);
 }
 

@@ -165,7 +165,9 @@ static const struct colo_peer_state *peer_now(const colo_node *node)
 void node_consider_claim(colo_node *node)
 {
 	const gboolean heard = node->alive && !(node->beat_flags & HB_FLAG_STALE);
-	const gboolean machine = node->beat_flags & HB_FLAG_VM;
+	/* Whichever way it comes first. */
+	const gboolean machine = node->beat_flags & HB_FLAG_VM &&
+				 (!node->peer_up || node->peer.flags & COLO_PEER_VM);
 
 	if (node->state != COLO_STANDBY || !node->link_lost || node->moving || node->take_id)
 		return;
