@@ -2,4 +2,4 @@
 /* The errors of this folder (colo/pair.h). */
 #include "colo/pair.h"
 
-G_DEFINE_QUARK(colo - error - quark, colo_error)
+G_DEFINE_QUARK(colo-error-quark, colo_error)
