@@ -8,23 +8,13 @@
 
 #include "base/tcp.h"
 #include "base/units.h"
+#include "colo/error.h"
 #include "netcompare/rule.h"
 
 #define SERIAL_MAX 20u /* virtio-blk's */
 #define ITEMS_MAX 64u /* of a list */
 
-static gboolean bad(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
-static gboolean bad(GError **error, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	if (error)
-		*error =
-			g_error_new_valist(COLO_ERROR, COLO_ERROR_CONFIG, format, args);
-	va_end(args);
-	return FALSE;
-}
+#define bad(error, ...) colo_error_set(error, COLO_ERROR_CONFIG, __VA_ARGS__)
 
 static const char *example(const struct colo_row *row)
 {

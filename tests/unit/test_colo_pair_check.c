@@ -499,13 +499,13 @@ static void secrets_that_others_can_read_are_errors(void **state)
 	struct place *place = *state;
 
 	put(place, "password", "x\n", 2, 0440);
-	one_error(place, "arbiter/password-file", "(mode 0440): chmod 600 ");
+	one_error(place, "arbiter/password-file", "mode 0440");
 	put(place, "password", "", 0, 0600);
 	one_error(place, "arbiter/password-file",
-		  "has 0 bytes: write the password into it");
+		  "is empty: write the password into it");
 	put(place, "password", "x", 1, 0600);
 	put(place, "cert-key.pem", "x", 1, 0604);
-	one_error(place, "arbiter/cert-key", "(mode 0604)");
+	one_error(place, "arbiter/cert-key", "mode 0604");
 	put(place, "cert-key.pem", "x", 1, 0600);
 	take(place, "ca.pem");
 	one_error(place, "arbiter/ca", "No such file");
@@ -556,7 +556,7 @@ static void fence_agents_must_be_programs(void **state)
 	one_error(place, "arbiter/agent", "apt install fence-agents");
 	put(place, "agent", "#!/bin/sh\n", -1, 0755);
 	put(place, "secrets", "password=x\n", -1, 0644);
-	one_error(place, "arbiter/secrets", "(mode 0644)");
+	one_error(place, "arbiter/secrets", "mode 0644");
 }
 
 static void what_no_arbiter_costs_is_a_warning(void **state)
