@@ -43,13 +43,24 @@ guint64 vmm_clock_ticks(guint64 ns, guint khz)
 	return ticks > G_MAXUINT64 ? G_MAXUINT64 : (guint64)ticks;
 }
 
+/* Clamped to what a clock can show. */
+static guint64 moved(guint64 ns, gint64 by)
+{
+	__int128 sum = (__int128)ns + by;
+
+	return (guint64)CLAMP(sum, (__int128)0, (__int128)G_MAXUINT64);
+}
+
 guint64 vmm_clock_elapsed(const struct vmm_clock *saved, guint64 tai_ns, gint32 tai_offset_s,
-			  guint64 *ahead_ns)
+			  const gint64 *peer_ns, guint64 *ahead_ns)
 {
 	guint64 then = saved->tai_ns;
 
+	/* What was measured holds for whatever the clocks are called. */
+	if (peer_ns)
+		tai_ns = moved(tai_ns, *peer_ns);
 	/* A host that was never told the offset has UTC in its TAI clock. */
-	if (!saved->tai_offset_s && tai_offset_s)
+	else if (!saved->tai_offset_s && tai_offset_s)
 		tai_ns -= (guint64)tai_offset_s * G_GUINT64_CONSTANT(1000000000);
 	else if (saved->tai_offset_s && !tai_offset_s)
 		then -= (guint64)saved->tai_offset_s * G_GUINT64_CONSTANT(1000000000);
@@ -223,29 +234,30 @@ static void set_tscs(const struct vmm_clock *saved, vmm_vcpu *const *vcpus,
 			return;
 }
 
-gboolean vmm_clock_restore(const struct vmm_clock *saved, enum vmm_clock_policy policy,
-			   gboolean settable, struct vmm_hypervisor *hv,
+gboolean vmm_clock_restore(const struct vmm_clock *saved, const struct vmm_clock_how *how,
+			   struct vmm_hypervisor *hv,
 			   vmm_vcpu *const *vcpus, guint n, guint64 *tsc_shift,
 			   GError **error)
 {
 	struct kvm_clock_data data = { 0 };
 	guint64 host_tsc = 0, tai_ns = 0, ahead_ns = 0, elapsed_ns = 0, tsc;
+	guint left_out;
 
 	g_assert(saved->cpus == n);
 	if (!set_frequency(saved, vcpus, n, error))
 		return FALSE;
 	read_pair(&host_tsc, &tai_ns);
-	if (policy == VMM_CLOCK_ADVANCE)
+	if (how->policy == VMM_CLOCK_ADVANCE)
 		elapsed_ns = vmm_clock_elapsed(saved, tai_ns, base_clock_tai_offset_s(),
-					       &ahead_ns);
-	if (ahead_ns)
+					       how->peer_ns, &ahead_ns);
+	if (ahead_ns && base_ratelimit_pass(how->complaints, &left_out))
 		g_warning("clock: the state was saved %.3f ms in this host's future: the "
 			  "guest's time goes on from where it was",
 			  (double)ahead_ns / 1e6);
 	/* Where the guest's TSC is the host's whatever it is set to, KVM must not believe
 	 * otherwise: it works kvm-clock out from that, and vCPUs would see it differ. */
 	*tsc_shift = 0;
-	if (settable)
+	if (how->settable)
 		set_tscs(saved, vcpus, elapsed_ns, host_tsc);
 	else if (vmm_vcpu_get_tsc(vcpus[0], &tsc))
 		*tsc_shift = tsc - (saved->tsc[0] +

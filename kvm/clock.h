@@ -8,6 +8,7 @@
 #ifndef VMM_CLOCK_H
 #define VMM_CLOCK_H
 
+#include "base/ratelimit.h"
 #include "kvm/machine.h"
 #include "kvm/vcpu.h"
 
@@ -33,21 +34,32 @@ guint64 vmm_clock_pvclock_ns(const struct vmm_pvclock *page, guint64 tsc);
 /* `ns` nanoseconds as ticks of a counter of `khz`; saturates. */
 guint64 vmm_clock_ticks(guint64 ns, guint khz);
 /* How long to move a guest's time on: from `saved` to now, given the host's clocks now. 0
- * when the saved instant lies in the future, which is reported through `ahead_ns`. Where
- * only one of the hosts knows TAI, UTC is compared. */
+ * when the saved instant lies in the future, which is reported through `ahead_ns`.
+ *
+ * `peer_ns`: the CLOCK_TAI of the host that saved minus ours, as measured: then the saved
+ * instant is compared with what that host's clock shows now, whatever either was told of TAI.
+ * NULL: not known, both clocks are believed; where only one of the hosts knows TAI, UTC is
+ * compared. */
 guint64 vmm_clock_elapsed(const struct vmm_clock *saved, guint64 tai_ns, gint32 tai_offset_s,
-			  guint64 *ahead_ns);
+			  const gint64 *peer_ns, guint64 *ahead_ns);
 
 /* Reads all clocks, vCPUs stopped and captured. `memory`: for what the guest's own clock
  * pages show, which kvm-clock must not fall behind. */
 gboolean vmm_clock_capture(struct vmm_clock *clock, struct vmm_hypervisor *hv,
 			   vmm_vcpu *const *vcpus, guint n, const vmm_memory *memory,
 			   GError **error) G_GNUC_WARN_UNUSED_RESULT;
-/* Sets all clocks to `saved` moved on as `policy` says. After the vCPUs' other state.
- * `settable`: what vmm_clock_probe_tsc() found; where it is not so, `tsc_shift` says by how
- * much the guest's TSC is ahead of what it should be (modulo 2^64), else 0. */
-gboolean vmm_clock_restore(const struct vmm_clock *saved, enum vmm_clock_policy policy,
-			   gboolean settable, struct vmm_hypervisor *hv,
+/* How clocks are to be set. */
+struct vmm_clock_how {
+	enum vmm_clock_policy policy;
+	const gint64 *peer_ns; /* as vmm_clock_elapsed() takes it */
+	gboolean settable; /* what vmm_clock_probe_tsc() found */
+	struct base_ratelimit *complaints; /* about states from the future */
+};
+/* Sets all clocks to `saved` moved on as `how` says. After the vCPUs' other state. Where the TSC
+ * is not settable, `tsc_shift` says by how much the guest's is ahead of what it should be (modulo
+ * 2^64), else 0. */
+gboolean vmm_clock_restore(const struct vmm_clock *saved, const struct vmm_clock_how *how,
+			   struct vmm_hypervisor *hv,
 			   vmm_vcpu *const *vcpus, guint n, guint64 *tsc_shift,
 			   GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* As after power-on: all vCPUs' TSCs start at 0 together, where the host lets them be set.

@@ -246,29 +246,49 @@ static void forget_rings(vmm_dirty *dirty)
 	g_mutex_unlock(&dirty->early_lock);
 }
 
-gboolean vmm_dirty_start(vmm_dirty *dirty, GError **error)
+/* Returns what it was before. */
+static gboolean set_started(vmm_dirty *dirty, vmm_loop *loop, gboolean devices,
+			    gboolean started)
+{
+	gboolean was;
+
+	vmm_loop_lock(loop);
+	was = dirty->started;
+	if (devices || !started)
+		vmm_memory_track(dirty->memory, devices);
+	dirty->started = started;
+	vmm_loop_unlock(loop);
+	return was;
+}
+
+gboolean vmm_dirty_start(vmm_dirty *dirty, vmm_loop *loop, GError **error)
 {
 	/* Devices first: what they write from here on is remembered. */
-	vmm_memory_track(dirty->memory, TRUE);
-	if (dirty->started)
+	if (set_started(dirty, loop, TRUE, dirty->started))
 		return TRUE;
+	/* What a ring had left over says nothing of what comes. */
+	if (dirty->ring_entries)
+		forget_rings(dirty);
 	if (!vmm_hypervisor_set_memory(dirty->hv, dirty->memory, TRUE, error)) {
-		vmm_memory_track(dirty->memory, FALSE);
+		set_started(dirty, loop, FALSE, FALSE);
 		return FALSE;
 	}
+	vmm_loop_lock(loop);
 	dirty->started = TRUE;
+	vmm_loop_unlock(loop);
 	return TRUE;
 }
 
-gboolean vmm_dirty_stop(vmm_dirty *dirty, GError **error)
+gboolean vmm_dirty_stop(vmm_dirty *dirty, vmm_loop *loop, GError **error)
 {
-	if (!dirty->started)
+	gboolean ok;
+
+	if (!set_started(dirty, loop, FALSE, FALSE))
 		return TRUE;
-	dirty->started = FALSE;
-	vmm_memory_track(dirty->memory, FALSE);
+	ok = vmm_hypervisor_set_memory(dirty->hv, dirty->memory, FALSE, error);
 	if (dirty->ring_entries)
 		forget_rings(dirty);
-	return vmm_hypervisor_set_memory(dirty->hv, dirty->memory, FALSE, error);
+	return ok;
 }
 
 gboolean vmm_dirty_started(const vmm_dirty *dirty)

@@ -22,8 +22,11 @@ const char *vmm_dirty_name(const vmm_dirty *dirty); /* "ring", "bitmap" */
 /* After the vCPU is made. */
 gboolean vmm_dirty_add_vcpu(vmm_dirty *dirty, guint id, int vcpu_fd, GError **error);
 
-gboolean vmm_dirty_start(vmm_dirty *dirty, GError **error);
-gboolean vmm_dirty_stop(vmm_dirty *dirty, GError **error);
+/* The device lock is held now and then, but not while KVM changes its memory slots: that waits
+ * for every reader of them to have gone, which takes as long as the host is busy. One thread at
+ * a time, without the lock. */
+gboolean vmm_dirty_start(vmm_dirty *dirty, vmm_loop *loop, GError **error);
+gboolean vmm_dirty_stop(vmm_dirty *dirty, vmm_loop *loop, GError **error);
 gboolean vmm_dirty_started(const vmm_dirty *dirty);
 
 /* vCPU `id` left KVM because its ring is full: makes room. On that vCPU's thread. */

@@ -283,6 +283,18 @@ void vmm_loop_lock(vmm_loop *loop)
 	g_mutex_lock(&loop->lock);
 }
 
+gboolean vmm_loop_lock_within(vmm_loop *loop, guint ms)
+{
+	gint64 until = g_get_monotonic_time() + ms * 1000;
+
+	while (!g_mutex_trylock(&loop->lock)) {
+		if (g_get_monotonic_time() >= until)
+			return FALSE;
+		g_usleep(200);
+	}
+	return TRUE;
+}
+
 void vmm_loop_unlock(vmm_loop *loop)
 {
 	g_mutex_unlock(&loop->lock);

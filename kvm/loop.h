@@ -36,6 +36,8 @@ guint vmm_loop_iterate(vmm_loop *loop, int timeout_ms);
 
 void vmm_loop_lock(vmm_loop *loop);
 void vmm_loop_unlock(vmm_loop *loop);
+/* FALSE, and not locked, where others have the lock for that long. For whoever can do without. */
+gboolean vmm_loop_lock_within(vmm_loop *loop, guint ms) G_GNUC_WARN_UNUSED_RESULT;
 
 /* Watches `fd` (borrowed) for `events` (EPOLLIN, EPOLLOUT; 0 is allowed). Holding the
  * lock. An epoll failure is our bug or exhaustion, and is fatal. A descriptor that epoll

@@ -15,6 +15,9 @@
 #define MSR_MTRR_DEFAULT_TYPE 0x2ffu
 #define MTRR_ENABLED_WRITE_BACK 0x806u
 
+/* Whoever asks for counters does not wait longer for each: the last ones do as well. */
+#define COUNTERS_MS 2
+
 struct posted {
 	enum vmm_event_type type;
 	gint life;
@@ -389,6 +392,7 @@ vmm_machine *vmm_machine_new(const struct vmm_config *config, gboolean for_load,
 	g_assert(for_load || config->kernel);
 	g_assert(config->cpus >= 1 && config->cpus <= VMM_CPUS_MAX);
 	g_mutex_init(&machine->control);
+	machine->peer_clock_ns = VMM_PEER_CLOCK_UNKNOWN;
 	machine->hv.kvm_fd = machine->hv.vm_fd = -1;
 	copy_config(&machine->config, config);
 	make_events(machine, fn, data);
@@ -424,6 +428,8 @@ void vmm_machine_free(vmm_machine *machine)
 {
 	if (!machine)
 		return;
+	if (machine->untracker)
+		g_thread_join(machine->untracker);
 	if (machine->crew) {
 		if (vmm_machine_run_state(machine) == VMM_RUNNING)
 			vmm_crew_rest(machine->crew);
@@ -536,10 +542,11 @@ static gboolean reset_in_place(vmm_machine *machine, GError **error)
 	return ok;
 }
 
-static void end(vmm_machine *machine)
+static void end(vmm_machine *machine, gboolean intact)
 {
 	enum vmm_run_state run_state = vmm_machine_run_state(machine);
 
+	machine->intact = intact;
 	if (run_state == VMM_RUNNING)
 		stop(machine, VMM_ENDED);
 	else
@@ -551,7 +558,7 @@ static void reset_or_end(vmm_machine *machine)
 	g_autoptr(GError) error = NULL;
 
 	if (machine->config.reboot_exits || !machine->boot)
-		end(machine);
+		end(machine, TRUE);
 	else if (!reset_in_place(machine, &error))
 		post(machine, VMM_EVENT_FAILED, NULL, error->message);
 }
@@ -581,7 +588,7 @@ static gboolean act_on(vmm_machine *machine, const struct posted *posted)
 		if (posted->type == VMM_EVENT_RESET)
 			reset_or_end(machine);
 		else
-			end(machine);
+			end(machine, posted->type == VMM_EVENT_POWEROFF);
 	}
 	g_mutex_unlock(&machine->control);
 	return so;
@@ -673,6 +680,12 @@ gboolean vmm_machine_quiesce(vmm_machine *machine, void (*fn)(void *data), void 
 	if (run_state == VMM_RUNNING) {
 		vmm_loop_want(machine->loop);
 		vmm_crew_rest_and(machine->crew, at_rest, &quiesce);
+	} else if (run_state == VMM_ENDED && machine->intact) {
+		if (vmm_machine_capture(machine, &quiesce.error)) {
+			machine->still = TRUE;
+			fn(data);
+			machine->still = FALSE;
+		}
 	} else if (run_state != VMM_PAUSED) {
 		vmm_error_set(&quiesce.error, VMM_ERROR_MODE, "the machine %s",
 			      run_state == VMM_ENDED ? "has ended" : "has not run yet");
@@ -700,17 +713,40 @@ void vmm_machine_keep_loadable(vmm_machine *machine, gboolean on)
 	vmm_loop_unlock(machine->loop);
 }
 
+void vmm_machine_set_peer_clock(vmm_machine *machine, gint64 offset_ns)
+{
+	__atomic_store_n(&machine->peer_clock_ns, offset_ns, __ATOMIC_SEQ_CST);
+}
+
+static void wait_for_untracker(vmm_machine *machine)
+{
+	if (machine->untracker)
+		g_thread_join(g_steal_pointer(&machine->untracker));
+}
+
 gboolean vmm_machine_track(vmm_machine *machine, gboolean on, GError **error)
 {
-	gboolean ok;
+	wait_for_untracker(machine);
+	return on ? vmm_dirty_start(machine->dirty, machine->loop, error) :
+		    vmm_dirty_stop(machine->dirty, machine->loop, error);
+}
 
-	g_mutex_lock(&machine->control);
-	vmm_loop_lock(machine->loop);
-	ok = on ? vmm_dirty_start(machine->dirty, error) :
-		  vmm_dirty_stop(machine->dirty, error);
-	vmm_loop_unlock(machine->loop);
-	g_mutex_unlock(&machine->control);
-	return ok;
+static void *untrack(void *data)
+{
+	vmm_machine *machine = data;
+	g_autoptr(GError) error = NULL;
+
+	if (!vmm_dirty_stop(machine->dirty, machine->loop, &error))
+		g_warning("dirty pages are still tracked: %s", error->message);
+	return NULL;
+}
+
+void vmm_machine_untrack(vmm_machine *machine)
+{
+	wait_for_untracker(machine);
+	machine->untracker = g_thread_try_new("untrack", untrack, machine, NULL);
+	if (!machine->untracker)
+		untrack(machine);
 }
 
 gboolean vmm_machine_collect(vmm_machine *machine, GArray *pages, GError **error)
@@ -844,17 +880,21 @@ const struct vmm_disk *vmm_machine_disk(vmm_machine *machine, guint index)
 void vmm_machine_net_counters(vmm_machine *machine, guint index,
 			      struct vmm_net_counters *counters)
 {
-	vmm_loop_lock(machine->loop);
-	vmm_net_get_counters(machine->nets[index], counters);
-	vmm_loop_unlock(machine->loop);
+	if (vmm_loop_lock_within(machine->loop, COUNTERS_MS)) {
+		vmm_net_get_counters(machine->nets[index], &machine->net_seen[index]);
+		vmm_loop_unlock(machine->loop);
+	}
+	*counters = machine->net_seen[index];
 }
 
 void vmm_machine_block_counters(vmm_machine *machine, guint index,
 				struct vmm_block_counters *counters)
 {
-	vmm_loop_lock(machine->loop);
-	vmm_block_get_counters(machine->disks[index], counters);
-	vmm_loop_unlock(machine->loop);
+	if (vmm_loop_lock_within(machine->loop, COUNTERS_MS)) {
+		vmm_block_get_counters(machine->disks[index], &machine->disk_seen[index]);
+		vmm_loop_unlock(machine->loop);
+	}
+	*counters = machine->disk_seen[index];
 }
 
 gboolean vmm_machine_sync_disks(vmm_machine *machine, GError **error)

@@ -122,6 +122,7 @@ guint vmm_machine_disks(vmm_machine *machine);
 guint64 vmm_machine_disk_bytes(vmm_machine *machine, guint index);
 /* As its device has it; only to be looked at. */
 const struct vmm_disk *vmm_machine_disk(vmm_machine *machine, guint index);
+/* Of now, or of the last time that somebody asked, where the devices are too busy. The owner. */
 void vmm_machine_net_counters(vmm_machine *machine, guint index,
 			      struct vmm_net_counters *counters);
 void vmm_machine_block_counters(vmm_machine *machine, guint index,
@@ -143,7 +144,8 @@ gboolean vmm_machine_pause(vmm_machine *machine, GError **error);
 /* Pause, `fn` with the machine paused and its state captured, resume: the shortest pause
  * there is. `fn` runs on a thread of the machine's choosing and may call only
  * vmm_machine_save() and vmm_machine_collect(). RUNNING, or PAUSED, which the machine then
- * is before and after. */
+ * is before and after; or ENDED, by the guest's own power-off or reset: the state is of that
+ * instant, and a machine that goes on from it does the same at once. */
 gboolean vmm_machine_quiesce(vmm_machine *machine, void (*fn)(void *data), void *data,
 			     GError **error);
 
@@ -165,6 +167,12 @@ gboolean vmm_machine_check(vmm_machine *machine, const vmm_state *state, GError 
  * and the interrupts of those that fired; and a register that KVM works out from others. */
 char *vmm_machine_difference(vmm_machine *machine, const vmm_state *loaded);
 
+#define VMM_PEER_CLOCK_UNKNOWN G_MININT64
+/* What states that are loaded from now on say of time is by another host's CLOCK_TAI, which is
+ * this much ahead of ours: so guest time moves on by what really passed. UNKNOWN, as it is at
+ * first: both hosts' clocks are believed. Any thread; never waits. */
+void vmm_machine_set_peer_clock(vmm_machine *machine, gint64 offset_ns);
+
 /* While on, a guest that switches off, resets or breaks only stops: the event says so, the
  * machine stays as it is, and another state can be loaded over it. Turned off, what it asked
  * for is done. For a secondary, whose guest is not the one that counts. */
@@ -173,6 +181,9 @@ void vmm_machine_keep_loadable(vmm_machine *machine, gboolean on);
 /* Starts tracking dirty pages: the next collection has all that changed after this.
  * PAUSED, PREPARED or RUNNING. */
 gboolean vmm_machine_track(vmm_machine *machine, gboolean on, GError **error);
+/* Stops it as well, but soon, on a thread of its own: what KVM does for it can take most of a
+ * second on a busy host, and the guest need not wait. */
+void vmm_machine_untrack(vmm_machine *machine);
 /* Page numbers that changed since the last call, each once, to `pages` (guint32, emptied
  * first). Only when PAUSED or within vmm_machine_quiesce(). Afterwards each of them
  * counts as clean: read its content before the machine resumes. */

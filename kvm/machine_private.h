@@ -24,6 +24,7 @@ struct vmm_machine {
 	struct vmm_platform platform;
 	vmm_memory *memory;
 	vmm_dirty *dirty;
+	GThread *untracker; /* stops tracking; or NULL */
 	vmm_cpuid *cpuid;
 	vmm_loop *loop;
 	vmm_bus *pio, *mmio;
@@ -44,17 +45,23 @@ struct vmm_machine {
 	vmm_net *nets[VMM_NETS_MAX];
 	vmm_block *disks[VMM_DISKS_MAX];
 	guint64 disk_bytes[VMM_DISKS_MAX];
+	/* The owner's: counters when they were last asked for. */
+	struct vmm_net_counters net_seen[VMM_NETS_MAX];
+	struct vmm_block_counters disk_seen[VMM_DISKS_MAX];
 
 	GMutex control; /* held while the run state changes */
 	gint run_state; /* atomic; enum vmm_run_state */
 	gboolean captured; /* the vCPUs' copies, `chips`, `pit` and `clock` are of now */
 	gboolean loaded; /* devices are to be told before the machine runs */
 	gboolean still; /* vmm_machine_quiesce() is in its function */
+	gboolean intact; /* ENDED by the guest's own word: everything is as it left it */
 	gint loadable; /* atomic: see vmm_machine_keep_loadable() */
 	gint stuck; /* atomic: a vCPU cannot go on, until the next load or reset */
 	struct kvm_irqchip chips[KVM_NR_IRQCHIPS];
 	struct kvm_pit_state2 pit;
 	struct vmm_clock clock;
+	gint64 peer_clock_ns; /* atomic: see vmm_machine_set_peer_clock() */
+	struct base_ratelimit clock_complaints; /* of whoever loads */
 	gint life; /* atomic: grows with each reset and load, see act_on() */
 };
 

@@ -258,9 +258,11 @@ static gboolean check_all(vmm_machine *machine, const vmm_state *state,
 /* The vCPUs' APICs before the IOAPIC, which delivers to them what was pending; time before
  * the timers' deadlines. */
 static gboolean apply_kvm(vmm_machine *machine, const vmm_state *state,
-			  const struct vmm_clock *clock, enum vmm_clock_policy policy,
-			  GError **error)
+			  const struct vmm_clock *clock, const gint64 *peer_ns,
+			  enum vmm_clock_policy policy, GError **error)
 {
+	const struct vmm_clock_how how = { policy, peer_ns, machine->tsc_settable,
+					   &machine->clock_complaints };
 	guint64 shift = 0;
 
 	for (guint i = 0; i < machine->cpus; i++)
@@ -268,8 +270,8 @@ static gboolean apply_kvm(vmm_machine *machine, const vmm_state *state,
 		    !vmm_vcpu_restore(machine->vcpus[i], error))
 			return FALSE;
 	if (!vmm_machine_load_chips(machine, state, VMM_LOAD_APPLY, error) ||
-	    !vmm_clock_restore(clock, policy, machine->tsc_settable, &machine->hv,
-			       machine->vcpus, machine->cpus, &shift, error))
+	    !vmm_clock_restore(clock, &how, &machine->hv, machine->vcpus, machine->cpus,
+			       &shift, error))
 		return FALSE;
 	for (guint i = 0; i < machine->cpus; i++)
 		if (!vmm_vcpu_restore_deadline(machine->vcpus[i], shift, error))
@@ -284,15 +286,19 @@ static gboolean apply_or_undo(vmm_machine *machine, const vmm_state *state,
 {
 	g_autoptr(vmm_state) before = vmm_state_new();
 	g_autoptr(GError) refused = NULL, lost = NULL;
+	gint64 peer_ns = __atomic_load_n(&machine->peer_clock_ns, __ATOMIC_SEQ_CST);
+	gboolean known = peer_ns != VMM_PEER_CLOCK_UNKNOWN;
 
 	if (!vmm_machine_capture(machine, error))
 		return FALSE;
 	for (guint i = 0; i < machine->cpus; i++)
 		vmm_vcpu_save(machine->vcpus[i], before);
 	vmm_machine_save_chips(machine, before);
-	if (apply_kvm(machine, state, clock, machine->config.clock, &refused))
+	if (apply_kvm(machine, state, clock, known ? &peer_ns : NULL, machine->config.clock,
+		      &refused))
 		return TRUE;
-	if (apply_kvm(machine, before, &machine->clock, VMM_CLOCK_ADVANCE, &lost))
+	/* That was saved here. */
+	if (apply_kvm(machine, before, &machine->clock, NULL, VMM_CLOCK_ADVANCE, &lost))
 		return vmm_error_set(error, VMM_ERROR_STATE, "%s", refused->message);
 	g_atomic_int_set(&machine->run_state, VMM_ENDED);
 	return vmm_error_set(error, VMM_ERROR_HOST, "%s; then, going back: %s",

@@ -34,6 +34,9 @@ struct vmm_net_port {
 	void (*attach)(void *data, void (*ready)(void *net), void *net);
 	/* FALSE (as after attach()): the guest's card is deaf, receive() is not called. */
 	void (*want_receive)(void *data, gboolean want);
+	/* On: ready() is called also while the machine rests, for a port above that reads then
+	 * on its own account; the device itself must not be. NULL: cannot be. */
+	void (*serve_at_rest)(void *data, gboolean on);
 	/* Frees the port with all that belongs to it. */
 	void (*free)(void *data);
 };

@@ -42,6 +42,7 @@ struct vmm_session {
 	guint64 started_ns; /* 0: the guest never ran */
 	gboolean over; /* on the way out */
 	const char *why_over; /* static text */
+	const char *lingers; /* the same, while the extension has something left to do; or NULL */
 	enum vmm_exit_status exit;
 	GError *error; /* why it could not start */
 };
@@ -230,6 +231,8 @@ static gboolean resume(vmm_session *session, GError **error)
 		return vmm_error_set(
 			error, VMM_ERROR_MODE,
 			"there is nothing to run: load a saved machine first");
+	if (session->extension && session->extension->resuming)
+		session->extension->resuming(session->extension->data);
 	if (!vmm_machine_resume(session->machine, error))
 		return FALSE;
 	if (session->extension && session->extension->resumed)
@@ -246,8 +249,26 @@ static gboolean is_shadow(const vmm_session *session)
 /* Ends the run where the machine has ended by itself. */
 static void check_ended(vmm_session *session, enum vmm_exit_status status, const char *why)
 {
-	if (vmm_machine_run_state(session->machine) == VMM_ENDED)
+	const struct vmm_extension *extension = session->extension;
+
+	if (vmm_machine_run_state(session->machine) != VMM_ENDED || session->lingers)
+		return;
+	if (status == VMM_EXIT_DONE && extension && extension->lingers &&
+	    extension->lingers(extension->data))
+		session->lingers = why;
+	else
 		end(session, status, why);
+}
+
+void vmm_session_end_now(vmm_session *session)
+{
+	if (session->lingers)
+		end(session, VMM_EXIT_DONE, session->lingers);
+}
+
+const char *vmm_session_why_over(const vmm_session *session)
+{
+	return session->why_over;
 }
 
 static void on_machine_event(void *data, const struct vmm_event *event)

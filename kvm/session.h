@@ -31,8 +31,13 @@ struct vmm_extension {
 	void (*attach)(void *data, vmm_session *session, vmm_machine *machine);
 	/* All else is ready. */
 	gboolean (*start)(void *data, GError **error);
-	/* It runs, or runs on, by somebody's command or from the start; may be NULL. */
+	/* It is to run, or run on, by somebody's command or from the start; and it does. May be
+	 * NULL. */
+	void (*resuming)(void *data);
 	void (*resumed)(void *data);
+	/* The guest has switched itself off, or reset for good, and the run is to end. TRUE: not
+	 * yet, there is something left to do, and vmm_session_end_now() is called. May be NULL. */
+	gboolean (*lingers)(void *data);
 	/* Why this command cannot be carried out now; NULL: it can. */
 	const char *(*objects)(void *data, enum vmm_command command);
 	/* The machine holds a guest that is not the one that counts: what befalls it is
@@ -66,6 +71,11 @@ void vmm_session_quit(vmm_session *session, const char *why);
 void vmm_session_renew(vmm_session *session);
 /* The machine holds a guest now, and runs. */
 void vmm_session_started(vmm_session *session);
+/* What lingered may end. */
+void vmm_session_end_now(vmm_session *session);
+/* Why the run is over ("command", "signal", "console", "poweroff", "reset", "failed", ...: as
+ * in the event "quit"); NULL: it is not. */
+const char *vmm_session_why_over(const vmm_session *session);
 /* Logged, and told to whoever asked for events. `detail` may be NULL. */
 void vmm_session_event(vmm_session *session, const char *name, const char *detail);
 

@@ -159,6 +159,14 @@ static void tap_want_receive(void *data, gboolean want)
 	watch(tap);
 }
 
+static void tap_serve_at_rest(void *data, gboolean on)
+{
+	struct tap *tap = data;
+
+	if (tap->source)
+		vmm_source_serve_at_rest(tap->source, on);
+}
+
 static void tap_free(void *data)
 {
 	struct tap *tap = data;
@@ -310,6 +318,7 @@ struct vmm_net_port *vmm_tap_open(const char *name, vmm_loop *loop, GError **err
 		.features = find_features(tap),
 		.attach = tap_attach,
 		.want_receive = tap_want_receive,
+		.serve_at_rest = tap_serve_at_rest,
 		.free = tap_free,
 	};
 	tap->source = vmm_loop_add(loop, tap->fd, 0, on_ready, tap);

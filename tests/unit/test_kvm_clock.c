@@ -98,7 +98,7 @@ static guint64 elapsed(guint64 then, gint32 then_offset, guint64 now, gint32 now
 {
 	const struct vmm_clock saved = { .tai_ns = then, .tai_offset_s = then_offset };
 
-	return vmm_clock_elapsed(&saved, now, now_offset, ahead);
+	return vmm_clock_elapsed(&saved, now, now_offset, NULL, ahead);
 }
 
 static void time_passes_between_hosts_that_both_know_tai(void **state)
@@ -144,6 +144,50 @@ static void a_state_from_the_future_passes_no_time_and_says_so(void **state)
 	assert_int_equal(elapsed(100 * SECOND, 0, 132 * SECOND, 37, &ahead), 0);
 	assert_int_equal(ahead, 5 * SECOND);
 	assert_int_equal(elapsed(100 * SECOND, 37, 100 * SECOND, 37, &ahead), 0);
+	assert_int_equal(ahead, 0);
+}
+
+static guint64 elapsed_with(guint64 then, gint32 then_offset, guint64 now,
+			    gint32 now_offset, gint64 peer_ns, guint64 *ahead)
+{
+	const struct vmm_clock saved = { .tai_ns = then, .tai_offset_s = then_offset };
+
+	return vmm_clock_elapsed(&saved, now, now_offset, &peer_ns, ahead);
+}
+
+static void a_measured_offset_is_what_counts(void **state)
+{
+	const gint64 s = 1000000000;
+	guint64 ahead = 1;
+
+	/* The other host is an hour ahead: its 3700 s were our 100 s. */
+	assert_int_equal(elapsed_with(3700 * SECOND, 37, 105 * SECOND, 37, 3600 * s, &ahead),
+			 5 * SECOND);
+	assert_int_equal(ahead, 0);
+	/* An hour behind, */
+	assert_int_equal(elapsed_with(100 * SECOND, 37, 3705 * SECOND, 37, -3600 * s, &ahead),
+			 5 * SECOND);
+	/* or one of them was never told TAI, which is a part of what was measured. */
+	assert_int_equal(elapsed_with(100 * SECOND, 0, 142 * SECOND, 37, -37 * s, &ahead),
+			 5 * SECOND);
+	assert_int_equal(elapsed_with(137 * SECOND, 37, 105 * SECOND, 0, 37 * s, &ahead),
+			 5 * SECOND);
+	assert_int_equal(elapsed_with(100 * SECOND, 37, 105 * SECOND, 37, 0, &ahead),
+			 5 * SECOND);
+	assert_int_equal(ahead, 0);
+}
+
+static void a_measured_offset_never_turns_time_back(void **state)
+{
+	guint64 ahead = 0;
+
+	assert_int_equal(elapsed_with(100 * SECOND, 37, 105 * SECOND, 37,
+				      -6 * (gint64)SECOND, &ahead), 0);
+	assert_int_equal(ahead, SECOND);
+	assert_int_equal(elapsed_with(100, 37, 105, 37, G_MININT64 + 1, &ahead), 0);
+	assert_int_equal(ahead, 100);
+	assert_int_equal(elapsed_with(100, 37, G_MAXUINT64, 37, G_MAXINT64, &ahead),
+			 G_MAXUINT64 - 100);
 	assert_int_equal(ahead, 0);
 }
 
@@ -201,6 +245,8 @@ int main(void)
 		cmocka_unit_test(time_passes_between_hosts_that_both_know_only_utc),
 		cmocka_unit_test(where_only_one_host_knows_tai_utc_is_compared),
 		cmocka_unit_test(a_state_from_the_future_passes_no_time_and_says_so),
+		cmocka_unit_test(a_measured_offset_is_what_counts),
+		cmocka_unit_test(a_measured_offset_never_turns_time_back),
 		cmocka_unit_test(clocks_are_saved_and_loaded_whole),
 		cmocka_unit_test(clocks_of_too_many_processors_are_refused),
 	};

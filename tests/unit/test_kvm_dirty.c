@@ -23,6 +23,7 @@ struct rig {
 	struct vmm_hypervisor hv;
 	vmm_memory *memory;
 	vmm_dirty *dirty;
+	vmm_loop *loop; /* never started: for its lock */
 	int vcpu;
 	GArray *pages;
 };
@@ -33,6 +34,8 @@ static struct rig *make(enum vmm_dirty_method method)
 	struct rig *rig = g_new0(struct rig, 1);
 	g_autoptr(GError) error = NULL;
 
+	rig->loop = vmm_loop_new(&error);
+	assert_non_null(rig->loop);
 	if (!vmm_hypervisor_open(&rig->hv, &error))
 		fail_msg("%s", error->message);
 	rig->memory = vmm_memory_new(MEMORY, NULL);
@@ -56,6 +59,7 @@ static void unmake(struct rig *rig)
 	if (rig->vcpu >= 0)
 		close(rig->vcpu);
 	vmm_dirty_free(rig->dirty);
+	vmm_loop_free(rig->loop);
 	vmm_hypervisor_close(&rig->hv);
 	vmm_memory_free(rig->memory);
 	g_array_unref(rig->pages);
@@ -89,7 +93,7 @@ static void follow(enum vmm_dirty_method method)
 	assert_false(vmm_dirty_started(rig->dirty));
 	vmm_memory_mark(rig->memory, 0, 1);
 	for (guint round = 0; round < 50; round++) {
-		assert_true(vmm_dirty_start(rig->dirty, &error));
+		assert_true(vmm_dirty_start(rig->dirty, rig->loop, &error));
 		assert_true(vmm_dirty_started(rig->dirty));
 		assert_int_equal(collect(rig), 0);
 		vmm_memory_mark(rig->memory, 5 * VMM_PAGE, 1);
@@ -100,8 +104,8 @@ static void follow(enum vmm_dirty_method method)
 		assert_int_equal(page(rig, 1), VMM_HOLE_START / VMM_PAGE);
 		assert_int_equal(collect(rig), 0);
 		vmm_memory_mark(rig->memory, 0, 1);
-		assert_true(vmm_dirty_stop(rig->dirty, &error));
-		assert_true(vmm_dirty_stop(rig->dirty, &error));
+		assert_true(vmm_dirty_stop(rig->dirty, rig->loop, &error));
+		assert_true(vmm_dirty_stop(rig->dirty, rig->loop, &error));
 		assert_false(vmm_dirty_started(rig->dirty));
 	}
 	unmake(rig);
@@ -122,9 +126,9 @@ static void starting_again_forgets_what_devices_wrote(void **state)
 	struct rig *rig = make(VMM_DIRTY_AUTO);
 
 	assert_non_null(rig->dirty);
-	assert_true(vmm_dirty_start(rig->dirty, NULL));
+	assert_true(vmm_dirty_start(rig->dirty, rig->loop, NULL));
 	vmm_memory_mark(rig->memory, 0, 1);
-	assert_true(vmm_dirty_start(rig->dirty, NULL));
+	assert_true(vmm_dirty_start(rig->dirty, rig->loop, NULL));
 	assert_int_equal(collect(rig), 0);
 	unmake(rig);
 }
@@ -135,7 +139,7 @@ static void collecting_appends(void **state)
 	guint32 already[] = { 5, 5, 9 };
 
 	assert_non_null(rig->dirty);
-	assert_true(vmm_dirty_start(rig->dirty, NULL));
+	assert_true(vmm_dirty_start(rig->dirty, rig->loop, NULL));
 	g_array_append_vals(rig->pages, already, 3);
 	vmm_memory_mark(rig->memory, 9 * VMM_PAGE, 1);
 	assert_true(vmm_dirty_collect(rig->dirty, rig->pages, NULL));

@@ -27,6 +27,7 @@ struct rig {
 	struct vmm_hypervisor hv;
 	vmm_memory *memory;
 	vmm_dirty *dirty;
+	vmm_loop *loop; /* never started: for its lock */
 	int vcpu;
 	struct kvm_dirty_gfn *entries;
 	guint32 size, next;
@@ -45,6 +46,8 @@ static struct rig *make(void)
 	struct rig *rig = g_new0(struct rig, 1);
 	g_autoptr(GError) error = NULL;
 
+	rig->loop = vmm_loop_new(&error);
+	assert_non_null(rig->loop);
 	assert_true(vmm_hypervisor_open(&rig->hv, &error));
 	rig->memory = vmm_memory_new(MEMORY, &error);
 	assert_non_null(rig->memory);
@@ -57,7 +60,7 @@ static struct rig *make(void)
 	assert_true(rig->vcpu >= 0);
 	assert_true(vmm_dirty_add_vcpu(rig->dirty, 0, rig->vcpu, &error));
 	assert_true(vmm_hypervisor_set_memory(&rig->hv, rig->memory, FALSE, &error));
-	assert_true(vmm_dirty_start(rig->dirty, &error));
+	assert_true(vmm_dirty_start(rig->dirty, rig->loop, &error));
 	rig->size = MIN(rig->hv.ring_entries, 65536u);
 	rig->entries = mmap(NULL, rig->size * sizeof(*rig->entries), PROT_READ | PROT_WRITE,
 			    MAP_SHARED, rig->vcpu,
@@ -73,6 +76,7 @@ static void unmake(struct rig *rig)
 		close(rig->vcpu);
 	}
 	vmm_dirty_free(rig->dirty);
+	vmm_loop_free(rig->loop);
 	vmm_hypervisor_close(&rig->hv);
 	vmm_memory_free(rig->memory);
 	g_array_unref(rig->pages);
