@@ -42,6 +42,23 @@ gboolean ckpt_argument_number(JsonObject *arguments, const char *name, guint64 m
 	return TRUE;
 }
 
+gboolean ckpt_argument_signed(JsonObject *arguments, const char *name, gint64 min, gint64 max,
+			      gint64 *value, vmm_answer *answer)
+{
+	JsonNode *node = json_object_get_member(arguments, name);
+	gint64 number;
+
+	if (!node)
+		return TRUE;
+	if (!holds(node, G_TYPE_INT64) || (number = json_node_get_int(node)) < min ||
+	    number > max)
+		return bad(answer,
+			   "\"%s\" must be a whole number from %" G_GINT64_FORMAT
+			   " to %" G_GINT64_FORMAT, name, min, max);
+	*value = number;
+	return TRUE;
+}
+
 gboolean ckpt_argument_switch(JsonObject *arguments, const char *name, gboolean *value,
 			      vmm_answer *answer)
 {

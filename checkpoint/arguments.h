@@ -14,6 +14,8 @@ gboolean ckpt_argument_text(JsonObject *arguments, const char *name, const char 
 /* A whole number from `min` to `max`. */
 gboolean ckpt_argument_number(JsonObject *arguments, const char *name, guint64 min,
 			      guint64 max, guint64 *value, vmm_answer *answer);
+gboolean ckpt_argument_signed(JsonObject *arguments, const char *name, gint64 min, gint64 max,
+			      gint64 *value, vmm_answer *answer);
 gboolean ckpt_argument_switch(JsonObject *arguments, const char *name, gboolean *value,
 			      vmm_answer *answer);
 /* One of `words`, ended by NULL: its index. */

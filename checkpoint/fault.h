@@ -19,6 +19,14 @@ enum ckpt_fault {
 	CKPT_FAULT_COMMITTED, /* it knows of the commit; nobody was told */
 	CKPT_FAULT_RELEASED, /* what the commit covers may go out */
 	CKPT_FAULT_KNOWS_APPLIED,
+	/* Of a primary's last checkpoint. */
+	CKPT_FAULT_HANDOVER_ASKED, /* nothing was done for it */
+	CKPT_FAULT_HANDOVER_BEFORE, /* the one before it was applied; the guest runs */
+	CKPT_FAULT_HANDOVER_AT_REST, /* the guest rests, nothing was cut */
+	CKPT_FAULT_HANDOVER_STAGED, /* all of the cut is aside */
+	CKPT_FAULT_HANDOVER_SENT, /* its end was handed over */
+	CKPT_FAULT_HANDOVER_COMMITTED, /* it knows; nobody was told that the guest may go on there */
+	CKPT_FAULT_HANDOVER_APPLIED, /* it knows of that too */
 	/* The secondary. */
 	CKPT_FAULT_JUDGED, /* a checkpoint is whole and good; not yet committed */
 	CKPT_FAULT_SAID_COMMITTED, /* its word is handed over, not surely sent */
@@ -27,6 +35,7 @@ enum ckpt_fault {
 	CKPT_FAULT_STATE_LOADED,
 	CKPT_FAULT_STREAMS_APPLIED, /* input dropped, disk writes let go */
 	CKPT_FAULT_RUNS, /* the guest runs, if it is to */
+	CKPT_FAULT_HANDED, /* it rests in the state that was handed over to it */
 	CKPT_FAULT_PROMOTING, /* the link has ended */
 	CKPT_FAULT_DISKS_PROMOTED,
 	CKPT_FAULT_PROMOTED, /* the guest runs with the real devices */

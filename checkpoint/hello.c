@@ -213,11 +213,13 @@ static gboolean judge(const struct ckpt_hello *ours, const struct base_message *
 
 void ckpt_hello_refuse(base_channel *channel, const char *why)
 {
-	struct iovec iov = { (void *)why, MIN(strlen(why), (gsize)CKPT_TEXT_MAX) };
+	const struct ckpt_bye bye = { .end = CKPT_END_FAULT };
+	const struct iovec iov[] = { { (void *)&bye, sizeof(bye) },
+				     { (void *)why, MIN(strlen(why), (gsize)CKPT_TEXT_MAX) } };
 	gint64 until = g_get_monotonic_time() + BYE_MS * 1000;
 	struct base_message message = { 0 };
 
-	if (!base_channel_send(channel, CKPT_BYE, 0, &iov, 1, BYE_MS, NULL) ||
+	if (!base_channel_send(channel, CKPT_BYE, 0, iov, G_N_ELEMENTS(iov), BYE_MS, NULL) ||
 	    !base_channel_flush(channel, BYE_MS, NULL))
 		return;
 	/* A peer that refuses us too says so and waits as we do. */

@@ -51,7 +51,7 @@ void ckpt_lanes_free(ckpt_lanes *lanes)
 	/* A lane's threads may be at the others: all end before the first goes. */
 	for (guint i = 1; i < lanes->options.count; i++)
 		if (lanes->lane[i].link)
-			ckpt_link_stop(lanes->lane[i].link, NULL);
+			ckpt_link_stop(lanes->lane[i].link, CKPT_END_FAULT, NULL);
 	for (guint i = 1; i < lanes->options.count; i++) {
 		ckpt_link_free(lanes->lane[i].link);
 		ckpt_filler_free(lanes->lane[i].filler);
@@ -245,7 +245,7 @@ void ckpt_lanes_close(ckpt_lanes *lanes)
 	g_mutex_unlock(&lanes->lock);
 	for (guint i = 1; i < lanes->options.count; i++)
 		if (lanes->lane[i].link)
-			ckpt_link_stop(lanes->lane[i].link, NULL);
+			ckpt_link_stop(lanes->lane[i].link, CKPT_END_FAULT, NULL);
 }
 
 void ckpt_lanes_add_counters(ckpt_lanes *lanes, struct base_channel_counters *counters)

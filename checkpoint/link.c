@@ -13,6 +13,10 @@
 #define BULK_MAX (1u << 20)
 #define JOINED_MAX (4u << 20)
 #define SPARE_MAX 4u
+/* A peer whose receiver is at work (a large checkpoint is applied, its disk is behind) takes
+ * nothing for longer than it may be silent. It goes on speaking, so that is no loss; what is
+ * one is seen by the receiver here. */
+#define SEND_MS 60000u
 #define BYE_MS 500u /* for saying why it ends, and again for the peer to read it */
 
 struct item {
@@ -39,6 +43,8 @@ struct ckpt_link {
 	gsize joined_bytes; /* of urgent_bytes */
 	gboolean ending; /* the sender says `bye` and ends */
 	char *bye; /* what the peer is still to be told, or NULL */
+	enum ckpt_ending end; /* the same in one word */
+	enum ckpt_ending peer_end; /* what the peer told us */
 	gboolean linger; /* the peer gets time to read it */
 	gboolean sender_done, receiver_done;
 	GError *lost; /* why; NULL while all is well */
@@ -145,11 +151,10 @@ static gboolean send_one(ckpt_link *link, guint16 type, guint64 epoch, void *byt
 			 gsize length, GError **error)
 {
 	struct iovec iov = { bytes, length };
+	guint ms = MAX(link->silence_ms, SEND_MS);
 
-	if (!base_channel_send(link->channel, type, epoch, &iov, length ? 1 : 0,
-			       link->silence_ms, error) ||
-	    (nothing_queued(link) &&
-	     !base_channel_flush(link->channel, link->silence_ms, error)))
+	if (!base_channel_send(link->channel, type, epoch, &iov, length ? 1 : 0, ms, error) ||
+	    (nothing_queued(link) && !base_channel_flush(link->channel, ms, error)))
 		return FALSE;
 	ckpt_fault_sent(type);
 	return TRUE;
@@ -194,9 +199,9 @@ static void send_queues(ckpt_link *link)
 }
 
 /* Waits for one of the threads; with the lock held. */
-static void wait_for_thread(ckpt_link *link, const gboolean *done)
+static void wait_for_thread(ckpt_link *link, const gboolean *done, guint ms)
 {
-	gint64 until = g_get_monotonic_time() + BYE_MS * 1000;
+	gint64 until = g_get_monotonic_time() + ms * 1000;
 
 	while (!*done && g_cond_wait_until(&link->changed, &link->lock, until))
 		;
@@ -207,21 +212,23 @@ static void wait_for_thread(ckpt_link *link, const gboolean *done)
 static void say_bye(ckpt_link *link)
 {
 	g_autofree char *bye = NULL;
-	struct iovec iov;
+	struct ckpt_bye head = { 0 };
+	struct iovec iov[2] = { { &head, sizeof(head) } };
 
 	g_mutex_lock(&link->lock);
 	bye = g_steal_pointer(&link->bye);
+	head.end = (guint8)link->end;
 	g_mutex_unlock(&link->lock);
 	if (!bye)
 		return;
-	iov = (struct iovec){ bye, strlen(bye) };
-	if (!base_channel_send(link->channel, CKPT_BYE, 0, &iov, 1, BYE_MS, NULL) ||
+	iov[1] = (struct iovec){ bye, strlen(bye) };
+	if (!base_channel_send(link->channel, CKPT_BYE, 0, iov, 2, BYE_MS, NULL) ||
 	    !base_channel_flush(link->channel, BYE_MS, NULL))
 		return;
 	ckpt_fault_sent(CKPT_BYE);
 	g_mutex_lock(&link->lock);
 	if (link->linger)
-		wait_for_thread(link, &link->receiver_done);
+		wait_for_thread(link, &link->receiver_done, BYE_MS);
 	g_mutex_unlock(&link->lock);
 }
 
@@ -249,6 +256,9 @@ static gboolean handle(ckpt_link *link, const struct base_message *message, GErr
 	ckpt_fault_received(message->type);
 	if (message->type == CKPT_BYE) {
 		why = ckpt_text(message);
+		g_mutex_lock(&link->lock);
+		link->peer_end = ckpt_end_of(message);
+		g_mutex_unlock(&link->lock);
 		g_set_error(error, BASE_CHANNEL_ERROR, BASE_CHANNEL_CLOSED,
 			    "the peer ended it: %s", why);
 		return FALSE;
@@ -298,7 +308,7 @@ void ckpt_link_start(ckpt_link *link)
 }
 
 /* Our own reason is the one that counts, though the peer may close before we do. */
-static gboolean end_here(ckpt_link *link, const char *why)
+static gboolean end_here(ckpt_link *link, enum ckpt_ending end, const char *why)
 {
 	gboolean first = !link->lost;
 
@@ -307,6 +317,7 @@ static gboolean end_here(ckpt_link *link, const char *why)
 	drop_queues(link);
 	if (first && why)
 		link->bye = g_strndup(why, CKPT_TEXT_MAX);
+	link->end = end;
 	if (first)
 		link->lost = g_error_new(BASE_CHANNEL_ERROR, BASE_CHANNEL_CLOSED,
 					 "ended here: %s", why ?: "no reason given");
@@ -314,14 +325,14 @@ static gboolean end_here(ckpt_link *link, const char *why)
 	return first;
 }
 
-void ckpt_link_stop(ckpt_link *link, const char *why)
+void ckpt_link_stop(ckpt_link *link, enum ckpt_ending end, const char *why)
 {
 	gboolean first;
 
 	g_mutex_lock(&link->lock);
-	first = end_here(link, why);
+	first = end_here(link, end, why);
 	if (link->sender)
-		wait_for_thread(link, &link->sender_done);
+		wait_for_thread(link, &link->sender_done, CKPT_LINK_BYE_MS);
 	g_mutex_unlock(&link->lock);
 	base_channel_abort(link->channel);
 	if (first)
@@ -337,7 +348,7 @@ void ckpt_link_free(ckpt_link *link)
 	if (!link)
 		return;
 	if (link->sender || link->receiver)
-		ckpt_link_stop(link, NULL);
+		ckpt_link_stop(link, CKPT_END_FAULT, NULL);
 	drop_queues(link);
 	g_free(link->bye);
 	g_queue_clear_full(&link->spare, (GDestroyNotify)g_byte_array_unref);
@@ -516,6 +527,16 @@ gboolean ckpt_link_is_lost(ckpt_link *link)
 	lost = link->lost != NULL;
 	g_mutex_unlock(&link->lock);
 	return lost;
+}
+
+enum ckpt_ending ckpt_link_peer_end(ckpt_link *link)
+{
+	enum ckpt_ending end;
+
+	g_mutex_lock(&link->lock);
+	end = link->peer_end;
+	g_mutex_unlock(&link->lock);
+	return end;
 }
 
 void ckpt_link_get_counters(ckpt_link *link, struct base_channel_counters *counters)

@@ -10,7 +10,11 @@
 #ifndef CKPT_LINK_H
 #define CKPT_LINK_H
 
-#include "base/channel.h"
+#include "checkpoint/protocol.h"
+
+/* A peer that is well takes a few bytes at once: whoever ends a link to one that hangs has
+ * other things to do than to wait for it. */
+#define CKPT_LINK_BYE_MS 20u
 
 typedef struct ckpt_link ckpt_link;
 
@@ -34,10 +38,12 @@ void ckpt_link_start(ckpt_link *link);
 /* Loses the link, with `why` told to the peer if that is possible, and waits for nothing. Any
  * thread; the handler may still be running. */
 void ckpt_link_refuse(ckpt_link *link, const char *why);
-/* Loses the link, with `why` (or NULL) told to the peer if half a second is enough for it, and
- * waits for the handler to return. What was not yet sent is dropped. Not from the link's
- * threads. */
-void ckpt_link_stop(ckpt_link *link, const char *why);
+/* Loses the link, with `end` and `why` (NULL: nothing) told to the peer if CKPT_LINK_BYE_MS are
+ * enough for the network to take it, and waits for the handler to return. What was not yet sent
+ * is dropped. Not from the link's threads. */
+void ckpt_link_stop(ckpt_link *link, enum ckpt_ending end, const char *why);
+/* What the peer said when it ended the link; CKPT_END_FAULT where it said nothing. */
+enum ckpt_ending ckpt_link_peer_end(ckpt_link *link);
 /* Stops it if need be. */
 void ckpt_link_free(ckpt_link *link);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ckpt_link, ckpt_link_free)

@@ -198,6 +198,11 @@ struct vmm_net_port *ckpt_mirror_port_new_take(struct vmm_net_port *real_take,
 	return &port->port;
 }
 
+void ckpt_mirror_frame(ckpt_mirror *mirror, guint device, const struct iovec *frame)
+{
+	hand_on(mirror, CKPT_INPUT_NET, device, frame, 1, frame->iov_len);
+}
+
 /* Bytes, in as many items as they take. */
 static void hand_on_bytes(ckpt_mirror *mirror, enum ckpt_input_kind kind, guint device,
 			  const void *bytes, gsize len)

@@ -53,6 +53,10 @@ struct vmm_net_port *ckpt_mirror_port_new_take(struct vmm_net_port *real_take,
 					       guint device, ckpt_mirror *mirror,
 					       ckpt_addresses *addresses);
 
+/* A frame for card `device` that came while the machine rests for good: handed on as if the
+ * guest had been given it. It is not in the state that was cut. */
+void ckpt_mirror_frame(ckpt_mirror *mirror, guint device, const struct iovec *frame);
+
 /* A vmm_rng_source, with the mirror as its data. */
 gsize ckpt_mirror_rng(void *mirror, void *bytes, gsize len);
 /* Console `console` of the guest is given these bytes: they enter its device's saved

@@ -9,6 +9,7 @@
 #include "checkpoint/disk_twin.h"
 #include "checkpoint/mirror.h"
 #include "checkpoint/node_sync.h"
+#include "checkpoint/relay.h"
 
 #define INPUT_NEED (16u << 20)
 #define INPUT_MAX (64u << 20)
@@ -23,6 +24,7 @@ struct card {
 	guint8 mac[6];
 	guint64 told; /* of ckpt_addresses_changes(): what the secondary was sent */
 	struct vmm_net_port *real; /* the tap; borrowed */
+	struct vmm_net_port *relay; /* above it, and the twin's; borrowed */
 	/* Of a twin. */
 	struct vmm_net_port *port; /* borrowed */
 	ckpt_announcer *announcer; /* NULL before the promotion */
@@ -91,9 +93,29 @@ static void start(void *data, ckpt_link *link, const guint8 *secret)
 	}
 	g_clear_pointer(&node->sync_out, ckpt_node_sync_out_free);
 	ckpt_disk_out_forward(node->disk_out, FALSE);
+	for (guint i = 0; i < node->nets; i++)
+		ckpt_relay_stop(node->cards[i].relay);
 	ckpt_mirror_stop(node->mirror);
 	node->mirroring = FALSE;
 	node->link = NULL;
+}
+
+static void relay_frame(void *data, guint device, const struct iovec *frame)
+{
+	ckpt_node *node = data;
+
+	ckpt_mirror_frame(node->mirror, device, frame);
+}
+
+static void hand_over(void *data)
+{
+	ckpt_node *node = data;
+	vmm_loop *loop = vmm_machine_loop(node->machine);
+
+	vmm_loop_lock(loop);
+	for (guint i = 0; node->link && i < node->nets; i++)
+		ckpt_relay_start(node->cards[i].relay, relay_frame, node);
+	vmm_loop_unlock(loop);
 }
 
 /* Input is mirrored from the first cut on: what came before is in the checkpoint. */
@@ -225,6 +247,7 @@ struct ckpt_streams ckpt_node_streams(ckpt_node *node)
 		.sync_counters = sync_counters,
 		.at_cut = at_cut,
 		.disk_digests = disk_digests,
+		.hand_over = hand_over,
 	};
 }
 
@@ -545,6 +568,7 @@ static struct vmm_net_port *open_net(void *data, guint index,
 	if (node->is_twin)
 		card->port = port = ckpt_twin_port_new_take(node->twin, index, port, loop,
 							    card->addresses);
+	card->relay = port = ckpt_relay_port_new_take(port, index, loop);
 	port = ckpt_mirror_port_new_take(port, index, node->mirror,
 					 node->is_twin ? NULL : card->addresses);
 	return node->filter.ops ? ckpt_filter_port_new_take(port, index, &node->filter) : port;

@@ -3,7 +3,8 @@
  * What a machine's devices are made of so that it can be either side of a pair: cards,
  * disks and entropy in layers, of which those that are not needed only pass.
  *
- *	card:	filter, over mirror (numbers input) over twin (kept input) over the tap
+ *	card:	filter, over mirror (numbers input) over relay (reads for a guest that is handed
+ *		over) over twin (kept input) over the tap
  *	console: mirror (numbers input)	    over twin (kept input)   over its host end
  *	disk:	out (numbers writes)	    over twin (own, committed) over the file
  *

@@ -99,11 +99,12 @@ static gboolean take_sync_answer(ckpt_primary *primary, const struct base_messag
 static gboolean take_committed(ckpt_primary *primary, const struct base_message *message,
 			       GError **error)
 {
-	gboolean ok;
+	gboolean ok, parted;
 
 	g_mutex_lock(&primary->lock);
 	ok = message->epoch == primary->committed + 1 && message->epoch == primary->ended;
 	primary->committed += ok ? 1 : 0;
+	parted = message->epoch == primary->parted;
 	g_mutex_unlock(&primary->lock);
 	if (!ok)
 		return foul(error, "committed a checkpoint out of turn");
@@ -111,6 +112,10 @@ static gboolean take_committed(ckpt_primary *primary, const struct base_message 
 	if (primary->hooks.committed)
 		primary->hooks.committed(primary->data, message->epoch);
 	ckpt_fault(CKPT_FAULT_RELEASED);
+	if (parted)
+		ckpt_fault(CKPT_FAULT_HANDOVER_COMMITTED);
+	if (parted && primary->hooks.parted)
+		primary->hooks.parted(primary->data, message->epoch);
 	return TRUE;
 }
 
@@ -400,16 +405,26 @@ static void log_checkpoint(const struct ckpt_checkpoint_stats *s)
 	       s->private_pages);
 }
 
-static gboolean take_checkpoint(ckpt_primary *primary, enum ckpt_reason reason)
+/* `last`: the machine does not go on from here, and nor does the secondary's. */
+static gboolean take_checkpoint(ckpt_primary *primary, enum ckpt_reason reason, gboolean last)
 {
 	gboolean run;
 
 	g_mutex_lock(&primary->lock);
-	run = primary->mode == CKPT_MODE_COLO;
+	run = primary->mode == CKPT_MODE_COLO && !primary->parting;
 	primary->requested = 0;
+	primary->parted = last ? primary->epoch + 1 : 0;
 	g_mutex_unlock(&primary->lock);
-	if (!take_cut(primary, reason, run) || !ckpt_primary_ship(primary, run))
+	if (!take_cut(primary, reason, run))
 		return FALSE;
+	if (last)
+		ckpt_fault(CKPT_FAULT_HANDOVER_STAGED);
+	if (reason == CKPT_REASON_HANDOVER && primary->streams.hand_over)
+		primary->streams.hand_over(primary->streams.data);
+	if (!ckpt_primary_ship(primary, run))
+		return FALSE;
+	if (last)
+		ckpt_fault(CKPT_FAULT_HANDOVER_SENT);
 	ckpt_fault(CKPT_FAULT_ALL_SENT);
 	if (!wait_for_commit(primary))
 		return FALSE;
@@ -487,13 +502,41 @@ static gboolean wait_for_reason(ckpt_primary *primary, enum ckpt_reason *reason)
 			*reason = CKPT_REASON_DIRTY;
 		if (primary->requested)
 			*reason = (enum ckpt_reason)__builtin_ctz(primary->requested);
-		if (primary->requested || burst || now >= due)
+		if (primary->parting)
+			*reason = primary->parting;
+		if (primary->parting || primary->requested || burst || now >= due)
 			break;
 		burst = wait_and_look(primary, due - now);
 	}
 	go_on = !ckpt_primary_is_over(primary);
 	g_mutex_unlock(&primary->lock);
 	return go_on;
+}
+
+/* The last checkpoint: its pause has no end. So that it is small, and the secondary's guest
+ * rests when it comes, there is another just before, while the guest runs. */
+static void part(ckpt_primary *primary, enum ckpt_reason reason)
+{
+	gboolean hand_over = reason == CKPT_REASON_HANDOVER;
+
+	ckpt_fault(CKPT_FAULT_HANDOVER_ASKED);
+	if (hand_over && !take_checkpoint(primary, CKPT_REASON_REQUEST, FALSE))
+		return;
+	ckpt_fault(CKPT_FAULT_HANDOVER_BEFORE);
+	g_clear_error(&primary->cut_error);
+	/* The guest may have ended by itself meanwhile: then it stands still all the same. */
+	if (hand_over && vmm_machine_run_state(primary->machine) != VMM_ENDED &&
+	    !vmm_machine_pause(primary->machine, &primary->cut_error) &&
+	    vmm_machine_run_state(primary->machine) != VMM_ENDED)
+		return;
+	ckpt_fault(CKPT_FAULT_HANDOVER_AT_REST);
+	if (!take_checkpoint(primary, reason, TRUE))
+		return;
+	ckpt_fault(CKPT_FAULT_HANDOVER_APPLIED);
+	g_mutex_lock(&primary->lock);
+	while (!ckpt_primary_is_over(primary))
+		g_cond_wait(&primary->changed, &primary->lock);
+	g_mutex_unlock(&primary->lock);
 }
 
 /* Unless the link was lost, in which case it has its own reason and tells that, the machine
@@ -515,21 +558,23 @@ static void *replicate(void *data)
 {
 	ckpt_primary *primary = data;
 	enum ckpt_reason reason = CKPT_REASON_SYNC;
-	g_autoptr(GError) error = NULL;
 
 	if (ckpt_primary_sync(primary)) {
-		while (take_checkpoint(primary, reason)) {
+		while (take_checkpoint(primary, reason, FALSE)) {
 			if (primary->epoch == 1) {
 				ckpt_lanes_close(primary->lanes);
 				set_state(primary, CKPT_PRIMARY_PROTECTED, NULL);
 			}
 			if (!wait_for_reason(primary, &reason))
 				break;
+			if (reason == CKPT_REASON_HANDOVER || reason == CKPT_REASON_ENDED) {
+				part(primary, reason);
+				break;
+			}
 		}
 	}
 	give_up(primary);
-	if (!vmm_machine_track(primary->machine, FALSE, &error))
-		g_warning("checkpoint: %s", error->message);
+	vmm_machine_untrack(primary->machine);
 	return NULL;
 }
 
@@ -632,6 +677,7 @@ ckpt_primary *ckpt_primary_new_take(vmm_machine *machine, base_channel *channel_
 	primary->verify_disk =
 		g_array_new(FALSE, FALSE, sizeof(struct ckpt_verify_range));
 	primary->twin_share = 1;
+	primary->end = CKPT_END_UNPROTECT;
 	if (options->verify)
 		primary->verify = g_new0(guint64, primary->pages);
 	if (!greet(primary, channel, error) || !open_lanes(primary, channel, error))
@@ -646,6 +692,11 @@ ckpt_primary *ckpt_primary_new_take(vmm_machine *machine, base_channel *channel_
 	return g_steal_pointer(&primary);
 }
 
+void ckpt_primary_set_end(ckpt_primary *primary, enum ckpt_ending end)
+{
+	primary->end = end;
+}
+
 void ckpt_primary_free(ckpt_primary *primary)
 {
 	if (!primary)
@@ -655,7 +706,7 @@ void ckpt_primary_free(ckpt_primary *primary)
 	g_cond_broadcast(&primary->changed);
 	g_mutex_unlock(&primary->lock);
 	if (primary->link)
-		ckpt_link_stop(primary->link, "the primary ends replication");
+		ckpt_link_stop(primary->link, primary->end, "the primary ends replication");
 	if (primary->thread)
 		g_thread_join(primary->thread);
 	/* After the last cut: one that did not know of all writes must not be sent. */
@@ -688,6 +739,16 @@ void ckpt_primary_request(ckpt_primary *primary, enum ckpt_reason reason)
 {
 	g_mutex_lock(&primary->lock);
 	primary->requested |= 1u << reason;
+	g_cond_broadcast(&primary->changed);
+	g_mutex_unlock(&primary->lock);
+}
+
+void ckpt_primary_part(ckpt_primary *primary, enum ckpt_reason reason)
+{
+	g_assert(reason == CKPT_REASON_HANDOVER || reason == CKPT_REASON_ENDED);
+	g_mutex_lock(&primary->lock);
+	if (!primary->parting)
+		primary->parting = reason;
 	g_cond_broadcast(&primary->changed);
 	g_mutex_unlock(&primary->lock);
 }

@@ -54,6 +54,9 @@ struct ckpt_streams {
 				  struct ckpt_disk_sync_counters *counters);
 	/* Whatever else the secondary should know, to the link; may be NULL. */
 	void (*at_cut)(void *data, guint64 epoch);
+	/* The guest does not go on from this cut: what it is given from outside from here on is
+	 * still handed to the link. May be NULL. */
+	void (*hand_over)(void *data);
 	/* For --verify; may be NULL: see ckpt_disk_out_digests(). */
 	void (*disk_digests)(void *data, GArray *ranges);
 };
@@ -78,6 +81,7 @@ struct ckpt_primary_hooks {
 	base_channel *(*connect)(void *data, GError **error);
 	/* These two on the link's receiving thread, as soon as it is known. */
 	void (*committed)(void *data, guint64 epoch); /* what came before may go out */
+	void (*parted)(void *data, guint64 epoch); /* after that, once: see ckpt_primary_part() */
 	/* The secondary's guest sent this in `epoch`, the last committed one: a frame behind
 	 * its virtio_net_hdr, at most CKPT_FRAME_MAX bytes. `lost`: others of this epoch
 	 * before it never came. */
@@ -115,12 +119,24 @@ ckpt_primary *ckpt_primary_new_take(vmm_machine *machine, base_channel *channel,
 				    const struct ckpt_streams *streams,
 				    const struct ckpt_primary_hooks *hooks, void *data,
 				    GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* What the secondary is told when this is freed; without it, "unprotect". */
+void ckpt_primary_set_end(ckpt_primary *primary, enum ckpt_ending end);
 /* Ends replication; the secondary is told. The guest is unharmed. */
 void ckpt_primary_free(ckpt_primary *primary);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ckpt_primary, ckpt_primary_free)
 
 /* Asks for a checkpoint; requests within one epoch are one. Any thread. */
 void ckpt_primary_request(ckpt_primary *primary, enum ckpt_reason reason);
+/* Takes the last checkpoint, and no other after it: when it is committed, parted() is called. A
+ * request that was made before is over then.
+ *
+ * CKPT_REASON_HANDOVER: the machine, which runs or is paused, is PAUSED at its cut and stays so,
+ * whatever comes of it; the secondary's guest rests in that state. Another checkpoint comes just
+ * before, so that this one is small. What comes for the guest meanwhile goes to the secondary.
+ * CKPT_REASON_ENDED: the guest has ended by itself, and with it the machine.
+ *
+ * PROTECTED only; the first reason counts. Any thread. */
+void ckpt_primary_part(ckpt_primary *primary, enum ckpt_reason reason);
 /* From the next checkpoint on. `period_ms`: of buffered mode. */
 void ckpt_primary_set_mode(ckpt_primary *primary, enum ckpt_mode mode, guint period_ms);
 /* Whether the secondary is to send what its guest sends: costs nothing while nobody wants it.

@@ -45,6 +45,8 @@ struct ckpt_primary {
 	guint64 *verify; /* a digest of each page at the cut; NULL: not asked for */
 	GArray *verify_disk; /* struct ckpt_verify_range */
 
+	enum ckpt_ending end; /* its owner's: what the secondary is to be told */
+
 	GMutex lock; /* of what follows */
 	GCond changed;
 	enum ckpt_primary_state state;
@@ -52,6 +54,8 @@ struct ckpt_primary {
 	gboolean stop, lost;
 	gboolean listening, listened; /* now; at any time */
 	guint requested; /* a bit per enum ckpt_reason */
+	enum ckpt_reason parting; /* HANDOVER or ENDED: the last checkpoint is to come; or 0 */
+	guint64 parted; /* its epoch, once it is cut */
 	guint64 committed, applied; /* epochs */
 	guint64 output; /* epoch of the last outputs */
 	struct ckpt_applied apply;

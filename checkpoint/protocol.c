@@ -35,20 +35,40 @@ const struct base_message_rule ckpt_rules[] = {
 	{ CKPT_LISTEN, "listen", sizeof(struct ckpt_listen), sizeof(struct ckpt_listen) },
 	{ CKPT_FILTER, "filter", sizeof(struct ckpt_filter_head),
 	  sizeof(struct ckpt_filter_head) + CKPT_BATCH_MAX },
-	{ CKPT_BYE, "bye", 0, CKPT_TEXT_MAX },
+	{ CKPT_BYE, "bye", sizeof(struct ckpt_bye), sizeof(struct ckpt_bye) + CKPT_TEXT_MAX },
 	{ 0 },
 };
 
 char *ckpt_text(const struct base_message *bye)
 {
-	char *text = bye->length ? g_strndup((const char *)bye->payload, bye->length) :
-				   g_strdup("no reason given");
+	const char *said = (const char *)bye->payload + sizeof(struct ckpt_bye);
+	gsize len = bye->length - sizeof(struct ckpt_bye);
+	char *text = len ? g_strndup(said, len) : g_strdup("no reason given");
 
 	/* A NUL ends it early; line feeds and escapes would write log lines of their own. */
 	for (char *at = text; *at; at++)
 		if (!g_ascii_isprint(*at))
 			*at = '?';
 	return text;
+}
+
+enum ckpt_ending ckpt_end_of(const struct base_message *bye)
+{
+	const struct ckpt_bye *head = (const void *)bye->payload;
+
+	return head->end < CKPT_ENDS ? (enum ckpt_ending)head->end : CKPT_END_FAULT;
+}
+
+const char *ckpt_end_name(enum ckpt_ending end)
+{
+	static const char *const names[CKPT_ENDS] = {
+		[CKPT_END_FAULT] = "fault",	  [CKPT_END_UNPROTECT] = "unprotect",
+		[CKPT_END_QUIT] = "quit",	  [CKPT_END_POWEROFF] = "poweroff",
+		[CKPT_END_RESET] = "reset",	  [CKPT_END_RESUMED] = "resume",
+		[CKPT_END_PROMOTED] = "promoted",
+	};
+
+	return end < CKPT_ENDS ? names[end] : "unknown";
 }
 
 const char *ckpt_reason_name(enum ckpt_reason reason)
@@ -58,7 +78,8 @@ const char *ckpt_reason_name(enum ckpt_reason reason)
 		[CKPT_REASON_AGE] = "age",	     [CKPT_REASON_DIRTY] = "dirty",
 		[CKPT_REASON_PRIVATE] = "private",   [CKPT_REASON_DISK] = "disk",
 		[CKPT_REASON_INPUT] = "input",	     [CKPT_REASON_DIVERGED] = "diverged",
-		[CKPT_REASON_PERIOD] = "period",
+		[CKPT_REASON_PERIOD] = "period",     [CKPT_REASON_HANDOVER] = "hand-over",
+		[CKPT_REASON_ENDED] = "ended",
 	};
 
 	return reason < CKPT_REASONS ? names[reason] : "unknown";

@@ -78,6 +78,26 @@ enum ckpt_message {
 /* One row for each, for the channel. */
 extern const struct base_message_rule ckpt_rules[];
 
+/* Why a side ends replication: what its peer's supervisor goes by. */
+enum ckpt_ending {
+	CKPT_END_FAULT = 0, /* something is wrong, which the text says */
+	CKPT_END_UNPROTECT = 1, /* by command; the guest goes on */
+	CKPT_END_QUIT = 2, /* the program was told to end */
+	CKPT_END_POWEROFF = 3, /* the guest switched itself off */
+	CKPT_END_RESET = 4, /* the guest reset itself, which ends the program there */
+	CKPT_END_RESUMED = 5, /* a guest that was handed over goes on at the primary after all */
+	CKPT_END_PROMOTED = 6, /* the guest goes on at the secondary */
+	CKPT_ENDS,
+};
+
+/* CKPT_BYE: this, and then at most CKPT_TEXT_MAX bytes of text. One that a newer program may
+ * know and we do not is a fault. */
+struct ckpt_bye {
+	guint8 end; /* enum ckpt_ending */
+	guint8 pad[7];
+};
+G_STATIC_ASSERT(sizeof(struct ckpt_bye) == 8);
+
 #define CKPT_HELLO_NETS 8
 #define CKPT_HELLO_DISKS 8
 
@@ -229,11 +249,16 @@ enum ckpt_reason {
 	CKPT_REASON_INPUT, /* kept input over budget */
 	CKPT_REASON_DIVERGED, /* the comparator asks */
 	CKPT_REASON_PERIOD, /* buffered mode */
+	CKPT_REASON_HANDOVER, /* the primary's guest does not go on from here */
+	CKPT_REASON_ENDED, /* it has switched itself off, or reset */
 	CKPT_REASONS,
 };
 /* What a BYE says, fit for a log line: anything but printable ASCII is a question mark. Freed
  * by the caller. */
 char *ckpt_text(const struct base_message *bye);
+enum ckpt_ending ckpt_end_of(const struct base_message *bye);
+/* A word for the log and events: "quit", "poweroff", ... */
+const char *ckpt_end_name(enum ckpt_ending end);
 const char *ckpt_reason_name(enum ckpt_reason reason);
 
 #endif

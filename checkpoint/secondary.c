@@ -62,6 +62,7 @@ struct ckpt_secondary {
 	GMutex lock; /* of what follows */
 	guint64 committed; /* the last of which COMMITTED was said */
 	guint64 epoch; /* the last that was applied */
+	gboolean handed; /* the last commit is the primary's last */
 	gboolean failed; /* an apply went wrong half-way: nothing here can run */
 };
 
@@ -418,6 +419,8 @@ static gboolean apply(ckpt_secondary *secondary, guint64 *took_ns, GError **erro
 		return FALSE;
 	*took_ns = base_clock_monotonic_ns() - start;
 	ckpt_fault(CKPT_FAULT_RUNS);
+	if (wire_get32(secondary->cut.reason) == CKPT_REASON_HANDOVER)
+		ckpt_fault(CKPT_FAULT_HANDED);
 	return TRUE;
 }
 
@@ -446,6 +449,7 @@ static gboolean commit(ckpt_secondary *secondary, GError **error)
 	ckpt_fault(CKPT_FAULT_JUDGED);
 	g_mutex_lock(&secondary->lock);
 	secondary->committed = secondary->arriving;
+	secondary->handed = wire_get32(secondary->cut.reason) == CKPT_REASON_HANDOVER;
 	g_mutex_unlock(&secondary->lock);
 	g_byte_array_set_size(secondary->state_before, 0);
 	g_byte_array_append(secondary->state_before, secondary->state_bytes->data,
@@ -642,7 +646,8 @@ static void link_lost(void *data, const GError *error)
 
 	ckpt_lanes_refuse(secondary->lanes, error->message);
 	if (secondary->hooks.lost)
-		secondary->hooks.lost(secondary->data, error->message);
+		secondary->hooks.lost(secondary->data, ckpt_link_peer_end(secondary->link),
+				      error->message);
 }
 
 static const struct ckpt_link_ops link_ops = { take_message, link_lost };
@@ -737,7 +742,8 @@ void ckpt_secondary_free(ckpt_secondary *secondary)
 	if (secondary->looked)
 		set_asking(secondary, FALSE);
 	if (secondary->link)
-		ckpt_link_stop(secondary->link, "the secondary ends replication");
+		ckpt_link_stop(secondary->link, CKPT_END_UNPROTECT,
+			       "the secondary ends replication");
 	if (secondary->link)
 		start_streams(secondary, NULL, NULL);
 	ckpt_lanes_free(secondary->lanes);
@@ -760,7 +766,6 @@ void ckpt_secondary_free(ckpt_secondary *secondary)
 gboolean ckpt_secondary_promote(ckpt_secondary *secondary, GError **error)
 {
 	vmm_loop *loop = vmm_machine_loop(secondary->machine);
-	g_autoptr(GError) ignored = NULL;
 
 	if (!ckpt_secondary_epoch(secondary)) {
 		g_set_error(error, CKPT_ERROR, CKPT_ERROR_MODE,
@@ -768,7 +773,7 @@ gboolean ckpt_secondary_promote(ckpt_secondary *secondary, GError **error)
 		return FALSE;
 	}
 	/* A commit that is being applied is finished by the thread that this waits for. */
-	ckpt_link_stop(secondary->link, "the secondary is promoted");
+	ckpt_link_stop(secondary->link, CKPT_END_PROMOTED, "the secondary is promoted");
 	if (secondary->failed) {
 		g_set_error(error, CKPT_ERROR, CKPT_ERROR_MODE,
 			    "nothing to promote: a checkpoint could not be applied");
@@ -783,13 +788,12 @@ gboolean ckpt_secondary_promote(ckpt_secondary *secondary, GError **error)
 		vmm_loop_unlock(loop);
 	}
 	ckpt_fault(CKPT_FAULT_DISKS_PROMOTED);
-	/* From here on there is no way back, and this is no reason for one. */
-	if (!vmm_machine_track(secondary->machine, FALSE, &ignored))
-		g_warning("promotion: %s", ignored->message);
+	/* From here on there is no way back. */
 	vmm_machine_keep_loadable(secondary->machine, FALSE);
 	if (vmm_machine_run_state(secondary->machine) != VMM_RUNNING &&
 	    !vmm_machine_resume(secondary->machine, error))
 		return FALSE;
+	vmm_machine_untrack(secondary->machine);
 	ckpt_fault(CKPT_FAULT_PROMOTED);
 	return TRUE;
 }
@@ -802,6 +806,16 @@ guint64 ckpt_secondary_epoch(ckpt_secondary *secondary)
 	epoch = secondary->committed;
 	g_mutex_unlock(&secondary->lock);
 	return epoch;
+}
+
+gboolean ckpt_secondary_is_handed(ckpt_secondary *secondary)
+{
+	gboolean handed;
+
+	g_mutex_lock(&secondary->lock);
+	handed = secondary->handed && !secondary->failed;
+	g_mutex_unlock(&secondary->lock);
+	return handed;
 }
 
 gboolean ckpt_secondary_is_promotable(ckpt_secondary *secondary)

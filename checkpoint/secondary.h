@@ -61,7 +61,8 @@ struct ckpt_twin_streams {
 struct ckpt_secondary_hooks {
 	/* Any may be NULL. On the link's threads. */
 	void (*committed)(void *data, guint64 epoch);
-	void (*lost)(void *data, const char *why);
+	/* `end`: what the primary said, if it did. */
+	void (*lost)(void *data, enum ckpt_ending end, const char *why);
 };
 
 struct ckpt_secondary_options {
@@ -99,6 +100,8 @@ gboolean ckpt_secondary_promote(ckpt_secondary *secondary, GError **error)
 void ckpt_secondary_refuse(ckpt_secondary *secondary, const char *why);
 /* Whether a promotion would have something to go on with. */
 gboolean ckpt_secondary_is_promotable(ckpt_secondary *secondary);
+/* Whether the last commit is the primary's last: its guest does not go on from there by itself. */
+gboolean ckpt_secondary_is_handed(ckpt_secondary *secondary);
 /* The last committed epoch; 0: none. */
 guint64 ckpt_secondary_epoch(ckpt_secondary *secondary);
 

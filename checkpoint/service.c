@@ -17,6 +17,7 @@
 static const char *const state_names[] = {
 	[SERVICE_UNPROTECTED] = "unprotected", [SERVICE_CONNECTING] = "connecting",
 	[SERVICE_SYNCING] = "syncing",	       [SERVICE_PROTECTED] = "protected",
+	[SERVICE_HANDING] = "handing-over",    [SERVICE_HANDED] = "handed-over",
 	[SERVICE_WAITING] = "waiting",	       [SERVICE_JOINING] = "joining",
 	[SERVICE_STANDBY] = "standby",	       [SERVICE_HOLDING] = "holding",
 };
@@ -258,12 +259,32 @@ static gboolean prepare(void *data, struct vmm_config *config)
 	return standby;
 }
 
+/* What the standby's supervisor should know of why the run ends: whether there is anything to
+ * take over. */
+static enum ckpt_ending ending_of_run(const ckpt_service *service)
+{
+	static const struct {
+		const char *why;
+		enum ckpt_ending end;
+	} endings[] = {
+		{ "command", CKPT_END_QUIT },	   { "signal", CKPT_END_QUIT },
+		{ "console", CKPT_END_QUIT },	   { "poweroff", CKPT_END_POWEROFF },
+		{ "reset", CKPT_END_RESET },
+	};
+	const char *why = vmm_session_why_over(service->session);
+
+	for (guint i = 0; why && i < G_N_ELEMENTS(endings); i++)
+		if (!strcmp(endings[i].why, why))
+			return endings[i].end;
+	return CKPT_END_FAULT;
+}
+
 /* Everything that works on the machine ends before it. */
 static void detach(ckpt_service *service)
 {
 	service->ending = TRUE;
 	if (!is_standby(service) && service->state != SERVICE_UNPROTECTED)
-		service_end_primary(service, "the run ends");
+		service_end_primary(service, ending_of_run(service), "the run ends");
 	service_end_greeting(service);
 	service_drop_early(service);
 	g_clear_pointer(&service->next, base_channel_free);
@@ -285,6 +306,8 @@ static void attach(void *data, vmm_session *session, vmm_machine *machine)
 	}
 	service->ending = FALSE;
 	service->machine = machine;
+	if (is_standby(service) || service->standby)
+		vmm_machine_set_peer_clock(machine, service->peer_clock_ns);
 	ckpt_node_attach(service->node, machine);
 }
 
@@ -299,15 +322,28 @@ static gboolean start(void *data, GError **error)
 	return TRUE;
 }
 
+/* Whoever says so knows that it may run alone. What was handed over is taken back first. */
+static void resuming(void *data)
+{
+	ckpt_service *service = data;
+
+	if (service->state == SERVICE_HANDED)
+		service_take_back(service);
+}
+
 static void resumed(void *data)
 {
 	ckpt_service *service = data;
 
-	if (!service->held)
+	if (service->held == HELD_NOT)
 		return;
-	/* Whoever says so knows that it may run alone. */
-	service->held = FALSE;
+	service->held = HELD_NOT;
 	service_set_gate(service);
+}
+
+static gboolean lingers(void *data)
+{
+	return service_linger(data);
 }
 
 static gboolean is_shadow(void *data)
@@ -321,6 +357,11 @@ static const char *objects(void *data, enum vmm_command command)
 
 	if (is_standby(service))
 		return "this machine is a standby: its guest is the primary's";
+	if (service->state == SERVICE_HANDING &&
+	    (command == VMM_COMMAND_RESUME || command == VMM_COMMAND_RESET))
+		return "the guest is being handed over";
+	if (service->state == SERVICE_HANDED && command == VMM_COMMAND_RESET)
+		return "the guest was handed over: \"resume\" takes it back";
 	if (service->state != SERVICE_UNPROTECTED &&
 	    (command == VMM_COMMAND_SAVE || command == VMM_COMMAND_LOAD))
 		return "the machine is being replicated: \"unprotect\" it first";
@@ -337,14 +378,18 @@ static const char *const protect_arguments[] = { "to",	      "mode",	  "period_m
 						 NULL };
 static const char *const mode_arguments[] = { "mode", "period_ms", NULL };
 
+static const char *const clock_arguments[] = { "offset_ns", "error_ns", NULL };
+
 static const struct vmm_extra_command command_rows[] = {
 	{ "protect", protect_arguments }, { "unprotect", no_arguments },
 	{ "checkpoint", no_arguments },	  { "mode", mode_arguments },
 	{ "promote", no_arguments },	  { "standby", no_arguments },
+	{ "hand-over", no_arguments },	  { "peer-clock", clock_arguments },
 	{ NULL },
 };
 
 #define IN(state) (1u << SERVICE_##state)
+#define ALWAYS G_MAXUINT
 
 /* What each command does, and in which states. */
 static const struct {
@@ -352,11 +397,14 @@ static const struct {
 	void (*run)(ckpt_service *service, JsonObject *arguments, vmm_answer *answer);
 } commands[] = {
 	{ IN(UNPROTECTED), service_protect },
-	{ IN(CONNECTING) | IN(SYNCING) | IN(PROTECTED), service_unprotect },
+	{ IN(CONNECTING) | IN(SYNCING) | IN(PROTECTED) | IN(HANDING) | IN(HANDED),
+	  service_unprotect },
 	{ IN(PROTECTED), service_checkpoint },
 	{ IN(SYNCING) | IN(PROTECTED), service_mode },
 	{ IN(STANDBY) | IN(HOLDING), service_promote },
 	{ IN(HOLDING), service_stand_by },
+	{ IN(PROTECTED), service_hand_over },
+	{ ALWAYS, service_peer_clock },
 };
 G_STATIC_ASSERT(G_N_ELEMENTS(commands) == G_N_ELEMENTS(command_rows) - 1);
 
@@ -408,6 +456,7 @@ ckpt_service *ckpt_service_new(const struct ckpt_filter_ops *filter)
 	service->filter = filter;
 	g_mutex_init(&service->asking);
 	service->greeter_fd = -1;
+	service->peer_clock_ns = VMM_PEER_CLOCK_UNKNOWN;
 	g_queue_init(&service->early);
 	service->inbox = ckpt_inbox_new(read_note, NULL, service);
 	service->options = (struct vmm_extra_options){
@@ -421,7 +470,9 @@ ckpt_service *ckpt_service_new(const struct ckpt_filter_ops *filter)
 		.prepare = prepare,
 		.attach = attach,
 		.start = start,
+		.resuming = resuming,
 		.resumed = resumed,
+		.lingers = lingers,
 		.objects = objects,
 		.is_shadow = is_shadow,
 		.commands = command_rows,

@@ -92,7 +92,7 @@ gboolean service_open_outputs(ckpt_service *service, GError **error)
 
 void service_set_gate(ckpt_service *service)
 {
-	gboolean closed = is_standby(service) || service->held || service->ending;
+	gboolean closed = is_standby(service) || service->held != HELD_NOT || service->ending;
 
 	if (service->outputs)
 		ckpt_outputs_set_gate(service->outputs,

@@ -12,6 +12,12 @@
 #define MODE_AUTO 2
 static const char *const mode_words[] = { "colo", "buffered", "auto", NULL };
 static const char *const loss_words[] = { "go-on", "hold", NULL };
+/* So long may the commit take of what a guest said that has ended. */
+#define LINGER_MS 5000
+static const char *const held_words[] = {
+	[HELD_LOSS] = "loss",
+	[HELD_HANDOVER] = "hand-over",
+};
 
 /* Who asked for a checkpoint, and from which epoch on one will do. */
 struct checkpoint_request {
@@ -49,6 +55,13 @@ static void tell_committed(void *data, guint64 epoch)
 	service_post(service, service->round, NOTE_COMMITTED, epoch, NULL);
 }
 
+static void tell_parted(void *data, guint64 epoch)
+{
+	ckpt_service *service = data;
+
+	service_post(service, service->round, NOTE_PARTED, epoch, NULL);
+}
+
 static void tell_applied(void *data, const struct ckpt_checkpoint_stats *stats)
 {
 	ckpt_service *service = data;
@@ -69,6 +82,7 @@ static const struct ckpt_primary_hooks hooks = {
 	.state = tell_state,
 	.cut = tell_cut,
 	.committed = tell_committed,
+	.parted = tell_parted,
 	.output = service_tell_output,
 	.applied = tell_applied,
 };
@@ -278,48 +292,145 @@ static void answer_checkpoints(ckpt_service *service, guint64 committed, const c
 	}
 }
 
-void service_end_primary(ckpt_service *service, const char *why)
+static void stop_lingering(ckpt_service *service)
+{
+	if (service->linger)
+		g_source_remove(service->linger);
+	service->linger = 0;
+	if (service->lingers && !service->ending)
+		vmm_session_end_now(service->session);
+	service->lingers = FALSE;
+}
+
+static void answer_hand_over(ckpt_service *service, const char *why)
+{
+	vmm_answer *answer = g_steal_pointer(&service->hand_over);
+
+	if (answer)
+		vmm_answer_error(answer, "failed", why);
+}
+
+/* The guest may be the standby's from now on, or it cannot be known whether it is: nothing
+ * that it says may go out. */
+static void hold(ckpt_service *service, enum service_held held)
+{
+	g_autoptr(GError) error = NULL;
+
+	if (vmm_machine_run_state(service->machine) != VMM_ENDED &&
+	    !vmm_machine_pause(service->machine, &error))
+		g_warning("cannot hold the guest: %s", error->message);
+	service->held = held;
+}
+
+void service_end_primary(ckpt_service *service, enum ckpt_ending end, const char *why)
 {
 	const GError ended = { .message = (char *)why };
 	gboolean was = service->state != SERVICE_CONNECTING;
 
+	if (service->state == SERVICE_HANDING && !service->ending)
+		hold(service, HELD_HANDOVER);
 	g_clear_pointer(&service->dial, ckpt_dial_free);
 	service_end_greeting(service);
 	service_set_asked(service, NULL);
+	if (service->primary)
+		ckpt_primary_set_end(service->primary, end);
 	g_clear_pointer(&service->primary, ckpt_primary_free);
 	service->round++;
 	service_set_gate(service);
 	answer_protect(service, &ended);
 	answer_checkpoints(service, 0, why);
+	answer_hand_over(service, why);
 	g_free(service->why);
 	service->why = g_strdup(why);
 	service_enter(service, SERVICE_UNPROTECTED, was ? "unprotected" : NULL, why);
+	stop_lingering(service);
 }
 
 void service_unprotect(ckpt_service *service, JsonObject *arguments, vmm_answer *answer)
 {
-	service_end_primary(service, "command");
+	service_end_primary(service, CKPT_END_UNPROTECT, "command");
 	vmm_answer_ok(answer, NULL);
+}
+
+void service_take_back(ckpt_service *service)
+{
+	service_end_primary(service, CKPT_END_RESUMED, "the guest is taken back");
+}
+
+/* Its end. */
+
+/* What the guest said last is committed, or never will be. */
+static gboolean end_of_patience(void *data)
+{
+	ckpt_service *service = data;
+
+	g_warning("replication: the last checkpoint of a guest that has ended takes too long: "
+		  "what it said last is lost");
+	service->linger = 0;
+	stop_lingering(service);
+	return G_SOURCE_REMOVE;
+}
+
+gboolean service_linger(ckpt_service *service)
+{
+	if (service->state != SERVICE_PROTECTED && service->state != SERVICE_HANDING)
+		return FALSE;
+	service->lingers = TRUE;
+	service->linger = g_timeout_add(LINGER_MS, end_of_patience, service);
+	ckpt_primary_part(service->primary, CKPT_REASON_ENDED);
+	return TRUE;
+}
+
+/* Handing over. */
+
+void service_hand_over(ckpt_service *service, JsonObject *arguments, vmm_answer *answer)
+{
+	if (vmm_machine_run_state(service->machine) == VMM_ENDED) {
+		vmm_answer_error(answer, "wrong-state", "hand-over: the guest has ended");
+		return;
+	}
+	service->hand_over = answer;
+	service_enter(service, SERVICE_HANDING, NULL, NULL);
+	ckpt_primary_part(service->primary, CKPT_REASON_HANDOVER);
+}
+
+static void handed_over(ckpt_service *service, guint64 epoch)
+{
+	g_autofree char *detail = g_strdup_printf("epoch %" G_GUINT64_FORMAT, epoch);
+	JsonObject *result = json_object_new();
+
+	service->held = HELD_HANDOVER;
+	service_enter(service, SERVICE_HANDED, "handed-over", detail);
+	json_object_set_int_member(result, "epoch", (gint64)epoch);
+	vmm_answer_ok(g_steal_pointer(&service->hand_over), result);
+}
+
+static void parted(ckpt_service *service, guint64 epoch)
+{
+	if (service->lingers)
+		stop_lingering(service);
+	else if (service->state == SERVICE_HANDING)
+		handed_over(service, epoch);
 }
 
 /* The standby is lost. Whether the guest may go on alone is its supervisor's word. */
 static void lost(ckpt_service *service, const char *why)
 {
 	/* From the first cut on the standby may have a commit of which we do not know. */
-	gboolean hold = service->hold_on_loss && service_cut_epoch(service) > 0;
+	gboolean must = service->hold_on_loss && service_cut_epoch(service) > 0;
 	g_autofree char *reason = g_strdup(why);
-	g_autoptr(GError) error = NULL;
 
-	if (hold && !vmm_machine_pause(service->machine, &error))
-		g_warning("cannot hold the guest: %s", error->message);
-	service->held = hold;
-	service_end_primary(service, reason);
+	if (must && service->held == HELD_NOT && service->state != SERVICE_HANDING)
+		hold(service, HELD_LOSS);
+	service_end_primary(service, CKPT_END_FAULT, reason);
 }
 
 void service_primary_note(ckpt_service *service, const struct ckpt_note *note)
 {
 	if (note->kind == NOTE_COMMITTED)
 		answer_checkpoints(service, note->number, NULL);
+	else if (note->kind == NOTE_PARTED)
+		parted(service, note->number);
 	else if (note->kind == NOTE_PRIMARY_STATE &&
 		 note->number == CKPT_PRIMARY_PROTECTED && service->state == SERVICE_SYNCING)
 		service_enter(service, SERVICE_PROTECTED, "protected", service->peer);
@@ -435,6 +546,10 @@ void service_primary_status(ckpt_service *service, JsonObject *object)
 	json_object_set_string_member(object, "mode_now", mode_words[options->mode]);
 	json_object_set_string_member(object, "on_loss",
 				      loss_words[service->hold_on_loss ? 1 : 0]);
+	if (service->held != HELD_NOT)
+		json_object_set_string_member(object, "held", held_words[service->held]);
+	else
+		json_object_set_null_member(object, "held");
 	json_object_set_boolean_member(object, "verify", options->verify);
 	set(object, "connections", options->connections);
 	if (service->state == SERVICE_SYNCING)

@@ -16,6 +16,7 @@
 #define SILENCE_MS 2000
 
 /* unprotected -> connecting -> syncing -> protected -> unprotected
+ * protected -> handing-over -> handed-over -> unprotected
  * waiting -> joining -> standby -> holding; standby and holding -> unprotected (promoted);
  * joining -> waiting (lost), holding -> waiting (given up) */
 enum service_state {
@@ -23,10 +24,19 @@ enum service_state {
 	SERVICE_CONNECTING, /* to a standby */
 	SERVICE_SYNCING, /* the standby is being filled */
 	SERVICE_PROTECTED,
+	SERVICE_HANDING, /* the last checkpoint is under way: nothing comes after it */
+	SERVICE_HANDED, /* it is committed, the guest rests, and may go on at the standby */
 	SERVICE_WAITING, /* for a primary */
 	SERVICE_JOINING, /* being filled: nothing to promote */
 	SERVICE_STANDBY, /* can be promoted */
 	SERVICE_HOLDING, /* the primary is lost; can be promoted */
+};
+
+/* Why the guest is at rest here, with what it sent held back, until somebody resumes it. */
+enum service_held {
+	HELD_NOT,
+	HELD_LOSS, /* its standby was lost */
+	HELD_HANDOVER, /* it is, or was to be, the standby's */
 };
 
 /* What threads tell: kinds of notes. Their round is that in which the thread was started:
@@ -35,7 +45,8 @@ enum service_note {
 	NOTE_GREETED, /* the greeter is done */
 	NOTE_PRIMARY_STATE, /* number: enum ckpt_primary_state; text: why */
 	NOTE_COMMITTED, /* number: epoch */
-	NOTE_LOST, /* the primary; text: why */
+	NOTE_PARTED, /* the last checkpoint is committed; number: epoch */
+	NOTE_LOST, /* the primary; number: enum ckpt_ending; text: why */
 	NOTE_DURABLE, /* number: errno, 0: all is */
 	NOTE_DISK_FAILED, /* text */
 	/* Of no round. */
@@ -77,11 +88,14 @@ struct ckpt_service {
 	struct ckpt_primary_options primary_options;
 	gboolean mode_auto; /* the comparator chooses */
 	gboolean hold_on_loss;
-	gboolean held; /* by it: nobody has resumed the guest yet */
+	enum service_held held; /* nobody has resumed the guest yet */
 	vmm_answer *protect; /* not answered yet; or NULL */
 	ckpt_primary *primary;
 	ckpt_statistics *statistics; /* of the present or last one */
 	GList *checkpoints; /* struct checkpoint_request */
+	vmm_answer *hand_over; /* not answered yet; or NULL */
+	gboolean lingers; /* the guest has ended, and its last checkpoint is under way */
+	guint linger; /* source: it must not take for ever; or 0 */
 	guint64 cut_epoch; /* atomic: the last epoch that was cut; service_cut_epoch() */
 	gboolean ending; /* the machine goes */
 
@@ -92,12 +106,17 @@ struct ckpt_service {
 	ckpt_primary *asked; /* whom a comparator asks for checkpoints; or NULL */
 	gboolean asks; /* it did while there was nobody to ask */
 
+	/* The other host's CLOCK_TAI minus ours, for as long as this is a standby. */
+	gint64 peer_clock_ns; /* or VMM_PEER_CLOCK_UNKNOWN */
+	guint64 peer_clock_error_ns;
+
 	/* As a standby. */
 	ckpt_listener *listener;
 	base_channel *next; /* a primary that came before the last one was seen off; or NULL */
 	GQueue early; /* struct early_join: connections of the primary that is greeted */
 	ckpt_secondary *secondary;
 	guint64 epoch; /* the last commit that was told */
+	gboolean taken_back; /* what was handed over to it: the primary's guest goes on */
 };
 
 /* service.c */
@@ -120,8 +139,14 @@ void service_checkpoint(ckpt_service *service, JsonObject *arguments, vmm_answer
 void service_mode(ckpt_service *service, JsonObject *arguments, vmm_answer *answer);
 void service_greeted_primary(ckpt_service *service, struct greeting *greeting);
 void service_primary_note(ckpt_service *service, const struct ckpt_note *note);
-/* Replication ends; the guest is unharmed. */
-void service_end_primary(ckpt_service *service, const char *why);
+void service_hand_over(ckpt_service *service, JsonObject *arguments, vmm_answer *answer);
+/* Replication ends, and the standby is told how; the guest is unharmed. */
+void service_end_primary(ckpt_service *service, enum ckpt_ending end, const char *why);
+/* The guest was handed over, but is to go on here: the standby's copy is nobody's any more. */
+void service_take_back(ckpt_service *service);
+/* The guest has ended by itself. TRUE: vmm_session_end_now() is called when what it said last
+ * may go out. */
+gboolean service_linger(ckpt_service *service);
 void service_primary_status(ckpt_service *service, JsonObject *object);
 
 /* `why`: the comparator's. */
@@ -147,6 +172,7 @@ void service_drop_early(ckpt_service *service);
 gboolean service_listen(ckpt_service *service, GError **error);
 void service_promote(ckpt_service *service, JsonObject *arguments, vmm_answer *answer);
 void service_stand_by(ckpt_service *service, JsonObject *arguments, vmm_answer *answer);
+void service_peer_clock(ckpt_service *service, JsonObject *arguments, vmm_answer *answer);
 void service_greeted_standby(ckpt_service *service, struct greeting *greeting);
 void service_standby_note(ckpt_service *service, const struct ckpt_note *note);
 void service_standby_status(ckpt_service *service, JsonObject *object);

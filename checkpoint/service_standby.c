@@ -9,6 +9,13 @@
  */
 #include "checkpoint/service_private.h"
 
+#include "checkpoint/arguments.h"
+
+/* More is no clock any more, but a fault: a hundred years, */
+#define PEER_CLOCK_MAX_NS (100 * G_GINT64_CONSTANT(31557600000000000))
+/* and by what a measurement may be wrong that is worth something. */
+#define PEER_CLOCK_ERROR_MAX_NS 1000000000u
+
 static void tell_committed(void *data, guint64 epoch)
 {
 	ckpt_service *service = data;
@@ -18,11 +25,11 @@ static void tell_committed(void *data, guint64 epoch)
 		service_post(service, service->round, NOTE_COMMITTED, epoch, NULL);
 }
 
-static void tell_lost(void *data, const char *why)
+static void tell_lost(void *data, enum ckpt_ending end, const char *why)
 {
 	ckpt_service *service = data;
 
-	service_post(service, service->round, NOTE_LOST, 0, why);
+	service_post(service, service->round, NOTE_LOST, end, why);
 }
 
 static void greet_primary(ckpt_service *service, struct greeting *greeting)
@@ -189,6 +196,7 @@ void service_greeted_standby(ckpt_service *service, struct greeting *greeting)
 {
 	service->secondary = g_steal_pointer(&greeting->secondary);
 	join_early(service);
+	service->taken_back = FALSE;
 	if (service->secondary) {
 		service_enter(service, SERVICE_JOINING, "joining", service->peer);
 		return;
@@ -214,12 +222,16 @@ static void wait_again(ckpt_service *service, const char *why)
 		g_clear_pointer(&service->listener, ckpt_listener_free);
 }
 
-static void lost(ckpt_service *service, const char *why)
+/* One that said why it ends is no dead one: what is to be done is another question then. */
+static void lost(ckpt_service *service, enum ckpt_ending end, const char *why)
 {
 	g_free(service->why);
 	service->why = g_strdup(why);
+	service->taken_back = end == CKPT_END_RESUMED;
 	if (ckpt_secondary_is_promotable(service->secondary))
-		service_enter(service, SERVICE_HOLDING, "primary-lost", why);
+		service_enter(service, SERVICE_HOLDING,
+			      end == CKPT_END_FAULT ? "primary-lost" : "primary-ended",
+			      end == CKPT_END_FAULT ? why : ckpt_end_name(end));
 	else
 		wait_again(service, why);
 }
@@ -242,7 +254,7 @@ void service_standby_note(ckpt_service *service, const struct ckpt_note *note)
 	} else if (note->kind == NOTE_DISK_FAILED) {
 		disk_failed(service, note->text);
 	} else if (note->kind == NOTE_LOST) {
-		lost(service, note->text);
+		lost(service, (enum ckpt_ending)note->number, note->text);
 	}
 }
 
@@ -256,6 +268,8 @@ void service_promote(ckpt_service *service, JsonObject *arguments, vmm_answer *a
 		g_error_free(error);
 		return;
 	}
+	/* What is loaded here from now on is not of that host. */
+	vmm_machine_set_peer_clock(service->machine, VMM_PEER_CLOCK_UNKNOWN);
 	detail = g_strdup_printf("epoch %" G_GUINT64_FORMAT,
 				 ckpt_secondary_epoch(service->secondary));
 	g_clear_pointer(&service->secondary, ckpt_secondary_free);
@@ -273,6 +287,44 @@ void service_stand_by(ckpt_service *service, JsonObject *arguments, vmm_answer *
 	vmm_answer_ok(answer, NULL);
 }
 
+/* Of a primary it is remembered, and nothing else. */
+void service_peer_clock(ckpt_service *service, JsonObject *arguments, vmm_answer *answer)
+{
+	guint64 error_ns = G_MAXUINT64;
+	gint64 offset_ns = VMM_PEER_CLOCK_UNKNOWN;
+
+	if (!ckpt_argument_signed(arguments, "offset_ns", -PEER_CLOCK_MAX_NS, PEER_CLOCK_MAX_NS,
+				  &offset_ns, answer) ||
+	    !ckpt_argument_number(arguments, "error_ns", 0, PEER_CLOCK_ERROR_MAX_NS, &error_ns,
+				  answer))
+		return;
+	if (offset_ns == VMM_PEER_CLOCK_UNKNOWN || error_ns == G_MAXUINT64) {
+		vmm_answer_error(answer, "bad-request",
+				 "peer-clock needs the arguments \"offset_ns\" and "
+				 "\"error_ns\", numbers");
+		return;
+	}
+	service->peer_clock_ns = offset_ns;
+	service->peer_clock_error_ns = error_ns;
+	if (service->machine && service->state >= SERVICE_WAITING)
+		vmm_machine_set_peer_clock(service->machine, offset_ns);
+	vmm_answer_ok(answer, NULL);
+}
+
+static void set_peer_clock(ckpt_service *service, JsonObject *object)
+{
+	JsonObject *clock;
+
+	if (service->peer_clock_ns == VMM_PEER_CLOCK_UNKNOWN) {
+		json_object_set_null_member(object, "peer_clock");
+		return;
+	}
+	clock = json_object_new();
+	json_object_set_int_member(clock, "offset_ns", service->peer_clock_ns);
+	json_object_set_int_member(clock, "error_ns", (gint64)service->peer_clock_error_ns);
+	json_object_set_object_member(object, "peer_clock", clock);
+}
+
 void service_standby_status(ckpt_service *service, JsonObject *object)
 {
 	guint64 epoch = service->secondary ? ckpt_secondary_epoch(service->secondary) : 0;
@@ -282,4 +334,8 @@ void service_standby_status(ckpt_service *service, JsonObject *object)
 				       service->secondary &&
 					       ckpt_secondary_is_promotable(
 						       service->secondary));
+	set_peer_clock(service, object);
+	json_object_set_boolean_member(object, "handed_over",
+				       service->secondary && !service->taken_back &&
+					       ckpt_secondary_is_handed(service->secondary));
 }

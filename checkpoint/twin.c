@@ -192,6 +192,16 @@ static void port_attach(void *data, void (*ready)(void *net), void *net)
 		real->attach(real->data, ready, net);
 }
 
+/* Of a guest that was promoted and is handed over in its turn. */
+static void port_serve_at_rest(void *data, gboolean on)
+{
+	struct twin_port *port = data;
+	struct vmm_net_port *real = live(port);
+
+	if (real && real->serve_at_rest)
+		real->serve_at_rest(real->data, on);
+}
+
 static void on_wake(void *data, guint32 events)
 {
 	struct twin_port *port = data;
@@ -275,6 +285,7 @@ static struct twin_port *port_new(ckpt_twin *twin, guint device, guint64 feature
 		.features = features,
 		.attach = port_attach,
 		.want_receive = port_want_receive,
+		.serve_at_rest = port_serve_at_rest,
 		.free = port_free,
 	};
 	g_ptr_array_add(twin->ports, port);

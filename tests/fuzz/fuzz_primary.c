@@ -46,6 +46,7 @@ gboolean __wrap_vmm_machine_quiesce(vmm_machine *machine, void (*fn)(void *data)
 				    GError **error);
 gboolean __wrap_vmm_machine_save(vmm_machine *machine, vmm_state *state, GError **error);
 gboolean __wrap_vmm_machine_track(vmm_machine *machine, gboolean on, GError **error);
+void __wrap_vmm_machine_untrack(vmm_machine *machine);
 gboolean __wrap_vmm_machine_collect(vmm_machine *machine, GArray *pages, GError **error);
 void __wrap_ckpt_hello_fill(struct ckpt_hello *hello, vmm_machine *machine, gboolean primary,
 			    gboolean verify, const guint8 *secret);
@@ -55,7 +56,7 @@ gboolean __wrap_ckpt_hello_exchange(base_channel *channel, const struct ckpt_hel
 ckpt_link *__wrap_ckpt_link_new_take(base_channel *channel, const struct ckpt_link_ops *ops,
 				     void *data, guint silence_ms);
 void __wrap_ckpt_link_start(ckpt_link *link);
-void __wrap_ckpt_link_stop(ckpt_link *link, const char *why);
+void __wrap_ckpt_link_stop(ckpt_link *link, enum ckpt_ending end, const char *why);
 void __wrap_ckpt_link_free(ckpt_link *link);
 gboolean __wrap_ckpt_link_is_lost(ckpt_link *link);
 void __wrap_ckpt_link_refuse(ckpt_link *link, const char *why);
@@ -145,6 +146,11 @@ gboolean __wrap_vmm_machine_save(vmm_machine *machine, vmm_state *state, GError 
 	return TRUE;
 }
 
+void __wrap_vmm_machine_untrack(vmm_machine *machine)
+{
+	model->tracking = FALSE;
+}
+
 gboolean __wrap_vmm_machine_track(vmm_machine *machine, gboolean on, GError **error)
 {
 	model->tracking = on;
@@ -204,7 +210,7 @@ static void lose(const char *why)
 	model->ops->lost(model->ops_data, error);
 }
 
-void __wrap_ckpt_link_stop(ckpt_link *link, const char *why)
+void __wrap_ckpt_link_stop(ckpt_link *link, enum ckpt_ending end, const char *why)
 {
 	lose(why);
 }

@@ -63,6 +63,7 @@ gboolean __wrap_vmm_machine_load(vmm_machine *machine, const vmm_state *state, G
 gboolean __wrap_vmm_machine_pause(vmm_machine *machine, GError **error);
 gboolean __wrap_vmm_machine_resume(vmm_machine *machine, GError **error);
 gboolean __wrap_vmm_machine_track(vmm_machine *machine, gboolean on, GError **error);
+void __wrap_vmm_machine_untrack(vmm_machine *machine);
 gboolean __wrap_vmm_machine_collect(vmm_machine *machine, GArray *pages, GError **error);
 void __wrap_vmm_machine_keep_loadable(vmm_machine *machine, gboolean on);
 enum vmm_run_state __wrap_vmm_machine_run_state(vmm_machine *machine);
@@ -146,6 +147,10 @@ gboolean __wrap_vmm_machine_resume(vmm_machine *machine, GError **error)
 	return TRUE;
 }
 
+void __wrap_vmm_machine_untrack(vmm_machine *machine)
+{
+}
+
 gboolean __wrap_vmm_machine_track(vmm_machine *machine, gboolean on, GError **error)
 {
 	return TRUE;
@@ -182,7 +187,7 @@ gboolean __wrap_ckpt_hello_exchange(base_channel *channel, const struct ckpt_hel
 ckpt_link *__wrap_ckpt_link_new_take(base_channel *channel, const struct ckpt_link_ops *ops,
 				     void *data, guint silence_ms);
 void __wrap_ckpt_link_start(ckpt_link *link);
-void __wrap_ckpt_link_stop(ckpt_link *link, const char *why);
+void __wrap_ckpt_link_stop(ckpt_link *link, enum ckpt_ending end, const char *why);
 void __wrap_ckpt_link_free(ckpt_link *link);
 gboolean __wrap_ckpt_link_is_lost(ckpt_link *link);
 void __wrap_ckpt_link_post(ckpt_link *link, guint16 type, guint64 epoch,
@@ -250,7 +255,7 @@ void __wrap_ckpt_link_start(ckpt_link *link)
 {
 }
 
-void __wrap_ckpt_link_stop(ckpt_link *link, const char *why)
+void __wrap_ckpt_link_stop(ckpt_link *link, enum ckpt_ending end, const char *why)
 {
 	model->lost = TRUE;
 }

@@ -201,7 +201,7 @@ static void on_committed(void *data, guint64 epoch)
 	g_mutex_unlock(&session->lock);
 }
 
-static void on_secondary_lost(void *data, const char *why)
+static void on_secondary_lost(void *data, enum ckpt_ending end, const char *why)
 {
 	note_why(data, SECONDARY, why);
 }

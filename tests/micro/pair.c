@@ -61,7 +61,7 @@ static void on_primary_state(void *data, enum ckpt_primary_state state, const ch
 	g_atomic_int_set(&pair->primary_lost, 1);
 }
 
-static void on_secondary_lost(void *data, const char *why)
+static void on_secondary_lost(void *data, enum ckpt_ending end, const char *why)
 {
 	struct pair *pair = data;
 

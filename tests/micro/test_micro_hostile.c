@@ -240,7 +240,7 @@ static void put_stray(struct attack *attack, GByteArray *bytes, guint64 epoch)
 	g_autoptr(GByteArray) all = g_byte_array_new();
 
 	if (attack->at == CKPT_BYE)
-		wiretap_put(all, CKPT_BYE, 0, "two\nlines \x1b[2J", 14);
+		wiretap_put(all, CKPT_BYE, 0, "\0\0\0\0\0\0\0\0two\nlines \x1b[2J", 22);
 	else
 		wiretap_put(all, (guint16)attack->at, epoch, zeros,
 			    MIN(min, sizeof(zeros)));

@@ -197,6 +197,7 @@ static void a_hello_that_makes_no_sense_is_refused_and_its_sender_told(void **st
 	struct base_message message;
 	struct meeting meeting;
 	struct side *liar = &meeting.sides[SECONDARY];
+	g_autofree char *why = NULL;
 
 	set_up(&meeting);
 	liar->ours.secret[100] = 1;
@@ -206,7 +207,8 @@ static void a_hello_that_makes_no_sense_is_refused_and_its_sender_told(void **st
 	assert_true(liar->ok);
 	assert_true(base_channel_receive(liar->channel, &message, LONG_MS, NULL));
 	assert_int_equal(message.type, CKPT_BYE);
-	assert_non_null(g_strstr_len((const char *)message.payload, message.length, words));
+	why = ckpt_text(&message);
+	assert_non_null(strstr(why, words));
 	tear_down(&meeting);
 }
 
@@ -272,9 +274,11 @@ static void say_first(guint16 type, const void *payload, gsize len, const char *
 	assert_int_equal(message.type, CKPT_HELLO);
 	if (type != CKPT_BYE) {
 		assert_true(base_channel_receive(peer, &message, LONG_MS, NULL));
+		g_autofree char *why = NULL;
+
 		assert_int_equal(message.type, CKPT_BYE);
-		assert_non_null(g_strstr_len((const char *)message.payload, message.length,
-					     words));
+		why = ckpt_text(&message);
+		assert_non_null(strstr(why, words));
 	}
 	base_channel_abort(peer);
 	g_thread_join(thread);
@@ -297,8 +301,11 @@ static void another_version_is_named_whatever_its_hello_looks_like(void **state)
 
 static void what_a_peer_says_in_parting_writes_no_line_of_its_own(void **state)
 {
-	say_first(CKPT_BYE, "no\nway\x1b[2J\xff", 11, "the peer refused: no?way?[2J?");
-	say_first(CKPT_BYE, NULL, 0, "the peer refused: no reason given");
+	static const guint8 none[sizeof(struct ckpt_bye)];
+
+	say_first(CKPT_BYE, "\0\0\0\0\0\0\0\0no\nway\x1b[2J\xff", 19,
+		  "the peer refused: no?way?[2J?");
+	say_first(CKPT_BYE, none, sizeof(none), "the peer refused: no reason given");
 }
 
 static void a_silent_peer_is_left_at_the_deadline(void **state)

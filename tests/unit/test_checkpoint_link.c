@@ -172,7 +172,7 @@ static void whoever_gives_up_tells_the_peer_and_stays_lost_for_that(void **state
 	ckpt_link_refuse(sides[0].link, "again");
 	expect_lost(&sides[0], "no more patience");
 	expect_lost(&sides[1], "the peer ended it: no more patience");
-	ckpt_link_stop(sides[0].link, "in good order");
+	ckpt_link_stop(sides[0].link, CKPT_END_QUIT, "in good order");
 	expect_lost(&sides[0], "no more patience");
 	tear_down(sides);
 }
@@ -182,10 +182,27 @@ static void a_stop_in_good_order_is_told(void **state)
 	struct side sides[2];
 
 	set_up(sides, 2, LONG_MS);
-	ckpt_link_stop(sides[1].link, "time for bed");
+	assert_int_equal(ckpt_link_peer_end(sides[0].link), CKPT_END_FAULT);
+	ckpt_link_stop(sides[1].link, CKPT_END_POWEROFF, "time for bed");
 	expect_lost(&sides[1], "ended here: time for bed");
 	expect_lost(&sides[0], "the peer ended it: time for bed");
+	assert_int_equal(ckpt_link_peer_end(sides[0].link), CKPT_END_POWEROFF);
+	assert_int_equal(ckpt_link_peer_end(sides[1].link), CKPT_END_FAULT);
 	tear_down(sides);
+}
+
+static void a_reason_to_end_that_nobody_knows_yet_is_a_fault(void **state)
+{
+	struct ckpt_bye bye = { .end = CKPT_ENDS };
+	struct base_message message = { .type = CKPT_BYE,
+					.length = sizeof(bye),
+					.payload = (void *)&bye };
+
+	assert_int_equal(ckpt_end_of(&message), CKPT_END_FAULT);
+	bye.end = CKPT_END_RESUMED;
+	assert_int_equal(ckpt_end_of(&message), CKPT_END_RESUMED);
+	for (guint i = 0; i < CKPT_ENDS; i++)
+		assert_string_not_equal(ckpt_end_name((enum ckpt_ending)i), "unknown");
 }
 
 /* It never reads: the socket is full, and so are the queues. */
@@ -199,7 +216,7 @@ static void a_peer_that_does_not_read_holds_up_no_stop(void **state)
 	for (guint i = 0; i < 20; i++)
 		post(&sides[0], CKPT_PAGES, bytes, CKPT_BATCH_MAX);
 	start = g_get_monotonic_time();
-	ckpt_link_stop(sides[0].link, "good night");
+	ckpt_link_stop(sides[0].link, CKPT_END_QUIT, "good night");
 	assert_true(g_get_monotonic_time() - start < LONG_MS * 500);
 	expect_lost(&sides[0], "ended here: good night");
 	tear_down(sides);
@@ -266,6 +283,7 @@ int main(void)
 		cmocka_unit_test(a_message_against_the_rules_is_answered_with_a_reason),
 		cmocka_unit_test(whoever_gives_up_tells_the_peer_and_stays_lost_for_that),
 		cmocka_unit_test(a_stop_in_good_order_is_told),
+		cmocka_unit_test(a_reason_to_end_that_nobody_knows_yet_is_a_fault),
 		cmocka_unit_test(a_peer_that_does_not_read_holds_up_no_stop),
 		cmocka_unit_test(nor_one_that_is_refused_and_stays),
 		cmocka_unit_test(a_peer_that_says_nothing_is_lost),
