@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* colo-vm: runs one virtual machine, and replicates it, connections of two guests
  * included. */
+#include <errno.h>
 #include <glib-unix.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 
 #include "base/log.h"
 #include "checkpoint/fault.h"
@@ -42,6 +45,18 @@ static void die_on_signal(int number)
 {
 	vmm_chardev_restore_terminal();
 	raise(number); /* SA_RESETHAND: the default action, as soon as we return */
+}
+
+/* A core file would hold the guest's memory, and the secrets of every connection. Nor may
+ * others of this user look into the process. COLO_CORE=1 is for whoever looks for a fault. */
+static void keep_secrets(void)
+{
+	const struct rlimit none = { 0, 0 };
+
+	if (g_strcmp0(g_getenv("COLO_CORE"), "1") == 0)
+		return;
+	if (setrlimit(RLIMIT_CORE, &none) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0)
+		g_warning("cannot do without core files: %s", g_strerror(errno));
 }
 
 /* However the program ends, the user's terminal is theirs again. */
@@ -99,6 +114,7 @@ int main(int argc, char **argv)
 	if (!vmm_options_parse(&options, ckpt_service_options(service), argv, &error))
 		return complain(error);
 	base_log_init(VMM_PROGRAM, options.verbosity);
+	keep_secrets();
 	if (options.version)
 		puts(VMM_PROGRAM " " VMM_PROGRAM_VERSION);
 	else if (!options.check)
