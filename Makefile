@@ -217,6 +217,8 @@ bench:
 	@$(MAKE) --no-print-directory all benches
 	@for bench in $(BENCHES); do \
 		MICROGUEST=$(BUILD)/guest/microguest.bin $$bench || exit 1; done
+	@for bench in $(wildcard tests/pairs/bench_*.py); do \
+		COLO_BUILD=$(BUILD) $$bench || [ $$? = 77 ] || exit 1; done
 .PHONY: benches
 benches: $(BENCHES)
 

@@ -14,6 +14,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import types
 
@@ -25,6 +26,8 @@ FAULTS = os.path.join(bed.BUILD, "colo-vm-faults")
 GUEST, CLIENT = "10.99.0.2", "10.99.0.1"
 COMMANDS, ECHO = 9000, 7
 MAC = "52:54:00:c0:10:02"
+PERIOD_S = 0.001  # of a client's questions
+ETH_P_ALL = 0x0003
 
 
 def need():
@@ -211,6 +214,81 @@ def echo(count=3):
             if got != message:
                 return False
     return True
+
+
+class Client:
+    """A client that asks every millisecond; when it was answered."""
+
+    def __init__(self):
+        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.sock.connect((GUEST, ECHO))
+        self.heard = []  # (when, which)
+        self.asked = 0
+        self.over = False
+        self.threads = [threading.Thread(target=run, daemon=True)
+                        for run in (self.ask, self.hear)]
+        for thread in self.threads:
+            thread.start()
+
+    def ask(self):
+        due = time.monotonic()
+        while not self.over:
+            self.asked += 1
+            try:
+                self.sock.send(struct.pack("<Q", self.asked))
+            except OSError:
+                pass
+            due = max(due + PERIOD_S, time.monotonic() - 10 * PERIOD_S)
+            time.sleep(max(due - time.monotonic(), 0))
+
+    def hear(self):
+        self.sock.settimeout(0.2)
+        while not self.over:
+            try:
+                answer = self.sock.recv(64)
+            except OSError:
+                continue
+            self.heard.append((time.monotonic(), struct.unpack("<Q", answer)[0]))
+
+    def end(self):
+        self.over = True
+        for thread in self.threads:
+            thread.join()
+        self.sock.close()
+
+    def longest_gap(self, since, until):
+        """Between two answers in a row, of those that overlap this time; in seconds."""
+        times = [at for at, _ in self.heard]
+        gaps = [(b - a) for a, b in zip(times, times[1:]) if b >= since and a <= until]
+        return max(gaps, default=float("inf"))
+
+    def lost(self):
+        return self.asked - len({which for _, which in self.heard})
+
+
+class Wire:
+    """When the guest itself was heard on a tap: IP from its address, so no announcement."""
+
+    def __init__(self, tap):
+        self.sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+        self.sock.bind((tap, ETH_P_ALL))
+        self.source = socket.inet_aton(GUEST)
+
+    def first(self, seconds=5):
+        """When it was heard next; None: not in that time."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                self.sock.settimeout(max(deadline - time.monotonic(), 0.001))
+                frame, where = self.sock.recvfrom(2048)
+            except TimeoutError:
+                return None
+            if (where[2] != socket.PACKET_OUTGOING and frame[12:14] == b"\x08\x00"
+                    and frame[26:30] == self.source):
+                return time.monotonic()
+
+    def close(self):
+        self.sock.close()
 
 
 BUSY = ("blkbg 300 0 wild", "dirty 500 10000 3", "clockwatch start", "timer 100")

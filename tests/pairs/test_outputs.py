@@ -281,6 +281,40 @@ def ended_under_a_secondary():
         place.remove()
 
 
+def what_was_said_last():
+    """A guest that ends, or goes to the other node: all that it said may go out, and no more."""
+    for way in ("poweroff", "hand-over", "take back"):
+        place, primary, standby, guest = make()
+        comparator = Comparator(place.path("out0"))
+        primary.control.event("comparator-ready")
+        primary.control.must("protect", to=STANDBY, age_ms=3600000)
+        reaches(primary, "protected")
+        comparator.shows(GUARDED)
+        before = max(comparator.epochs(COMMITTED))
+        if way == "poweroff":
+            guest.ask("poweroff", 1)
+            primary.process.wait(20)
+            bed.eventually(lambda: comparator.ended, 10)
+        else:
+            primary.control.must("hand-over")
+            comparator.wait(lambda told: max(comparator.epochs(COMMITTED)) > before)
+        check(f"{way}: the last epoch is committed", max(comparator.epochs(COMMITTED))
+              == max(comparator.epochs(CUT)) > before and in_order(comparator.told))
+        if way == "take back":
+            check("... resumed, the guest's gate is open again",
+                  primary.control.send("resume")["ok"] and comparator.shows(OPEN)
+                  and guest.do("ping"))
+        elif way == "hand-over":
+            standby.control.must("promote")
+            check("... and the gate is shut once the other goes on", comparator.shows(CLOSED))
+        if way != "take back":
+            check("... and never open in between",
+                  OPEN not in comparator.gates()[comparator.gates().index(GUARDED):],
+                  comparator.gates())
+        bed.end_machines()
+        place.remove()
+
+
 def killed_and_started_again():
     place, primary, standby, guest = make()
     primary.killed()
@@ -294,4 +328,5 @@ def killed_and_started_again():
 
 if __name__ == "__main__":
     pairs.run([guarded_from_the_first_cut_to_the_promotion, asked_for_checkpoints,
-               unprotected_and_lost, ended_under_a_secondary, killed_and_started_again])
+               unprotected_and_lost, ended_under_a_secondary, what_was_said_last,
+               killed_and_started_again])
