@@ -217,6 +217,27 @@ def noticed_at_once():
     check("a peer that was killed is told of at once", max(late)[0] < 2000, late)
 
 
+def protect_is_taken_back():
+    """A standby that hangs before it has answered holds nobody up."""
+    place, primary, standby, guest = make(protected=False)
+    standby.process.send_signal(signal.SIGSTOP)
+    primary.control.process.stdin.write(
+        b'{"id":77,"command":"protect","arguments":{"to":"%s"}}\n' % STANDBY.encode())
+    other = pairs.Control(primary.socket, primary.process)
+    check("protect to a standby that hangs is under way", bed.eventually(
+        lambda: other.must("status")["replication"]["state"] == "connecting", 5))
+    check("... unprotect ends it", other.send("unprotect")["ok"])
+    answer = primary.control.answers.get(timeout=10)
+    check("... and it is answered", answer["id"] == 77 and not answer["ok"], answer)
+    check("... the guest has noticed nothing", guest.do("ping")
+          and other.must("status")["state"] == "running")
+    standby.process.send_signal(signal.SIGCONT)
+    check("... and with the standby back it works",
+          bed.eventually(lambda: state_of(standby) == "waiting", 10)
+          and other.send("protect", to=STANDBY)["ok"] and reaches(primary, "protected"))
+    end(place)
+
+
 class Asker:
     """Asks a node for its status all the time; how long the answers took, in ms."""
 
@@ -318,4 +339,4 @@ def no_false_loss():
 if __name__ == "__main__":
     pairs.run([ended_by_itself, told_to_end, a_guest_that_reboots, a_guest_that_panics,
                clocks_of_two_hosts, no_secrets_in_core_files, noticed_at_once,
-               status_answers_whatever_hangs, no_false_loss])
+               protect_is_taken_back, status_answers_whatever_hangs, no_false_loss])
