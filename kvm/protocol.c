@@ -58,13 +58,14 @@ static void run(void *data, const char *command, guint index, JsonObject *argume
 		base_answer *answer)
 {
 	const vmm_table *table = data;
-	const struct row *row = &rows[index];
+	const struct row *row;
 	const char *path = NULL;
 
 	if (index >= G_N_ELEMENTS(rows)) {
 		table->to.run_extra(table->to.data, command, arguments, answer);
 		return;
 	}
+	row = &rows[index];
 	if (row->path) {
 		path = base_json_text(arguments, row->path);
 		if (!path || !*path) {
