@@ -92,6 +92,9 @@ static void answer_orders(colo_node *node)
 		node_answer(node, COLO_ORDER_STOP, NULL, NULL);
 		node_answer(node, COLO_ORDER_STAND_DOWN, NULL, NULL);
 	}
+	/* The other node has taken over. */
+	if (node->state == COLO_FENCED)
+		node_answer(node, COLO_ORDER_SWITCHOVER, NULL, NULL);
 	if (node->state == COLO_SOLO) {
 		node_answer(node, COLO_ORDER_PROMOTE, NULL, NULL);
 		/* The other one's that we asked for; our own has been answered. */

@@ -175,7 +175,6 @@ void node_take_answered(colo_node *node, gboolean yes, const char *why)
 	if (node->state != COLO_HANDING)
 		return;
 	if (yes) {
-		node_answer(node, COLO_ORDER_SWITCHOVER, NULL, NULL);
 		node_happen(node, COLO_ON_HANDED, node->record.generation + 1);
 		return;
 	}
