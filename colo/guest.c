@@ -166,7 +166,10 @@ static void event(void *data, const char *name, JsonObject *object)
 			guest->hooks->news(guest->data, news_rows[i].news, detail);
 			return;
 		}
-	if (!g_strv_contains(quiet, name))
+	/* With --no-reboot it ends for that. */
+	if (!strcmp(name, "reset") && guest->pair->vm.on_reboot == COLO_GUEST_STOP)
+		guest->hooks->news(guest->data, COLO_VM_POWEROFF, detail);
+	else if (!g_strv_contains(quiet, name))
 		guest->hooks->event(guest->data, name, both ? both : detail);
 }
 

@@ -251,7 +251,9 @@ void colo_node_vm_news(colo_node *node, enum colo_vm_news news, const char *deta
 		primary_lost(node, detail);
 		break;
 	case COLO_VM_PRIMARY_ENDED:
-		if (!g_strcmp0(detail, "poweroff"))
+		/* Other words ("quit", "resume") say that it goes on without us, or ended for
+		 * no wish of its guest's. */
+		if (!g_strcmp0(detail, "poweroff") || !g_strcmp0(detail, "reset"))
 			node_happen(node, COLO_ON_ENDED, node->record.generation);
 		else
 			primary_lost(node, detail);
