@@ -16,7 +16,7 @@
 /* A server whose queue of connections is full is tried again after so long. */
 #define CONNECT_REST_US 20000
 
-struct colo_ask {
+struct colo_asking {
 	int fd;
 	gint64 last_id;
 	GByteArray *read; /* what came after the last line */
@@ -97,21 +97,21 @@ int colo_ask_connect(const char *path, gint64 deadline_us, enum colo_asked *how,
 	return base_fd_steal(&fd);
 }
 
-colo_ask *colo_ask_new(const char *path, gint64 deadline_us, enum colo_asked *how,
-		       char **why)
+colo_asking *colo_ask_new(const char *path, gint64 deadline_us, enum colo_asked *how,
+			  char **why)
 {
 	int fd = colo_ask_connect(path, deadline_us, how, why);
-	colo_ask *ask;
+	colo_asking *ask;
 
 	if (fd < 0)
 		return NULL;
-	ask = g_new0(colo_ask, 1);
+	ask = g_new0(colo_asking, 1);
 	ask->fd = fd;
 	ask->read = g_byte_array_new();
 	return ask;
 }
 
-void colo_ask_free(colo_ask *ask)
+void colo_ask_free(colo_asking *ask)
 {
 	if (!ask)
 		return;
@@ -134,8 +134,9 @@ static enum colo_asked broken(char **why, const char *what, int err)
 	return COLO_ASKED_BROKEN;
 }
 
-enum colo_asked colo_ask_send(colo_ask *ask, const char *command, JsonObject *arguments,
-			      gint64 deadline_us, gint64 *id, char **why)
+enum colo_asked colo_ask_send(colo_asking *ask, const char *command,
+			      JsonObject *arguments, gint64 deadline_us, gint64 *id,
+			      char **why)
 {
 	JsonObject *request = json_object_new();
 	g_autofree char *line = NULL;
@@ -179,7 +180,7 @@ JsonObject *colo_ask_parse(const char *line, gsize length, char **why)
 
 /* A whole line that has come already, taken out of what was read. FALSE: there is none.
  */
-static gboolean take_line(colo_ask *ask, JsonObject **line, char **why)
+static gboolean take_line(colo_asking *ask, JsonObject **line, char **why)
 {
 	GByteArray *read = ask->read;
 	const guint8 *newline = read->len ? memchr(read->data, '\n', read->len) : NULL;
@@ -193,7 +194,7 @@ static gboolean take_line(colo_ask *ask, JsonObject **line, char **why)
 	return TRUE;
 }
 
-enum colo_asked colo_ask_line(colo_ask *ask, gint64 deadline_us, JsonObject **line,
+enum colo_asked colo_ask_line(colo_asking *ask, gint64 deadline_us, JsonObject **line,
 			      char **why)
 {
 	guint8 bytes[READ_BYTES];
@@ -259,7 +260,7 @@ enum colo_asked colo_ask_once(const char *path, const char *command,
 			      JsonObject **result, char **why)
 {
 	enum colo_asked how = COLO_ASKED_OK;
-	g_autoptr(colo_ask) ask = colo_ask_new(path, deadline_us, &how, why);
+	g_autoptr(colo_asking) ask = colo_ask_new(path, deadline_us, &how, why);
 	JsonObject *borrowed;
 	const char *code;
 	gint64 id;

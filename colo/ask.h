@@ -22,22 +22,22 @@ enum colo_asked {
 	COLO_ASKED_BROKEN, /* it hung up, or said nonsense */
 };
 
-typedef struct colo_ask colo_ask;
+typedef struct colo_asking colo_asking;
 
 /* Connects; NULL with `how` (any of the last four) and `why`, one line. */
-colo_ask *colo_ask_new(const char *path, gint64 deadline_us, enum colo_asked *how,
-		       char **why);
-void colo_ask_free(colo_ask *ask);
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(colo_ask, colo_ask_free)
+colo_asking *colo_ask_new(const char *path, gint64 deadline_us, enum colo_asked *how,
+			  char **why);
+void colo_ask_free(colo_asking *ask);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(colo_asking, colo_ask_free)
 
 /* Sends a command; `arguments` may be NULL. `id`: that of its answer. */
-enum colo_asked colo_ask_send(colo_ask *ask, const char *command,
+enum colo_asked colo_ask_send(colo_asking *ask, const char *command,
 			      JsonObject *arguments_take, gint64 deadline_us,
 			      gint64 *id, char **why);
 /* The next line of colod's: an answer or an event; the caller's to unref. COLO_ASKED_OK
  * or one of the last two. A deadline of G_MAXINT64 waits for good, and is for events
  * only. */
-enum colo_asked colo_ask_line(colo_ask *ask, gint64 deadline_us, JsonObject **line,
+enum colo_asked colo_ask_line(colo_asking *ask, gint64 deadline_us, JsonObject **line,
 			      char **why);
 /* Whether `line` is the answer to `id`; if so COLO_ASKED_OK with `result`, which is
  * borrowed from it and may be NULL, or COLO_ASKED_NO with `code` (likewise) and `why`.

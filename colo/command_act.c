@@ -8,6 +8,8 @@
 #include "colo/view.h"
 
 #define POLL_US 200000
+/* A guest that is to end in good order takes its time. */
+#define STOP_MS 120000u
 /* `switchover --wait`: a switch, and the first sync that may follow it. */
 #define WAIT_MS 600000u
 
@@ -17,21 +19,36 @@ static const char *only_word(const struct colo_cmd *cmd)
 }
 
 /* Tells colod, and then people what became of it. */
-static int act(const struct colo_cmd *cmd, const char *command, JsonObject *arguments)
+static int act(const struct colo_cmd *cmd, const char *command,
+	       JsonObject *arguments_take, guint usual_ms)
 {
 	g_autoptr(JsonObject) result = NULL;
-	int status = colo_cmd_do(cmd, command, arguments, COLO_CMD_ACTION_MS, &result);
+	int status = colo_cmd_do(cmd, command, arguments_take, usual_ms, &result);
 
 	if (status == COLO_CMD_DONE)
 		colo_cmd_tell(cmd);
 	return status;
 }
 
+static JsonObject *forced(gboolean force)
+{
+	JsonObject *arguments = json_object_new();
+
+	json_object_set_boolean_member(arguments, "force", force);
+	return arguments;
+}
+
 int colo_cmd_stop(struct colo_cmd *cmd)
 {
-	if (!colo_cmd_parse(cmd, NULL, 1) || !colo_cmd_pair(cmd, only_word(cmd)))
+	gboolean force = FALSE;
+	const GOptionEntry entries[] = { { "force", 'f', 0, G_OPTION_ARG_NONE, &force,
+					   "At once, as if the plug were pulled",
+					   NULL },
+					 { NULL } };
+
+	if (!colo_cmd_parse(cmd, entries, 1) || !colo_cmd_pair(cmd, only_word(cmd)))
 		return cmd->status;
-	return act(cmd, "stop", NULL);
+	return act(cmd, "stop", forced(force), STOP_MS);
 }
 
 int colo_cmd_checkpoint(struct colo_cmd *cmd)
@@ -61,13 +78,10 @@ int colo_cmd_stand_down(struct colo_cmd *cmd)
 					   "newer one, which is then lost",
 					   NULL },
 					 { NULL } };
-	JsonObject *arguments;
 
 	if (!colo_cmd_parse(cmd, entries, 1) || !colo_cmd_pair(cmd, only_word(cmd)))
 		return cmd->status;
-	arguments = json_object_new();
-	json_object_set_boolean_member(arguments, "force", force);
-	return act(cmd, "stand-down", arguments);
+	return act(cmd, "stand-down", forced(force), STOP_MS);
 }
 
 /* Switching over. */
@@ -258,7 +272,6 @@ int colo_cmd_promote(struct colo_cmd *cmd)
 		{ NULL }
 	};
 	g_autoptr(JsonObject) status = NULL;
-	JsonObject *arguments;
 	int code;
 
 	if (!colo_cmd_parse(cmd, entries, 1) || !colo_cmd_pair(cmd, only_word(cmd)))
@@ -283,7 +296,5 @@ int colo_cmd_promote(struct colo_cmd *cmd)
 		if (!confirm(cmd))
 			return COLO_CMD_FAILED;
 	}
-	arguments = json_object_new();
-	json_object_set_boolean_member(arguments, "force", TRUE);
-	return act(cmd, "promote", arguments);
+	return act(cmd, "promote", forced(TRUE), COLO_CMD_ACTION_MS);
 }

@@ -19,7 +19,7 @@
 #include "colo/view.h"
 
 #define ESCAPE 0x1d /* Ctrl-] */
-#define TYPED_MAX 4096u
+#define TYPED_MAX 4096u /* no more than a pipe with room takes at once */
 
 enum end { GOES_ON, LEFT, CLOSED, SIGNALLED };
 
@@ -33,18 +33,24 @@ struct line {
 	enum end end;
 };
 
-static gboolean write_all(int fd, const char *bytes, gsize length)
+/* To the terminal, as it takes it: a pipe that nobody reads holds up no signal. */
+static gboolean show(struct line *line, const char *bytes, gsize length)
 {
-	while (length) {
-		gssize n = write(fd, bytes, length);
+	while (length && line->end == GOES_ON) {
+		struct pollfd pollers[] = {
+			{ .fd = line->signals, .events = POLLIN },
+			{ .fd = STDOUT_FILENO, .events = POLLOUT },
+		};
+		gssize n = 0;
 
-		if (n < 0 && errno == EAGAIN) {
-			struct pollfd poller = { .fd = fd, .events = POLLOUT };
-
-			poll(&poller, 1, -1);
-		} else if (n < 0 && errno != EINTR) {
+		if (poll(pollers, G_N_ELEMENTS(pollers), -1) < 0 && errno != EINTR)
 			return FALSE;
-		}
+		if (pollers[0].revents)
+			line->end = SIGNALLED;
+		else if (pollers[1].revents)
+			n = write(STDOUT_FILENO, bytes, length);
+		if (n < 0 && errno != EAGAIN && errno != EINTR)
+			return FALSE;
 		bytes += MAX(n, 0);
 		length -= (gsize)MAX(n, 0);
 	}
@@ -58,7 +64,7 @@ static void hear(struct line *line)
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	if (n <= 0 || !write_all(STDOUT_FILENO, bytes, (gsize)n))
+	if (n <= 0 || !show(line, bytes, (gsize)n))
 		line->end = CLOSED;
 }
 

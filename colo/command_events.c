@@ -6,9 +6,8 @@
 
 struct reading {
 	gboolean json, follow;
-	gint64 since; /* -1: not told */
+	gint64 since; /* the last event that we know; G_MAXINT64: all there are */
 	gint64 id; /* of the request */
-	gint64 fence; /* of the one behind it, whose answer ends the past; 0: none */
 };
 
 static void show_event(const struct reading *reading, JsonObject *event)
@@ -28,78 +27,68 @@ static void show_event(const struct reading *reading, JsonObject *event)
 	fflush(stdout);
 }
 
-/* Events that came within an answer. */
-static void show_result(const struct reading *reading, JsonObject *result)
+/* A page of past events. TRUE: there are more of them. */
+static gboolean show_page(const struct colo_cmd *cmd, struct reading *reading,
+			  JsonObject *result)
 {
 	JsonArray *events = colo_field_array(result, "events");
+	gint64 missed, last;
 
+	if (reading->since > 0 && colo_field_integer(result, "missed", &missed) &&
+	    missed > 0)
+		colo_cmd_complain(cmd,
+				  "%" G_GINT64_FORMAT " events after number "
+				  "%" G_GINT64_FORMAT " are kept no more",
+				  missed, reading->since);
 	for (guint i = 0; events && i < json_array_get_length(events); i++) {
 		JsonObject *event = colo_field_element(events, i);
 
 		if (event)
 			show_event(reading, event);
 	}
-}
-
-/* TRUE: there is more to come. */
-static gboolean take_line(const struct reading *reading, JsonObject *line,
-			  enum colo_asked *how, char **why)
-{
-	JsonObject *result;
-	const char *code;
-
-	if (colo_field_text(line, "event")) {
-		show_event(reading, line);
-		return TRUE;
-	}
-	if (reading->fence &&
-	    colo_ask_is_answer(line, reading->fence, how, &result, &code, why)) {
-		g_clear_pointer(why, g_free);
-		*how = COLO_ASKED_OK; /* it only had to come */
+	/* One who says "more" without going on would have us ask for good. */
+	if (!colo_field_true(result, "more") ||
+	    !colo_field_integer(result, "last", &last) || last <= reading->since)
 		return FALSE;
-	}
-	if (!colo_ask_is_answer(line, reading->id, how, &result, &code, why))
-		return TRUE;
-	if (*how == COLO_ASKED_OK)
-		show_result(reading, result);
-	return *how == COLO_ASKED_OK;
+	reading->since = last;
+	return TRUE;
 }
 
-static JsonObject *arguments_of(const struct reading *reading)
+static enum colo_asked ask_page(colo_asking *ask, struct reading *reading,
+				gint64 deadline, char **why)
 {
 	JsonObject *arguments = json_object_new();
 
 	json_object_set_boolean_member(arguments, "follow", reading->follow);
-	if (reading->since >= 0 || !reading->follow)
-		json_object_set_int_member(arguments, "since", MAX(reading->since, 0));
-	return arguments;
+	json_object_set_int_member(arguments, "since", reading->since);
+	return colo_ask_send(ask, "events", arguments, deadline, &reading->id, why);
 }
 
-/*
- * Events of the past come before or behind the answer; that of a "status" asked for
- * right behind tells that they are all here.
- */
-static enum colo_asked read_events(colo_ask *ask, struct reading *reading,
-				   gint64 deadline, char **why)
+/* Pages of the past, and then, if it is followed, what happens. */
+static enum colo_asked read_events(const struct colo_cmd *cmd, colo_asking *ask,
+				   struct reading *reading, char **why)
 {
-	enum colo_asked how = colo_ask_send(ask, "events", arguments_of(reading),
-					    deadline, &reading->id, why);
-	gboolean more = TRUE;
+	gint64 deadline = colo_cmd_deadline(cmd, COLO_CMD_STATUS_MS);
+	enum colo_asked how = ask_page(ask, reading, deadline, why);
+	gboolean answered = FALSE;
 
-	if (how == COLO_ASKED_OK && !reading->follow)
-		how = colo_ask_send(ask, "status", NULL, deadline, &reading->fence,
-				    why);
-	while (how == COLO_ASKED_OK && more) {
+	while (how == COLO_ASKED_OK && (reading->follow || !answered)) {
 		g_autoptr(JsonObject) line = NULL;
+		JsonObject *result;
+		const char *code;
 
-		how = colo_ask_line(ask, deadline, &line, why);
+		how = colo_ask_line(ask, answered ? G_MAXINT64 : deadline, &line, why);
 		if (how != COLO_ASKED_OK)
 			break;
-		more = take_line(reading, line, &how, why);
-		/* Once it has answered, whatever time passes until something happens.
-		 */
-		if (reading->follow && !colo_field_text(line, "event"))
-			deadline = G_MAXINT64;
+		if (colo_field_text(line, "event")) {
+			show_event(reading, line);
+		} else if (colo_ask_is_answer(line, reading->id, &how, &result, &code,
+					      why) &&
+			   how == COLO_ASKED_OK) {
+			answered = !show_page(cmd, reading, result);
+			if (!answered)
+				how = ask_page(ask, reading, deadline, why);
+		}
 	}
 	return how;
 }
@@ -119,9 +108,8 @@ int colo_cmd_events(struct colo_cmd *cmd)
 	g_autofree char *socket_path = NULL;
 	g_autofree char *why = NULL;
 	g_autofree char *whole = NULL;
-	g_autoptr(colo_ask) ask = NULL;
+	g_autoptr(colo_asking) ask = NULL;
 	enum colo_asked how = COLO_ASKED_OK;
-	gint64 deadline;
 
 	if (!colo_cmd_parse(cmd, entries, 1) ||
 	    !colo_cmd_pair(cmd, cmd->words ? cmd->words[0] : NULL))
@@ -130,11 +118,13 @@ int colo_cmd_events(struct colo_cmd *cmd)
 		colo_cmd_complain(cmd, "--since: a number of an event, 0 at least");
 		return COLO_CMD_USAGE;
 	}
-	deadline = colo_cmd_deadline(cmd, COLO_CMD_STATUS_MS);
+	if (reading.since < 0)
+		reading.since = reading.follow ? G_MAXINT64 : 0;
 	socket_path = colo_cmd_run_path(cmd, "control.sock");
-	ask = colo_ask_new(socket_path, deadline, &how, &why);
+	ask = colo_ask_new(socket_path, colo_cmd_deadline(cmd, COLO_CMD_STATUS_MS),
+			   &how, &why);
 	if (ask)
-		how = read_events(ask, &reading, deadline, &why);
+		how = read_events(cmd, ask, &reading, &why);
 	if (how == COLO_ASKED_OK)
 		return COLO_CMD_DONE;
 	whole = colo_cmd_explain(cmd, how, why);

@@ -31,6 +31,7 @@ struct file {
 struct tail {
 	GPtrArray *files;
 	const struct file *last; /* whose lines were shown last */
+	const char *wanted; /* program; NULL: all */
 	gint lines;
 	gboolean follow;
 };
@@ -156,6 +157,9 @@ static gboolean show_tail(const struct colo_cmd *cmd, struct tail *tail,
 	struct stat st;
 
 	if (!open_file(file) || fstat(file->fd, &st) < 0) {
+		/* A program that was never started has said nothing yet. */
+		if (errno == ENOENT && !tail->wanted)
+			return TRUE;
 		colo_cmd_complain(cmd, "log of %s, %s: %s", file->program, file->path,
 				  errno == EINVAL ? "not a file" : g_strerror(errno));
 		return FALSE;
@@ -210,7 +214,7 @@ static gboolean is_wanted(const char *program, const char *wanted)
 	       (g_str_has_prefix(program, "colo-") && !strcmp(program + 5, wanted));
 }
 
-static void add_logs(struct tail *tail, JsonObject *status, const char *wanted)
+static void add_logs(struct tail *tail, JsonObject *status)
 {
 	JsonObject *logs = colo_field_object(status, "logs");
 	JsonObjectIter iter;
@@ -223,7 +227,7 @@ static void add_logs(struct tail *tail, JsonObject *status, const char *wanted)
 	while (json_object_iter_next_ordered(&iter, &name, &node)) {
 		const char *path = colo_field_text(logs, name);
 
-		if (path && is_wanted(name, wanted))
+		if (path && is_wanted(name, tail->wanted))
 			add_file(tail, name, path);
 	}
 }
@@ -270,8 +274,9 @@ static int say_absent(const struct colo_cmd *cmd, JsonObject *status,
 	return COLO_CMD_FAILED;
 }
 
-static int show_logs(const struct colo_cmd *cmd, struct tail *tail, const char *wanted)
+static int show_logs(const struct colo_cmd *cmd, struct tail *tail)
 {
+	const char *wanted = tail->wanted;
 	g_autoptr(JsonObject) status = NULL;
 	g_autofree char *why = NULL;
 	enum colo_asked how =
@@ -279,7 +284,7 @@ static int show_logs(const struct colo_cmd *cmd, struct tail *tail, const char *
 			     colo_cmd_deadline(cmd, COLO_CMD_STATUS_MS), &status, &why);
 
 	if (how == COLO_ASKED_OK)
-		add_logs(tail, status, wanted);
+		add_logs(tail, status);
 	if (is_wanted("colod", wanted))
 		add_colod(cmd, tail);
 	if (!tail->files->len && is_wanted("colod", wanted) && colo_cmd_is_usual(cmd) &&
@@ -335,19 +340,18 @@ int colo_cmd_log(struct colo_cmd *cmd)
 		{ NULL }
 	};
 	g_auto(GStrv) argv = g_strdupv(cmd->argv);
-	const char *program;
 	int code;
 
 	spell_out(argv);
 	cmd->argv = argv;
-	if (!colo_cmd_parse(cmd, entries, 2) || !read_words(cmd, &program))
+	if (!colo_cmd_parse(cmd, entries, 2) || !read_words(cmd, &tail.wanted))
 		return cmd->status;
 	if (tail.lines < 0) {
 		colo_cmd_complain(cmd, "--lines: 0 at least");
 		return COLO_CMD_USAGE;
 	}
 	tail.files = g_ptr_array_new_with_free_func(free_file);
-	code = show_logs(cmd, &tail, program);
+	code = show_logs(cmd, &tail);
 	g_ptr_array_unref(tail.files);
 	return code;
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "colo/command.h"
 #include "colo/field.h"
@@ -146,7 +147,12 @@ static gboolean take_only(struct colo_cmd *cmd)
 
 	if (g_strv_length(pairs) == 1)
 		return take_name(cmd, pairs[0]);
-	if (*list)
+	if (access(config_dir(cmd), R_OK) < 0 && errno == EACCES)
+		colo_cmd_complain(cmd,
+				  "read %s: Permission denied: run this as root, or "
+				  "name the pair",
+				  config_dir(cmd));
+	else if (*list)
 		colo_cmd_complain(cmd, "which pair? There are %s: `colo %s PAIR`", list,
 				  cmd->row->name);
 	else

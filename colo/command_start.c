@@ -23,6 +23,7 @@
 
 struct starting {
 	const char *node; /* --node, or NULL */
+	gboolean discard, force;
 	pid_t pid; /* of a colod that we started; 0: none */
 	char *log; /* of that one */
 	off_t log_begin; /* where it begins in there */
@@ -226,11 +227,17 @@ static int start_colod(const struct colo_cmd *cmd, struct starting *starting)
 	return start_detached(cmd, starting);
 }
 
-static int tell_start(const struct colo_cmd *cmd)
+static int tell_start(const struct colo_cmd *cmd, const struct starting *starting)
 {
 	g_autoptr(JsonObject) result = NULL;
+	JsonObject *arguments = NULL;
 
-	return colo_cmd_do(cmd, "start", NULL, COLO_CMD_ACTION_MS, &result);
+	if (starting->discard) {
+		arguments = json_object_new();
+		json_object_set_boolean_member(arguments, "force", starting->force);
+	}
+	return colo_cmd_do(cmd, starting->discard ? "discard" : "start", arguments,
+			   COLO_CMD_ACTION_MS, &result);
 }
 
 static int start(const struct colo_cmd *cmd, struct starting *starting)
@@ -243,7 +250,7 @@ static int start(const struct colo_cmd *cmd, struct starting *starting)
 	int code;
 
 	if (how == COLO_ASKED_OK)
-		return tell_start(cmd);
+		return tell_start(cmd, starting);
 	if (how != COLO_ASKED_ABSENT) {
 		colo_cmd_complain(cmd, "%s", why);
 		return colo_cmd_status_of(how);
@@ -253,8 +260,9 @@ static int start(const struct colo_cmd *cmd, struct starting *starting)
 		code = await_colod(cmd, starting, deadline, &status);
 	/* A colod that comes up goes on by itself, unless the guest was ended on
 	 * purpose. */
-	if (code == COLO_CMD_DONE && colo_field_is(status, "state", "stopped"))
-		code = tell_start(cmd);
+	if (code == COLO_CMD_DONE &&
+	    (starting->discard || colo_field_is(status, "state", "stopped")))
+		code = tell_start(cmd, starting);
 	return code;
 }
 
@@ -265,6 +273,11 @@ int colo_cmd_start(struct colo_cmd *cmd)
 	const GOptionEntry entries[] = {
 		{ "node", 0, 0, G_OPTION_ARG_STRING, &node,
 		  "Which node this host is, where its name does not tell", "NAME" },
+		{ "discard", 0, 0, G_OPTION_ARG_NONE, &starting.discard,
+		  "Give up this node's copy for that of the other node, which runs it",
+		  NULL },
+		{ "force", 'f', 0, G_OPTION_ARG_NONE, &starting.force,
+		  "With --discard: also where this may be the only copy", NULL },
 		{ NULL }
 	};
 	int code;
@@ -272,6 +285,12 @@ int colo_cmd_start(struct colo_cmd *cmd)
 	if (!colo_cmd_parse(cmd, entries, 1) ||
 	    !colo_cmd_pair(cmd, cmd->words ? cmd->words[0] : NULL))
 		return cmd->status;
+	if (starting.force && !starting.discard) {
+		colo_cmd_complain(cmd,
+				  "--force is for --discard; to run the guest by your "
+				  "word alone: `colo promote --force`");
+		return COLO_CMD_USAGE;
+	}
 	starting.node = node;
 	code = start(cmd, &starting);
 	if (code == COLO_CMD_DONE)

@@ -296,8 +296,7 @@ static void first_line(GString *to, const char *pair, JsonObject *status,
 	g_string_append(to, ": ");
 	if (!strcmp(name, "standby") && health != COLO_HEALTH_PROTECTED)
 		g_string_append(to, "this node stands by, and has lost its primary");
-	else if (guest_rests(status) && health == COLO_HEALTH_DOWN &&
-		 strcmp(name, "stopped") != 0)
+	else if (health == COLO_HEALTH_DOWN && state->health != COLO_HEALTH_DOWN)
 		g_string_append_printf(
 			to, "the guest does not run (%s)",
 			colo_field_text(colo_field_object(status, "guest"), "state"));
@@ -700,8 +699,10 @@ static void add_value(GString *to, JsonObject *object, const char *name)
 /* Members that have no place of their own in an event's line. */
 static void add_others(GString *to, JsonObject *event)
 {
-	static const char *const placed[] = { "event", "seq",	 "time", "generation",
-					      "node",  "detail", "pair", NULL };
+	static const char *const placed[] = { "event",	   "number",	 "time",
+					      "monotonic", "generation", "node",
+					      "state",	   "detail",	 "pair",
+					      NULL };
 	JsonObjectIter iter;
 	const char *name;
 	JsonNode *node;
@@ -721,12 +722,15 @@ char *colo_view_event(JsonObject *raw)
 	g_autofree char *when = wall_time(event);
 	const char *node = colo_field_text(event, "node");
 	const char *name = colo_field_text(event, "event");
+	const char *state = colo_field_text(event, "state");
 	GString *to = g_string_new(when);
-	gint64 seq;
+	gint64 number;
 
-	if (colo_field_integer(event, "seq", &seq))
-		g_string_append_printf(to, "  %" G_GINT64_FORMAT, seq);
+	if (colo_field_integer(event, "number", &number))
+		g_string_append_printf(to, "  %" G_GINT64_FORMAT, number);
 	g_string_append_printf(to, "  %s  %s", node ? node : "?", name ? name : "?");
+	if (state && g_strcmp0(state, name) != 0)
+		g_string_append_printf(to, ", state %s", state);
 	add_integer(to, event, "generation", "generation");
 	if (json_object_has_member(event, "detail") &&
 	    !json_node_is_null(json_object_get_member(event, "detail"))) {

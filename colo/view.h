@@ -30,7 +30,8 @@ char *colo_view_brief(const char *pair, JsonObject *status);
 char *colo_view_status(const char *pair, JsonObject *status, gboolean colour);
 /* The same for a pair that cannot be asked; `why`: one line. */
 char *colo_view_unknown(const char *pair, const char *why, gboolean colour);
-/* An event as one line: "2026-11-21 20:15:05.123  12  alpha  protected  DETAIL". */
+/* An event as one line: "2026-11-21 20:15:05.123  12  alpha  protected, generation 7:
+ * DETAIL". */
 char *colo_view_event(JsonObject *event);
 
 /* Which node runs the guest, as far as `status` says, and which stands by for it: names

@@ -53,8 +53,16 @@ def status(**changes):
 
 
 def event(number, name, **changes):
-    return dict({"event": name, "seq": number, "time": 1767225600123, "node": "alpha",
-                 "generation": 7, "detail": None}, **changes)
+    return dict({"event": name, "number": number, "time": 1767225600123, "monotonic": 5,
+                 "node": "alpha", "state": "solo", "generation": 7, "detail": None}, **changes)
+
+
+def page(events, last=None, more=False, missed=0, following=False):
+    """The result of the command events."""
+    if last is None:
+        last = events[-1].get("number", 0) if events else 0
+    return {"events": events, "last": last, "more": more, "missed": missed,
+            "following": following}
 
 
 def no(code, message):

@@ -27,7 +27,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.realpath
 import bed  # noqa: E402
 import scripted  # noqa: E402
 from bed import check  # noqa: E402
-from scripted import Server, event, no, status  # noqa: E402
+from scripted import Server, event, no, page, status  # noqa: E402
 
 COLO = os.path.join(bed.BUILD, "colo")
 COMPLETION = os.path.join(bed.PROJECT, "packaging", "completion", "colo")
@@ -193,7 +193,8 @@ def the_first_line_says_whether_it_is_protected():
             (2, "NOT RUNNING (standby): this node stands by, and has lost its primary",
              status(state="standby", role="secondary", protected=False, peer=lost)),
             (2, "NOT RUNNING (waiting): alpha waits",
-             status(state="waiting", protected=False, role="none", peer=lost)),
+             status(state="waiting", protected=False, role="none", peer=lost,
+                    guest={"state": "none", "uptime_ms": None})),
             (2, "NOT SERVING (holding): ", status(state="holding", protected=False)),
             (2, "NOT RUNNING (fenced): ",
              status(state="fenced", protected=False, role="none", peer=lost)),
@@ -323,7 +324,7 @@ def which_pair():
         with place.server("file", stop={}) as server:
             done = place.colo("stop", named)
             check("a path's pair is named by the file", done.code == 0
-                  and server.asked[0] == ("stop", {}), done)
+                  and server.asked[0] == ("stop", {"force": False}), done)
         broken = place.write("broken.conf", "[nonsense")
         with place.server("broken", stop={}):
             check("a broken file does not keep from its colod",
@@ -355,7 +356,8 @@ def words_that_make_no_sense():
                       ("stop", "--timeout", "x"), ("stop", "--timeout=-1"),
                       ("stop", "--timeout=nan"), ("events", "--since", "x"),
                       ("events", "--since=-5"), ("log", "-n", "-3"), ("keygen",), ("version", "x"),
-                      ("help", "nothing"), ("promote",), ("--frob", "stop")):
+                      ("help", "nothing"), ("promote",), ("--frob", "stop"),
+                      ("start", "--force")):
             done = place.colo(*words)
             check(f"colo {' '.join(words)}: one line, status 2", is_one_line(done, code=2), done)
         check("words of status that make no sense are status 3",
@@ -446,6 +448,13 @@ def not_permitted():
         check("who may not connect is told to be root",
               done.returncode == 3 and "Permission denied" in done.stderr
               and "run this as root" in done.stderr, done)
+        os.chmod(place.config_dir, 0o700)
+        for words, code in ((("stop",), 2), (("status",), 3), (("stop", "web"), 3)):
+            done = subprocess.run([COLO, *words], env=place.environment, text=True,
+                                  capture_output=True, user=65534, group=65534,
+                                  extra_groups=[], timeout=20)
+            check(f"... by {' '.join(words)} too, who may not see what pairs there are",
+                  done.returncode == code and "run this as root" in done.stderr, done)
 
 
 ASKING = (("stop",), ("checkpoint",), ("switchover",), ("promote", "--force", "--yes"),
@@ -567,11 +576,10 @@ def hostile_texts():
                   is_clean(done.both.replace("\n", "")), ascii(done.both[:2000]))
         done = place.colo("status")
         check("... and the view stays of a size", len(done.out) < 40000, len(done.out))
-        server.answers["events"] = ([event(1, EVIL, detail=EVIL, node=EVIL),
-                                     event(2, "x", detail={"a": EVIL}),
-                                     {"event": "x", EVIL: EVIL, "time": "no", "seq": []},
-                                     event(3, "x", time=10 ** 18), event(4, "x", time=-1)],
-                                    {}, [])
+        server.answers["events"] = page([
+            event(1, EVIL, detail=EVIL, node=EVIL, state=EVIL), event(2, "x", detail={"a": EVIL}),
+            {"event": "x", EVIL: EVIL, "time": "no", "number": []},
+            event(3, "x", time=10 ** 18), event(4, "x", time=-1)])
         for words in (("events",), ("events", "--json")):
             done = place.colo(*words)
             check(f"{' '.join(words)}: nothing hostile gets through",
@@ -613,7 +621,7 @@ def wrong_types_everywhere():
 
 def acts():
     with Place() as place, place.server(
-            stop={}, start={}, checkpoint={"epoch": 1300}, stand_down={}, promote={}) as server:
+            stop={}, start={}, discard={}, checkpoint={"epoch": 1300}, stand_down={}, promote={}) as server:
         def does(words, asked, out):
             server.asked.clear()
             done = place.colo(*words)
@@ -621,7 +629,10 @@ def acts():
                   done.code == 0 and out in done.out and not done.err
                   and [one for one in server.asked if one[0] != "status"] == asked,
                   (done, server.asked))
-        does(("stop",), [("stop", {})], "web: protected, primary alpha")
+        does(("stop",), [("stop", {"force": False})], "web: protected, primary alpha")
+        does(("stop", "-f"), [("stop", {"force": True})], "web: protected, primary alpha")
+        does(("start", "--discard"), [("discard", {"force": False})], "web: protected")
+        does(("start", "--discard", "--force"), [("discard", {"force": True})], "web: protected")
         does(("start", "web"), [("start", {})], "web: protected")
         does(("checkpoint",), [("checkpoint", {})], "web: checkpoint committed, epoch 1300")
         does(("stand-down",), [("stand-down", {"force": False})], "web: ")
@@ -685,45 +696,58 @@ def promote():
 
 
 def events():
-    past = [event(number, "state", detail=f"step {number}") for number in (1, 2)]
-    for name, answer in (("before the answer", (past, {}, [])), ("behind it", ([], {}, past)),
-                         ("within it", {"events": past})):
-        with Place() as place, place.server(events=answer) as server:
-            done = place.colo("events")
-            check(f"events that come {name}",
-                  done.code == 0 and [line.split()[2] for line in done.out.splitlines()]
-                  == ["1", "2"], done)
-            check("... are asked for from the beginning",
-                  server.asked[0] == ("events", {"follow": False, "since": 0}))
-            done = place.colo("events", "--json", "--since", "1")
-            check("... as JSON", [json.loads(line) for line in done.out.splitlines()] == past
-                  and server.asked[-2] == ("events", {"follow": False, "since": 1}), done)
-    check("a line has time, number, node, name and detail",
-          "2026-01-01 00:00:00.123  1  alpha  state, generation 7: step 1" == line_of(past[0]),
-          line_of(past[0]))
-    with Place() as place, place.server(events=([], {}, past)) as server:
-        follower = subprocess.Popen([COLO, "events", "--follow", "--timeout=5"], text=True,
-                                    env=place.environment, stdout=subprocess.PIPE,
-                                    stderr=subprocess.PIPE)
-        lines = [follower.stdout.readline(), follower.stdout.readline()]
-        check("followed, each comes at once", "step 1" in lines[0] and "step 2" in lines[1], lines)
-        check("... and only from now on", server.asked[0] == ("events", {"follow": True}))
-        time.sleep(0.2)
-        check("... without an end", follower.poll() is None)
-        follower.send_signal(signal.SIGINT)
-        check("... but by a signal", follower.wait(20) == -signal.SIGINT)
-        follower.communicate()
+    past = [event(number, "step", detail=f"step {number}") for number in range(1, 251)]
+
+    def colod(arguments):
+        """As colod does: pages of 100."""
+        since = min(arguments["since"], 250)
+        chosen = [one for one in past if one["number"] > since]
+        answer = page(chosen[:100], last=(chosen[:100] or past)[-1]["number"],
+                      more=len(chosen) > 100)
+        return ([], answer, [event(251, "later")] if arguments["follow"] and not answer["more"]
+                else [])
+    with Place() as place, place.server(events=colod) as server:
+        done = place.colo("events")
+        check("events are shown from the first to the last, in pages",
+              done.code == 0 and [int(line.split()[2]) for line in done.out.splitlines()]
+              == list(range(1, 251)), done)
+        check("... asked for one by one", [one[1] for one in server.asked] ==
+              [{"follow": False, "since": since} for since in (0, 100, 200)], server.asked)
+        check("a line has time, number, node, name, state, generation and detail",
+              done.out.splitlines()[0] == "2026-01-01 00:00:00.123  1  alpha  step, state solo, "
+              "generation 7: step 1", done.out.splitlines()[0])
+        done = place.colo("events", "--json", "--since", "249")
+        check("as JSON they are as colod said",
+              [json.loads(line) for line in done.out.splitlines()] == past[249:], done)
+        for words, first in ((("--follow",), 251), (("-f", "--since", "140"), 141)):
+            server.asked.clear()
+            follower = subprocess.Popen([COLO, "events", *words, "--timeout=5"], text=True,
+                                        env=place.environment, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE)
+            numbers = [int(follower.stdout.readline().split()[2]) for _ in range(first, 252)]
+            check(f"events {' '.join(words)}: each once, and the next at once",
+                  numbers == list(range(first, 252)), numbers)
+            time.sleep(0.2)
+            check("... without an end", follower.poll() is None)
+            follower.send_signal(signal.SIGINT)
+            check("... but by a signal", follower.wait(20) == -signal.SIGINT)
+            follower.communicate()
+    with Place() as place, place.server(events=page(past[:1], missed=7)):
+        done = place.colo("events")
+        check("that old events are gone is no news where all are asked for", not done.err, done)
+        done = place.colo("events", "--since", "3")
+        check("... but where some of them are", done.code == 0
+              and "7 events after number 3 are kept no more" in done.err, done)
+    with Place() as place, place.server(events=page([], last=0, more=True)) as server:
+        done = place.colo("events")
+        check("who says that there is more, and goes nowhere, is not asked for good",
+              done.code == 0 and len(server.asked) == 1, done)
     with Place() as place, place.server(events=json.dumps(past[0]).encode()
                                         + b'\n{"id":1,"ok":true,"result":{}}\n') as server:
         server.hang_up = True
         done = place.colo("events", "-f")
         check("a colod that goes while it is followed",
               done.code == 3 and "step 1" in done.out and "hung up" in done.err, done)
-
-
-def line_of(one):
-    with Place() as place, place.server(events={"events": [one]}):
-        return place.colo("events").out.strip()
 
 
 def colours():
@@ -873,7 +897,20 @@ def console():
                   and piped.stdout.read(5) == b"heard")
             line.close()
             check("... but the guest's", piped.wait(20) == 1)
+            piped.stdout.close()
             piped.stderr.close()
+            piped = subprocess.Popen([COLO, "console"], env=place.environment,
+                                     stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                     stderr=subprocess.DEVNULL)
+            line = guest.take()
+            line.settimeout(1)
+            with contextlib.suppress(TimeoutError):
+                while True:
+                    line.sendall(b"x" * 65536)
+            piped.terminate()
+            check("a pipe that nobody reads holds up no signal", piped.wait(20) == 0)
+            piped.stdout.close()
+            line.close()
             server.answers["status"] = status(state="standby", role="secondary",
                                               console=guest.path)
             done = place.colo("console")
@@ -933,8 +970,9 @@ def log():
             server.answers["status"] = status(logs={"colo-vm": place.path("gone.log"),
                                                     "colo-netcompare": place.dir})
             done = place.colo("log")
-            check("logs that cannot be read", done.code == 1 and "gone.log" in done.err
-                  and "not a file" in done.err, done)
+            check("logs that cannot be read", is_one_line(done, "not a file", code=1), done)
+            done = place.colo("log", "vm")
+            check("... or are not begun", is_one_line(done, "gone.log", code=1), done)
             os.mkfifo(place.path("fifo"))
             server.answers["status"] = status(logs={"colo-vm": place.path("fifo")})
             done = place.colo("log")

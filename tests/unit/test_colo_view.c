@@ -296,13 +296,15 @@ static void a_huge_document_makes_a_bounded_view(void **state)
 static void an_event_is_one_line(void **state)
 {
 	g_autoptr(JsonObject) event =
-		parsed("{\"event\":\"solo\",\"seq\":3,\"time\":1,\"node\":\"alpha\","
+		parsed("{\"event\":\"solo\",\"number\":3,\"state\":\"syncing\","
+		       "\"time\":1,\"node\":\"alpha\","
 		       "\"generation\":8,\"detail\":\"a\\nb\",\"device\":\"\\u001b\"}");
 	g_autoptr(JsonObject) bare = parsed("{\"event\":\"x\",\"time\":1e18}");
 	g_autofree char *line = colo_view_event(event);
 	g_autofree char *short_line = colo_view_event(bare);
 
-	has(line, ".001  3  alpha  solo, generation 8: a\\nb  device=\\x1b");
+	has(line,
+	    ".001  3  alpha  solo, state syncing, generation 8: a\\nb  device=\\x1b");
 	assert_string_equal(short_line, "time unknown  ?  x");
 }
 
