@@ -185,14 +185,12 @@ static JsonObject *comparator_status(const struct colo_status_sources *sources)
 	JsonObject *status = sources->guard ? colo_guard_status(sources->guard) : NULL;
 	JsonObject *packets = member_object(status, "packets");
 	JsonObject *object;
-	const char *mode;
 
 	if (!status)
 		return NULL;
 	object = json_object_new();
-	mode = base_json_text(status, "mode");
 	set_text(object, "gate", base_json_text(status, "gate"));
-	set_text(object, "mode", mode);
+	set_object(object, "mode", shared(status, "mode"));
 	copy_count(object, "matched", packets, "matched");
 	copy_count(object, "committed", packets, "committed");
 	copy_count(object, "dropped", packets, "dropped");
