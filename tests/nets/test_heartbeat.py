@@ -422,8 +422,6 @@ def what_was_recorded_changes_nothing():
             nft add chain inet deaf input "{ type filter hook input priority 0; }"
             nft add rule inet deaf input udp dport 7802 drop''')
         held = recorded(1, 1, 40)
-        sh("nft delete table inet deaf")
-        scene.a.hears()
         # A dead peer cannot be made to live.
         scene.b.killed()
         mark = scene.a.mark()
@@ -433,6 +431,7 @@ def what_was_recorded_changes_nothing():
         bed.check("it is lost, though somebody plays what it had said",
                   scene.a.wait(lambda r: not r.alive, mark), scene.a.reports[-1])
         time.sleep(TIMEOUT_MS / 1000 + 1)
+        sh("nft delete table inet deaf")
         mark = scene.a.mark()
         inject(held, 1, 0)
         scene.a.next()
