@@ -366,8 +366,10 @@ static void hear(hb_daemon *daemon, guint path, const void *bytes, gsize length)
 		hb_codec_open(daemon->codec, path, bytes, length, &message);
 
 	if (verdict == HB_HEARD)
-		verdict = hb_peer_judge(&daemon->peer, &message);
-	hb_detector_hear(daemon->detector, path, verdict, &message, &now);
+		verdict = hb_peer_judge(
+			&daemon->peer, &message,
+			hb_detector_proves(daemon->detector, &message, now.mono_ns));
+	verdict = hb_detector_hear(daemon->detector, path, verdict, &message, &now);
 	if (hb_peer_is_worn(&daemon->peer))
 		hb_peer_renew(&daemon->peer, new_session());
 	log_refusal(daemon, path, verdict);

@@ -23,6 +23,7 @@
 #define DRIFT_PPM                                                          \
 	500u /* what two clocks' rates differ by at most, slewing included \
 	      */
+#define HELD_BACK_NS SECOND /* and a timeout: longer on its way is no sign of life */
 /* Longer round trips tell nothing: one end or the other was not running. */
 #define ROUND_TRIP_MAX (10 * SECOND)
 
@@ -174,6 +175,65 @@ static void measure_jitter(struct path *path, guint64 transit_ns)
 	path->transit_known = TRUE;
 }
 
+static guint64 drift(guint64 age_ns)
+{
+	return age_ns / 1000000 * DRIFT_PPM + DRIFT_PPM;
+}
+
+static guint64 sample_error(const struct sample *sample, guint64 now_ns)
+{
+	return sample->error_ns +
+	       drift(now_ns > sample->at_ns ? now_ns - sample->at_ns : 0);
+}
+
+static const struct sample *best_sample(const hb_detector *detector, guint64 now_ns)
+{
+	const struct sample *best = NULL;
+
+	for (guint i = 0; i < SAMPLES; i++) {
+		const struct sample *sample = &detector->samples[i];
+
+		if (sample->at_ns && (!best || sample_error(sample, now_ns) <
+						       sample_error(best, now_ns)))
+			best = sample;
+	}
+	return best;
+}
+
+static guint64 way_max(const hb_detector *detector)
+{
+	return detector->timeout_ns + HELD_BACK_NS;
+}
+
+gboolean hb_detector_proves(const hb_detector *detector,
+			    const struct hb_message *message, guint64 read_ns)
+{
+	guint64 heard = message->heard_sent_ns, age = message->heard_age_ns;
+
+	return heard && heard <= read_ns &&
+	       (age >= read_ns - heard ||
+		read_ns - heard - age <= way_max(detector) + drift(age));
+}
+
+/* By when the peer had heard us, or by what its clock was: either will do. The first
+ * holds for a peer whose host, with its clock, stood still for a while; the second
+ * where it does not hear us. */
+static gboolean is_fresh(const hb_detector *detector, const struct hb_message *message,
+			 guint64 read_ns)
+{
+	const struct sample *best = best_sample(detector, read_ns);
+	gint64 way;
+
+	/* After a stall it is us who held it back. */
+	if (detector->stalled_turn || hb_detector_proves(detector, message, read_ns))
+		return TRUE;
+	if (!best)
+		return !message->heard_sent_ns;
+	way = (gint64)(read_ns - message->sent_ns + best->offset_ns);
+	return way <= 0 ||
+	       (guint64)way <= way_max(detector) + sample_error(best, read_ns);
+}
+
 /* FALSE where the datagram says none, or nonsense. */
 static gboolean round_trip(const struct hb_message *message, guint64 read_ns,
 			   guint64 *rtt_ns)
@@ -190,6 +250,19 @@ static gboolean round_trip(const struct hb_message *message, guint64 read_ns,
 	return TRUE;
 }
 
+static void add_sample(hb_detector *detector, struct sample sample)
+{
+	const struct sample *best = best_sample(detector, sample.at_ns);
+	gint64 apart = best ? (gint64)(sample.offset_ns - best->offset_ns) : 0;
+	guint64 distance = apart < 0 ? -(guint64)apart : (guint64)apart;
+
+	/* A host, and with it its clock, stood still: what was before is no longer
+	 * true. */
+	if (best && distance > sample.error_ns + sample_error(best, sample.at_ns))
+		memset(detector->samples, 0, sizeof(detector->samples));
+	detector->samples[detector->next_sample++ % SAMPLES] = sample;
+}
+
 static void measure_round_trip(hb_detector *detector, struct path *path,
 			       const struct hb_message *message, guint64 read_ns)
 {
@@ -200,11 +273,12 @@ static void measure_round_trip(hb_detector *detector, struct path *path,
 	path->rtt_ns =
 		path->rtt_known ? path->rtt_ns - path->rtt_ns / 8 + rtt_ns / 8 : rtt_ns;
 	path->rtt_known = TRUE;
-	detector->samples[detector->next_sample++ % SAMPLES] = (struct sample){
-		.at_ns = read_ns,
-		.offset_ns = message->sent_ns + rtt_ns / 2 - read_ns,
-		.error_ns = rtt_ns / 2 + 1,
-	};
+	add_sample(detector,
+		   (struct sample){
+			   .at_ns = read_ns,
+			   .offset_ns = message->sent_ns + rtt_ns / 2 - read_ns,
+			   .error_ns = rtt_ns / 2 + 1,
+		   });
 }
 
 /* Paths overtake each other: only what was said last counts. */
@@ -240,16 +314,22 @@ static void hear_new(hb_detector *detector, struct path *path,
 	believe(detector, message);
 }
 
-void hb_detector_hear(hb_detector *detector, guint path_index, enum hb_verdict verdict,
-		      const struct hb_message *message, const struct hb_instant *at)
+enum hb_verdict hb_detector_hear(hb_detector *detector, guint path_index,
+				 enum hb_verdict verdict,
+				 const struct hb_message *message,
+				 const struct hb_instant *at)
 {
 	struct path *path = &detector->path[path_index];
 
 	g_assert(path_index < detector->paths && verdict < HB__VERDICTS);
-	switch (verdict) {
-	case HB_HEARD:
+	if (verdict == HB_HEARD) {
 		if (message->session != detector->session)
 			begin_session(detector, message->session);
+		if (!is_fresh(detector, message, at->mono_ns))
+			verdict = HB_REPLAYED;
+	}
+	switch (verdict) {
+	case HB_HEARD:
 		path->received++;
 		hear_new(detector, path, message, at->mono_ns);
 		break;
@@ -261,6 +341,7 @@ void hb_detector_hear(hb_detector *detector, guint path_index, enum hb_verdict v
 		path->refused[verdict]++;
 		break;
 	}
+	return verdict;
 }
 
 void hb_detector_sent(hb_detector *detector, guint path, gboolean sent)
@@ -325,13 +406,6 @@ void hb_detector_tell(const hb_detector *detector, guint path_index, guint64 now
 		message->hears |= (guint8)(detector->path[i].up << i);
 	message->heard_sent_ns = path->sent_ns;
 	message->heard_age_ns = path->sent_ns ? now_ns - path->read_ns : 0;
-}
-
-static guint64 sample_error(const struct sample *sample, guint64 now_ns)
-{
-	guint64 age = now_ns > sample->at_ns ? now_ns - sample->at_ns : 0;
-
-	return sample->error_ns + age / 1000000 * DRIFT_PPM + DRIFT_PPM;
 }
 
 gboolean hb_detector_offset(const hb_detector *detector, const struct hb_instant *now,

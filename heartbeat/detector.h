@@ -10,6 +10,11 @@
  * its sockets (hb_detector_hear()), then judges by that one time (hb_detector_judge()).
  * So a daemon that is stopped anywhere in a turn judges by what it knew before.
  *
+ * What was on its way for longer than a timeout and a second is no sign of life, and
+ * counts as replayed: else who can hold back what goes over one path could play it when
+ * the peer is dead. How long it was shows by our own time stamp in it or by the offset
+ * of the clocks.
+ *
  * Stalls. The daemon wakes once an interval at least; two turns further apart than two
  * intervals mean that it did not run, and what it did not hear then proves nothing. It
  * first reads everything that waits in its sockets, where a live peer's heartbeats are.
@@ -43,10 +48,16 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(hb_detector, hb_detector_free)
  * all. After a stall the caller reads its sockets until nothing is left that waited in
  * them. */
 guint64 hb_detector_turn(hb_detector *detector, guint64 now_ns);
+/* Whether a datagram that is read now was made within a timeout and a second, by the
+ * time stamp of ours that it gives back. */
+gboolean hb_detector_proves(const hb_detector *detector,
+			    const struct hb_message *message, guint64 read_ns);
 /* A datagram was judged on a path: `message` (needed for HB_HEARD and HB_LATE) was read
  * at `at`. HB_HEARD brings the path up. */
-void hb_detector_hear(hb_detector *detector, guint path, enum hb_verdict verdict,
-		      const struct hb_message *message, const struct hb_instant *at);
+enum hb_verdict hb_detector_hear(hb_detector *detector, guint path,
+				 enum hb_verdict verdict,
+				 const struct hb_message *message,
+				 const struct hb_instant *at);
 /* One was sent on a path, or could not be. */
 void hb_detector_sent(hb_detector *detector, guint path, gboolean sent);
 /* Takes down the paths that were silent too long at this turn's time. */

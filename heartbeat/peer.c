@@ -55,7 +55,8 @@ static enum hb_verdict judge_sequence(struct hb_peer *peer, guint path,
 	return HB_LATE;
 }
 
-enum hb_verdict hb_peer_judge(struct hb_peer *peer, const struct hb_message *message)
+enum hb_verdict hb_peer_judge(struct hb_peer *peer, const struct hb_message *message,
+			      gboolean proven)
 {
 	gboolean knows_us =
 		message->echo == peer->ours || message->greets == peer->ours;
@@ -63,7 +64,7 @@ enum hb_verdict hb_peer_judge(struct hb_peer *peer, const struct hb_message *mes
 	if (is_past(peer, message->session))
 		return HB_REPLAYED;
 	if (message->session != peer->session) {
-		if (!knows_us) {
+		if (!knows_us || (peer->session && !proven)) {
 			note_stranger(peer, message->session);
 			return message->echo || message->greets ? HB_REPLAYED
 								: HB_GREETING;

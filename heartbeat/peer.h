@@ -10,10 +10,12 @@
  * How two that do not know each other meet: whatever comes with a good MAC but of a
  * session that we do not know makes that session a stranger, and in our next datagrams
  * we greet strangers. A living one then names our session, by which it becomes the
- * peer; a recording cannot. Until then nothing changes: what we echo is the peer that
- * we have. A session that was replaced never comes back; before we would have to forget
- * one, we take a new session ourselves, which makes all recordings worthless. The peer
- * learns it with our next datagram, which names the peer's.
+ * peer; a recording cannot. Where we have a peer already, it must have heard us in
+ * turn, just now: what was held back when another session began and soon ended could
+ * else replace the one after it. Until then nothing changes: what we echo is the peer
+ * that we have. A session that was replaced never comes back; before we would have to
+ * forget one, we take a new session ourselves, which makes all recordings worthless.
+ * The peer learns it with our next datagram, which names the peer's.
  */
 #ifndef HB_PEER_H
 #define HB_PEER_H
@@ -40,8 +42,10 @@ struct hb_peer {
 
 /* `ours` is not 0. */
 void hb_peer_init(struct hb_peer *peer, guint64 ours);
-/* Judges what hb_codec_open() let pass. */
-enum hb_verdict hb_peer_judge(struct hb_peer *peer, const struct hb_message *message);
+/* Judges what hb_codec_open() let pass. `proven`: hb_detector_proves() that it was made
+ * just now. */
+enum hb_verdict hb_peer_judge(struct hb_peer *peer, const struct hb_message *message,
+			      gboolean proven);
 /* Whether it is time for hb_peer_renew(): no further session of the peer can be kept in
  * mind. */
 gboolean hb_peer_is_worn(const struct hb_peer *peer);

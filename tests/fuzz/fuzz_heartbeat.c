@@ -47,12 +47,15 @@ static void judge(struct world *world, guint path, const void *bytes, gsize leng
 	const gboolean alive = hb_detector_alive(world->detector);
 	const struct hb_instant now = { world->now, 3 * world->now, 37 };
 	struct hb_message message;
-	enum hb_verdict verdict =
-		hb_codec_open(world->codec, path, bytes, length, &message);
+	enum hb_verdict judged,
+		verdict = hb_codec_open(world->codec, path, bytes, length, &message);
 
 	if (verdict == HB_HEARD)
-		verdict = hb_peer_judge(&world->peer, &message);
-	hb_detector_hear(world->detector, path, verdict, &message, &now);
+		verdict = hb_peer_judge(
+			&world->peer, &message,
+			hb_detector_proves(world->detector, &message, now.mono_ns));
+	judged = hb_detector_hear(world->detector, path, verdict, &message, &now);
+	g_assert(judged == verdict || (verdict == HB_HEARD && judged == HB_REPLAYED));
 	if (hb_peer_is_worn(&world->peer))
 		hb_peer_renew(&world->peer, before.ours + 1);
 	if (verdict == HB_HEARD) {
@@ -60,17 +63,20 @@ static void judge(struct world *world, guint path, const void *bytes, gsize leng
 		g_assert(message.session != before.session ||
 			 message.sequence > before.path[path].highest);
 		g_assert(world->peer.session == message.session);
+	} else {
+		g_assert(world->peer.session == before.session);
+	}
+	if (judged == HB_HEARD) {
 		g_assert(hb_detector_path_up(world->detector, path));
 		world->allowed_ns = ALLOWED_NS;
 		world->stalled = FALSE;
 		return;
 	}
-	g_assert(world->peer.session == before.session);
 	g_assert(hb_detector_alive(world->detector) == alive);
 	g_assert(!memcmp(&self, hb_detector_peer(world->detector), sizeof(self)));
 	/* The same once more is not new. */
 	if (verdict == HB_LATE)
-		g_assert(hb_peer_judge(&world->peer, &message) == HB_REPLAYED);
+		g_assert(hb_peer_judge(&world->peer, &message, TRUE) == HB_REPLAYED);
 }
 
 /* Without the key: whatever it is, it is refused. */

@@ -417,6 +417,11 @@ def what_was_recorded_changes_nothing():
         bed.check("and the peer stays who it was, alive",
                   scene.a.kept(mark) and scene.a.hears()
                   and scene.a.next().flags == before.flags)
+        # What never came, since somebody held it back on one of the paths.
+        sh('''nft add table inet deaf
+            nft add chain inet deaf input "{ type filter hook input priority 0; }"
+            nft add rule inet deaf input udp dport 7802 drop''')
+        held = recorded(1, 1, 40)
         # A dead peer cannot be made to live.
         scene.b.killed()
         mark = scene.a.mark()
@@ -425,6 +430,13 @@ def what_was_recorded_changes_nothing():
                 inject(old[path], path, 0)
         bed.check("it is lost, though somebody plays what it had said",
                   scene.a.wait(lambda r: not r.alive, mark), scene.a.reports[-1])
+        time.sleep(TIMEOUT_MS / 1000 + 1)
+        sh("nft delete table inet deaf")
+        mark = scene.a.mark()
+        inject(held, 1, 0)
+        scene.a.next()
+        bed.check("nor does what was held back bring it to life",
+                  not any(r.alive for r in scene.a.since(mark)), scene.a.reports[-1])
         scene.a.end()
         scene.a = Node(scene, 0)
         before = scene.a.next()

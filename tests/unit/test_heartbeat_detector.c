@@ -483,6 +483,72 @@ static void a_new_session_is_measured_anew_and_no_loss(void **state)
 	end(&world);
 }
 
+static void what_was_held_back_keeps_nobody_alive(void **state)
+{
+	struct world world = begin();
+	struct hb_message held[100];
+
+	/* Somebody keeps what goes over path 1, while path 0 is heard. */
+	for (guint i = 0; i < G_N_ELEMENTS(held); i++) {
+		turns(&world, 1, 1);
+		held[i] = beat(&world, 1);
+		if (i % 2) /* from before the peer ever heard us there */
+			held[i].heard_sent_ns = held[i].heard_age_ns = 0;
+	}
+	/* Then the peer dies. */
+	for (guint i = 0; i < G_N_ELEMENTS(held) / 2; i++) {
+		turns(&world, 1, 0);
+		hear(&world, HB_HEARD, &held[i]);
+	}
+	assert_false(hb_detector_alive(world.detector));
+	assert_true(wire_get64(report(&world).path[1].replayed) > 20);
+	assert_int_equal(wire_get64(report(&world).path[1].received), 0);
+	end(&world);
+}
+
+static void a_peer_whose_clock_stood_still_is_heard_when_it_hears_us(void **state)
+{
+	struct world world = begin();
+	struct hb_message message;
+
+	turns(&world, 20, BOTH);
+	/* Its host, and its clock, stops for a minute; it goes on with an old echo. */
+	until_lost(&world);
+	turns(&world, 60 * 20, 0);
+	world.peer_ahead -= 60 * SECOND;
+	message = beat(&world, 0);
+	message.heard_sent_ns -= 60 * SECOND;
+	hear(&world, HB_HEARD, &message);
+	assert_false(hb_detector_alive(world.detector));
+	turns(&world, 1, BOTH);
+	assert_true(hb_detector_alive(world.detector));
+	world.peer_tai += 60 * SECOND;
+	turns(&world, 1, BOTH);
+	assert_offset(&world, 0);
+	end(&world);
+}
+
+static void a_peer_that_does_not_hear_us_is_heard_for_good(void **state)
+{
+	struct world world = begin();
+
+	turns(&world, 20, BOTH);
+	/* For hours, with a clock that drifts. */
+	for (guint i = 0; i < 200000; i++) {
+		struct hb_message message;
+
+		turns(&world, 1, 0);
+		world.peer_ahead -= 20 * MS / 1000;
+		message = beat(&world, 0);
+		message.heard_sent_ns = 1001 * SECOND;
+		message.heard_age_ns =
+			(world.now - message.heard_sent_ns) / 10000 * 9996;
+		hear(&world, HB_HEARD, &message);
+		assert_true(hb_detector_path_up(world.detector, 0));
+	}
+	end(&world);
+}
+
 static void jitter_follows_the_delay_of_the_network(void **state)
 {
 	struct world world = begin();
@@ -594,6 +660,10 @@ int main(void)
 			what_the_peer_said_later_is_not_undone_by_a_slower_path),
 		cmocka_unit_test(nonsense_of_times_gives_no_round_trip),
 		cmocka_unit_test(a_new_session_is_measured_anew_and_no_loss),
+		cmocka_unit_test(what_was_held_back_keeps_nobody_alive),
+		cmocka_unit_test(
+			a_peer_whose_clock_stood_still_is_heard_when_it_hears_us),
+		cmocka_unit_test(a_peer_that_does_not_hear_us_is_heard_for_good),
 		cmocka_unit_test(jitter_follows_the_delay_of_the_network),
 		cmocka_unit_test(the_next_datagram_says_what_was_heard),
 		cmocka_unit_test(what_the_peer_hears_is_reported_while_it_lives),

@@ -238,7 +238,7 @@ static enum hb_verdict judge(struct hb_peer *peer, guint64 session, guint64 echo
 {
 	struct hb_message message = from(session, echo, sequence);
 
-	return hb_peer_judge(peer, &message);
+	return hb_peer_judge(peer, &message, TRUE);
 }
 
 static void two_that_know_nothing_of_each_other_meet(void **state)
@@ -253,7 +253,7 @@ static void two_that_know_nothing_of_each_other_meet(void **state)
 	message = from(2, b.session, 1);
 	message.greets = hb_peer_next_stranger(&b);
 	assert_int_equal(message.greets, 1);
-	assert_int_equal(hb_peer_judge(&a, &message), HB_HEARD);
+	assert_int_equal(hb_peer_judge(&a, &message, FALSE), HB_HEARD);
 	assert_int_equal(a.session, 2);
 	assert_int_equal(judge(&b, 1, a.session, 2), HB_HEARD);
 	assert_int_equal(b.session, 1);
@@ -283,11 +283,11 @@ static void each_path_has_its_own_numbers(void **state)
 	struct hb_peer peer;
 
 	hb_peer_init(&peer, OURS);
-	assert_int_equal(hb_peer_judge(&peer, &message), HB_HEARD);
+	assert_int_equal(hb_peer_judge(&peer, &message, FALSE), HB_HEARD);
 	message.path = 1;
 	message.sequence = 1;
-	assert_int_equal(hb_peer_judge(&peer, &message), HB_HEARD);
-	assert_int_equal(hb_peer_judge(&peer, &message), HB_REPLAYED);
+	assert_int_equal(hb_peer_judge(&peer, &message, FALSE), HB_HEARD);
+	assert_int_equal(hb_peer_judge(&peer, &message, FALSE), HB_REPLAYED);
 }
 
 static void what_was_recorded_before_we_started_is_refused(void **state)
@@ -326,6 +326,20 @@ static void a_session_that_was_replaced_never_comes_back(void **state)
 		assert_int_equal(judge(&peer, old, OURS, 1000), HB_REPLAYED);
 	assert_int_equal(judge(&peer, 1000, OURS, 2), HB_REPLAYED);
 	assert_int_equal(judge(&peer, 1000, OURS + 1, 2), HB_HEARD);
+}
+
+static void a_peer_is_replaced_only_by_one_that_heard_us_just_now(void **state)
+{
+	struct hb_message message = from(THEIRS + 1, OURS, 1);
+	struct hb_peer peer;
+
+	hb_peer_init(&peer, OURS);
+	assert_int_equal(judge(&peer, THEIRS, OURS, 1), HB_HEARD);
+	assert_int_equal(hb_peer_judge(&peer, &message, FALSE), HB_REPLAYED);
+	assert_int_equal(peer.session, THEIRS);
+	assert_int_equal(hb_peer_next_stranger(&peer), THEIRS + 1);
+	assert_int_equal(hb_peer_judge(&peer, &message, TRUE), HB_HEARD);
+	assert_int_equal(peer.session, THEIRS + 1);
 }
 
 static void all_strangers_are_greeted_in_turn(void **state)
@@ -385,6 +399,7 @@ int main(void)
 		cmocka_unit_test(each_path_has_its_own_numbers),
 		cmocka_unit_test(what_was_recorded_before_we_started_is_refused),
 		cmocka_unit_test(a_session_that_was_replaced_never_comes_back),
+		cmocka_unit_test(a_peer_is_replaced_only_by_one_that_heard_us_just_now),
 		cmocka_unit_test(all_strangers_are_greeted_in_turn),
 		cmocka_unit_test(colod_is_heard_only_if_it_says_a_whole_message),
 	};
