@@ -3,8 +3,7 @@
  * colo-heartbeat as its colod knows it.
  *
  * The daemon is never adopted: its socket went with the colod that made it. The old one goes
- * on saying what it was told last until a new one is there, which the new colod starts after
- * it has ended the old one.
+ * on for a while, saying what it was told last, and leaves its ports to the new one.
  */
 #include "colo/beat.h"
 
@@ -148,24 +147,6 @@ static const struct colo_program_hooks hooks = {
 	.ended = ended,
 };
 
-/* One of an earlier colod would keep the ports. */
-static void end_old(const colo_beat *beat)
-{
-	const char *argv[] = { NULL, NULL };
-	g_autofree char *path = colo_places_program(beat->places, NAME);
-	struct colo_child_config config = { .name = NAME,
-					    .run_dir = beat->places->run,
-					    .fd = -1 };
-	colo_child *old;
-
-	argv[0] = path;
-	config.argv = argv;
-	old = colo_child_adopt(&config, NULL, NULL, NULL);
-	if (old)
-		colo_child_kill(old);
-	colo_child_free(old);
-}
-
 colo_beat *colo_beat_new(const colo_pair *pair, guint self, const struct colo_places *places,
 			 colo_beat_fn fn, void *data)
 {
@@ -177,7 +158,6 @@ colo_beat *colo_beat_new(const colo_pair *pair, guint self, const struct colo_pl
 	beat->fn = fn;
 	beat->data = data;
 	beat->fd = -1;
-	end_old(beat);
 	beat->program = colo_program_new(NAME, places, -900, &hooks, beat);
 	beat->timer = g_timeout_add(TELL_MS, tell_again, beat);
 	colo_program_begin(beat->program, FALSE);
