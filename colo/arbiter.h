@@ -19,7 +19,9 @@
 
 enum colo_verdict {
 	COLO_VERDICT_GRANTED, /* done: the record is what was asked for */
-	COLO_VERDICT_DENIED, /* the other node has it, or the record is another one; it is told */
+	/* The other node has it, or the record is another one; it is told. NULL: it is of
+	 * other nodes than this pair's; that is said to a reading too. */
+	COLO_VERDICT_DENIED,
 	COLO_VERDICT_UNREACHABLE, /* not known whether anything changed: ask again */
 	COLO_VERDICT_NO_RECORD, /* the arbiter has never heard of the pair, or keeps no records */
 	COLO_VERDICT_RECORD, /* to a reading: here it is */
@@ -43,8 +45,10 @@ struct colo_arbiter_ops {
 	void (*free)(colo_arbiter *arbiter);
 	void (*read)(colo_arbiter *arbiter, colo_arbiter_told told, void *data);
 	/* "solo: this node" with `generation` + 1, from "protected" or "solo: this node" at
-	 * `generation` (the arbiter may not have heard that the pair was protected). Asked
-	 * again after it was granted (the answer was lost), it is granted again. */
+	 * `generation` (the arbiter may not have heard that the pair was protected, and a
+	 * request that says so may still be under way: it then finds another record and does
+	 * nothing). Asked again after it was granted (the answer was lost), it is granted
+	 * again. */
 	void (*claim)(colo_arbiter *arbiter, guint64 generation, colo_arbiter_told told,
 		      void *data);
 	/* "protected" at the same `generation`, from "solo: this node"; again: granted again. */

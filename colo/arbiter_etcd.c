@@ -262,8 +262,10 @@ static void begin_txn_at_revision(struct etcd *etcd, gint64 revision)
 /* The transaction found something else than it expected. */
 static void judge_found(struct etcd *etcd, const struct colo_etcd_kv *kv)
 {
-	struct colo_arbiter_record before = record_before(etcd),
-				   after = record_after(etcd);
+	const struct colo_arbiter_record before = record_before(etcd);
+	const struct colo_arbiter_record after = record_after(etcd);
+	const struct colo_arbiter_record own_before = { etcd->generation, TRUE,
+							etcd->self };
 	g_autofree char *why = NULL;
 
 	if (kv->good && same(&kv->record, &after)) {
@@ -294,8 +296,11 @@ static void judge_found(struct etcd *etcd, const struct colo_etcd_kv *kv)
 		next_attempt(etcd, kv->problem);
 		return;
 	}
-	if (etcd->operation != CREATE && same(&kv->record, &before)) {
-		/* As expected, written in other words. */
+	if (etcd->operation != CREATE &&
+	    (same(&kv->record, &before) ||
+	     (etcd->operation == CLAIM && same(&kv->record, &own_before)))) {
+		/* As expected, written in other words; or alone, which becomes alone
+		 * anew. */
 		begin_txn_at_revision(etcd, kv->mod_revision);
 		return;
 	}

@@ -69,8 +69,10 @@ void test_etcd_start_again(struct test_etcd *etcd)
 	g_autoptr(GPtrArray) argv = g_ptr_array_new_with_free_func(g_free);
 	g_autoptr(GError) error = NULL;
 
-	g_free(etcd->url);
-	etcd->url = g_strdup_printf("%s://127.0.0.1:%u", scheme, etcd->client_port);
+	/* Arbiters keep the one that they were given. */
+	if (!etcd->url)
+		etcd->url =
+			g_strdup_printf("%s://127.0.0.1:%u", scheme, etcd->client_port);
 	for (const char *const *word =
 		     (const char *const[]){
 			     "etcd", "--data-dir", data, "--listen-client-urls",

@@ -177,6 +177,11 @@ static void a_pair_goes_through_its_life(void **state)
 	/* The answer was lost. */
 	assert_string_equal(ask(beta, CLAIM, 1), "granted solo beta 2");
 	assert_string_equal(ask(alpha, CREATE, 1), "denied solo beta 2");
+	/* Alone anew: a request to protect at 2 that comes late finds 3. */
+	assert_string_equal(ask(beta, CLAIM, 2), "granted solo beta 3");
+	assert_string_equal(ask(beta, CLAIM, 2), "granted solo beta 3");
+	assert_string_equal(ask(beta, PROTECT, 2), "denied solo beta 3");
+	assert_string_equal(ask(alpha, CLAIM, 3), "denied solo beta 3");
 	/* The operator's word. */
 	assert_string_equal(ask(alpha, FORCE, 9), "granted solo alpha 9");
 	assert_string_equal(ask(alpha, FORCE, 9), "granted solo alpha 9");
