@@ -182,6 +182,8 @@ gboolean colo_record_parse(const char *bytes, gsize length, const char *path,
 		return refuse(path, error,
 			      "has part \"%.20s\", which this colo does not know",
 			      part);
+	if (!found.generation && found.part != COLO_PART_NONE)
+		return refuse(path, error, "has part \"%s\" at no generation", part);
 	found.stopped = !strcmp(stopped, "yes");
 	again = colo_record_format(pair, node, &found);
 	if (strlen(again) != length || memcmp(again, bytes, length))

@@ -199,6 +199,8 @@ static void each_wrong_thing_has_its_own_message(void **state)
 	expect_refused("no number as generation");
 	put_summed(TEXT("1", "shop", "alpha", "7", "king", "no"));
 	expect_refused("part \"king\"");
+	put_summed(TEXT("1", "shop", "alpha", "0", "solo", "no"));
+	expect_refused("part \"solo\" at no generation");
 	put_summed(TEXT("1", "shop", "alpha", "07", "solo", "no"));
 	expect_refused("not as colo writes it");
 	put_summed(TEXT("1", "shop", "alpha", "7", "solo", "maybe"));
