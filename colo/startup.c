@@ -103,7 +103,13 @@ static void begin_own(struct case_ *at)
 	const struct colo_record *record = &known->record;
 	const struct colo_arbiter_record *arbiter = &known->arbiter;
 
-	if (at->asked && arbiter->solo && arbiter->owner == known->self) {
+	if (at->asked && arbiter->solo && record->part == COLO_PART_PRIMARY &&
+	    arbiter->generation == record->generation) {
+		/* A request to protect may be under way still, and be heard while this node
+		 * runs alone and the other has a standby: a claim makes it void. */
+		begin(at, COLO_STARTUP_CLAIM, record->generation,
+		      "this node was about to be protected");
+	} else if (at->asked && arbiter->solo && arbiter->owner == known->self) {
 		begin(at, COLO_STARTUP_OURS, MAX(arbiter->generation, record->generation),
 		      "the arbiter says that only this node runs the guest");
 	} else if (record->part == COLO_PART_SOLO) {
@@ -157,6 +163,30 @@ static void both_ran(struct case_ *at)
 	       at->known->record.generation);
 }
 
+/* It was forced, or this node's record was restored from a backup. */
+static gboolean peer_is_newer(const struct colo_startup *known)
+{
+	return known->peer_up && known->peer.generation > known->record.generation;
+}
+
+static gboolean has_run(enum colo_part part)
+{
+	return part != COLO_PART_NONE && part != COLO_PART_STANDBY;
+}
+
+/* The same generation: each has what the other lacks. */
+static gboolean peer_ran_it_too(const struct colo_startup *known)
+{
+	return known->peer_up && known->peer.generation == known->record.generation &&
+	       has_run(known->record.part) && has_run(known->peer.part);
+}
+
+/* What it has stands against what the arbiter says. */
+static gboolean peer_counts(const struct colo_startup *known)
+{
+	return peer_is_newer(known) || peer_ran_it_too(known);
+}
+
 /* Everything but an arbiter's "solo: the other". */
 static void compare(struct case_ *at)
 {
@@ -165,18 +195,17 @@ static void compare(struct case_ *at)
 	const struct colo_peer_state *peer = &known->peer;
 	const gboolean up = known->peer_up;
 
-	if (up && peer->generation > record->generation) {
+	if (peer_is_newer(known)) {
 		decide(at, COLO_STARTUP_WAIT, FORCE,
 		       "%s has generation %" G_GUINT64_FORMAT ", this node %" G_GUINT64_FORMAT
 		       ": waiting for %s to start",
 		       at->other, peer->generation, record->generation, at->other);
-	} else if (up && is_newest_part(record->part) && is_newest_part(peer->part) &&
-		   peer->generation == record->generation) {
+	} else if (peer_ran_it_too(known)) {
 		both_ran(at);
 	} else if (is_newest_part(record->part)) {
 		begin_own(at);
 	} else if (up && record->part == COLO_PART_LEAVING &&
-		   peer->generation == record->generation && peer->part != COLO_PART_PROMOTED) {
+		   peer->generation == record->generation) {
 		/* It has not taken over, and nothing of it lives. */
 		begin_own(at);
 	} else {
@@ -198,11 +227,12 @@ static void decide_with_record(struct case_ *at)
 		       at->other, arbiter->generation);
 	} else if (arbiter->generation > record->generation &&
 		   !(arbiter->solo && arbiter->generation == record->generation + 1 &&
-		     record->part == COLO_PART_PRIMARY) &&
+		     (record->part == COLO_PART_PRIMARY ||
+		      record->part == COLO_PART_LEAVING)) &&
 		   !(arbiter->solo && record->generation == 0 && arbiter->generation == 1)) {
 		/* Not even the grant that this node did not get to write down. */
 		wait_for_other(at);
-	} else if (arbiter->solo && arbiter->owner == known->self &&
+	} else if (arbiter->solo && arbiter->owner == known->self && !peer_counts(known) &&
 		   (is_newest_part(record->part) || record->generation == 0)) {
 		begin_own(at);
 	} else {
@@ -248,6 +278,12 @@ void colo_startup_decide(const struct colo_startup *known,
 		       "the guest was stopped on purpose");
 	else if (at.asked)
 		decide_with_record(&at);
+	else if (known->keeps_records && known->verdict == COLO_VERDICT_DENIED)
+		decide(&at, COLO_STARTUP_REFUSE,
+		       "another pair of this name, or other names of nodes? see the pair file; "
+		       FORCE,
+		       "the arbiter's record is of other nodes than %s and %s",
+		       known->pair->node[0].name, known->pair->node[1].name);
 	else if (known->keeps_records && known->verdict == COLO_VERDICT_NO_RECORD &&
 		 known->record.generation)
 		decide(&at, COLO_STARTUP_REFUSE,
