@@ -10,9 +10,10 @@ import json
 import os
 import queue
 import secrets
+import shutil
 import subprocess
+import tempfile
 import threading
-import time
 
 import bed
 
@@ -76,6 +77,7 @@ class Client:
         self.latest = {}
         self.marks = queue.Queue()
         self.last = None
+        self.told = []
         host.put(os.path.join(bed.PROJECT, "tests/system/client.py"), "/root/client.py")
         self.process = host.popen("python3", "/root/client.py", GUEST, self.RECORD,
                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -86,6 +88,7 @@ class Client:
     def collect(self):
         for line in self.process.stdout:
             told = json.loads(line)
+            self.told.append(line.decode())
             self.latest = told
             if "mark" in told:
                 self.marks.put(told)
@@ -103,12 +106,15 @@ class Client:
 
     def goes_on(self, lines=3, seconds=bed.PATIENCE_S):
         """Whether so many more lines, pages and datagrams are answered than are now."""
-        before = dict(self.latest)
-        return bool(before) and bool(bed.eventually(
-            lambda: self.process.poll() is not None or all(
-                self.latest[kind]["good"] >= before[kind]["good"] + more
-                for kind, more in (("chat", lines), ("pages", 2), ("echo", lines))),
-            seconds)) and self.process.poll() is None and not self.faults()
+        before = self.latest
+
+        def more():
+            return self.process.poll() is not None or self.latest and all(
+                self.latest[kind]["good"] >= (before[kind]["good"] if before else 0) + wanted
+                for kind, wanted in (("chat", lines), ("pages", 2), ("echo", lines)))
+
+        return bool(bed.eventually(more, seconds)) and self.process.poll() is None \
+            and not self.faults()
 
     def faults(self):
         return [fault for kind in ("chat", "pages", "echo")
@@ -124,6 +130,37 @@ class Client:
         bed.eventually(lambda: self.last, 2)
         record = self.host.run("cat", self.RECORD)
         return self.last, record.output.encode() if record else b""
+
+
+def judge_file(stored, answered):
+    """What the chat's file on the guest's disk has of the lines that were answered: whether
+    they are the same bytes, how many lines are lost, and how many are there twice."""
+    lines, wanted = stored.splitlines(), answered.splitlines()
+    have = set(lines)
+    return (stored == answered, sum(line not in have for line in wanted),
+            len(lines) - len(have))
+
+
+def keep_logs(hosts, words, client):
+    """Copies what the hosts, the programs (`words`) and the client have said into a new
+    directory; its name."""
+    directory = tempfile.mkdtemp(prefix="colo-logs-")
+
+    def write(name, text):
+        with open(os.path.join(directory, name), "w") as out:
+            out.write(text)
+
+    write("programs.log", words)
+    if client:
+        write("client.log", "".join(client.told) + client.errors.text)
+    for host in hosts:
+        console = os.path.join(os.environ["TESTBED_DIR"], host.name, "console.log")
+        if os.path.exists(console):
+            shutil.copyfile(console, os.path.join(directory, f"{host.name}-console.log"))
+        said = host.shell("tail -n 100000 /var/lib/colo/*.log /run/colo/*/*.log /root/*.log; "
+                          "dmesg | tail -n 200", seconds=20)
+        write(f"{host.name}.log", said.output + said.errors)
+    return directory
 
 
 def chat_file(node):

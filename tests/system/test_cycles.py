@@ -69,10 +69,12 @@ def judge(pair_, client):
     disk = node.check_disk(pair.DISK)
     check("the guest's file system is clean", disk, disk)
     stored = pair.chat_file(node)
+    same, lost, doubled = pair.judge_file(stored, answered)
     check(f"the file on its disk is what was answered, byte for byte ({len(answered)} bytes)",
-          answered and stored == answered,
+          answered and same,
           f"{len(stored)} bytes, {len(answered)} were answered; they part at byte "
-          f"{len(os.path.commonprefix([stored, answered]))}")
+          f"{len(os.path.commonprefix([stored, answered]))}; {lost} lines are lost, {doubled} "
+          "are there twice")
 
 
 TESTS = [hosts_die_in_turn]
