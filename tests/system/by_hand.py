@@ -10,7 +10,7 @@ MACHINE = ["--cpus", "1", "--memory", pair.MEMORY, "--cpu-model", "x86-64-v2",
 
 
 class ByHand:
-    def __init__(self, nodes, arbiter):
+    def __init__(self, nodes):
         self.nodes = nodes
         self.machines = {}
         self.comparators = {}
@@ -55,8 +55,9 @@ class ByHand:
     def wait_protected(self, seconds=pair.PROTECTED_S):
         return bed.eventually(lambda: self.brief() == "protected", seconds)
 
-    def lost(self, node):
-        """After a node's power failure: what an arbiter's grant would lead to."""
+    def power_off(self, node):
+        """A node's power failure, and what an arbiter's grant would lead to."""
+        bed.testbed("kill", node.name)
         self.machines.pop(node).end()
         if node is not self.primary:
             return
@@ -80,3 +81,8 @@ class ByHand:
              for node, vm in self.machines.items()]
             + [f"{node.name}: colo-netcompare: {words.text[-1500:]}"
                for node, (_, words) in self.comparators.items()])
+
+
+def make_pair(nodes):
+    colod = bed.os.path.join(bed.BUILD, "colod")
+    return pair.Pair(nodes) if bed.os.path.exists(colod) else ByHand(nodes)

@@ -9,6 +9,7 @@ boot would.
 import json
 import os
 import queue
+import re
 import secrets
 import shutil
 import subprocess
@@ -22,10 +23,61 @@ MAC = "52:54:00:12:34:56"
 BRIDGE, TAP = "br0", "web0"
 DISK = "/var/lib/colo/web.img"
 DISK_SIZE = "16M"
-KEY = "/var/lib/colo/web.key"
+ETC = "/var/lib/colo/etc"  # /etc/colo of a node, where it outlives the host's power
+KEY = ETC + "/web.key"
 MEMORY = "96M"
 APPEND = (f"console=ttyS0 loglevel=4 colo.ip={GUEST}/24 colo.mount=1 "
           "colo.services=udp,http,chat")
+# Emulated hosts on a busy machine stand still for a second now and then.
+FILE = f"""
+[pair]
+nodes = h1; h2
+key = {KEY}
+
+[vm]
+memory = 96MiB
+cpus = 1
+cpu-model = x86-64-v2
+kernel = /guest/vmlinuz-cloud
+initrd = /guest/initrd-cloud.img
+append = {APPEND}
+
+[disk root]
+path = {DISK}
+
+[network lan]
+bridge = {BRIDGE}
+tap = {TAP}
+mac = {MAC}
+
+[node h1]
+replication = 10.90.2.1:7000
+control = 10.90.2.1:7001
+heartbeat = 10.90.2.1:7002; 10.90.1.1:7002
+
+[node h2]
+replication = 10.90.2.2:7000
+control = 10.90.2.2:7001
+heartbeat = 10.90.2.2:7002; 10.90.1.2:7002
+
+[checkpoint]
+mode = colo
+age = 2s
+connections = 1
+silence = 5s
+
+[comparison]
+late-max = 5s
+
+[heartbeat]
+interval = 200ms
+timeout = 2s
+
+[arbiter]
+type = etcd
+timeout = 5s
+endpoints = http://10.90.1.3:2379
+"""
 PROTECTED_S = 240  # patience; an idle machine of two cores needs some 20 s
 
 
@@ -33,7 +85,10 @@ def prepare(nodes):
     """What a pair needs once: the guest's disk on the first node, and one key on both."""
     key = secrets.token_hex(32)
     for node in nodes:
-        node.must("(umask 077; printf %s \"$1\" > \"$2\")", key, KEY)
+        node.must("""
+            mkdir -p "$1"
+            printf %s "$2" > "$1/web.conf"
+            (umask 077; printf %s "$3" > "$4")""", ETC, FILE, key, KEY)
         if node is nodes[0]:
             node.make_disk(DISK, DISK_SIZE)
         else:
@@ -47,24 +102,81 @@ def network_up(node):
     node.must("modprobe -a nfnetlink_queue nft_queue")
 
 
-class Arbiter:
-    """etcd on a host, until that host ends."""
+class Pair:
+    """Two nodes under colod, which nobody helps."""
 
-    def __init__(self, host):
-        self.host = host
-        self.endpoint = f"http://{host.address}:2379"
-        program = subprocess.run([os.path.join(bed.PROJECT, "tests/testbed/etcd")], text=True,
-                                 stdout=subprocess.PIPE, check=True, timeout=600).stdout.strip()
-        host.put(program, "/root/etcd")
-        host.must("""
-            /root/etcd --name arbiter --data-dir /root/arbiter --listen-client-urls "$1" \\
-                --advertise-client-urls "$1" > /root/etcd.log 2>&1 < /dev/null &
-            for try in $(seq 300); do
-                curl -s -m 5 "$1/health" && exit
-                sleep 0.2
-            done
-            tail /root/etcd.log >&2
-            exit 1""", self.endpoint, seconds=120)
+    def __init__(self, nodes):
+        self.nodes = nodes
+        self.told = {}  # what hosts that lost their power had logged
+
+    def node_up(self, node):
+        """What happens at a node's boot: its network, then colo@web.service."""
+        network_up(node)
+        node.must("ln -sfn \"$1\" /etc/colo", ETC)
+        node.must("setsid colod /etc/colo/web.conf > /run/colod.log 2>&1 < /dev/null &")
+
+    def start(self):
+        """The operator's word, once in the pair's life."""
+        self.nodes[0].must("until colo status --brief web; do [ $? = 3 ] || break; done; "
+                           "colo start web", seconds=120)
+
+    def brief(self):
+        """A line of colo's, from the first node that has one."""
+        for node in self.nodes:
+            said = node.run("colo", "status", "--brief", "web", seconds=20)
+            if said.status in (0, 1, 2):
+                return said.output.strip()
+        return "nothing is known"
+
+    def wait_protected(self, seconds=PROTECTED_S):
+        """Until both nodes say so."""
+        return bed.eventually(lambda: all(
+            node.run("colo", "status", "--brief", "web", seconds=20) for node in self.nodes),
+            seconds)
+
+    @property
+    def primary(self):
+        said = self.brief()
+        found = re.search(r"primary (\w+)", said)
+        if not found:
+            raise RuntimeError(f"there is no primary: {said}")
+        return next(node for node in self.nodes if node.name == found.group(1))
+
+    def power_off(self, node):
+        self.told[node] = self.told.get(node, "") + self.logs(node)
+        bed.testbed("kill", node.name)
+
+    def stop(self):
+        """Switches the guest off; the node with the newest disk."""
+        node = self.primary
+        node.must("colo stop web", seconds=120)
+        if not bed.eventually(lambda: not node.run("pgrep", "colo-vm")):
+            raise RuntimeError("the guest does not end: " + self.last_words())
+        return node
+
+    def logs(self, node):
+        return node.shell("tail -n 400 /run/colod.log /run/colo/web/*.log", seconds=20).output
+
+    def last_words(self):
+        return "\n".join(f"{node.name}: {self.told.get(node, '')}{self.logs(node)}"
+                         f"{node.run('colo', 'status', 'web', seconds=20)}"
+                         for node in self.nodes)
+
+
+def start_arbiter(host):
+    """etcd, until that host ends."""
+    program = subprocess.run([os.path.join(bed.PROJECT, "tests/testbed/etcd")], text=True,
+                             stdout=subprocess.PIPE, check=True, timeout=600).stdout.strip()
+    host.put(program, "/root/etcd")
+    host.must("""
+        /root/etcd --name arbiter --data-dir /root/arbiter --listen-client-urls "$1" \\
+            --advertise-client-urls "$1" > /root/etcd.log 2>&1 < /dev/null &
+        for try in $(seq 300); do
+            curl -s -m 5 "$1/health" && exit
+            sleep 0.2
+        done
+        tail /root/etcd.log >&2
+        exit 1""", f"http://{host.address}:2379", seconds=120)
 
 
 class Client:
@@ -157,7 +269,7 @@ def keep_logs(hosts, words, client):
         console = os.path.join(os.environ["TESTBED_DIR"], host.name, "console.log")
         if os.path.exists(console):
             shutil.copyfile(console, os.path.join(directory, f"{host.name}-console.log"))
-        said = host.shell("tail -n 100000 /var/lib/colo/*.log /run/colo/*/*.log /root/*.log; "
+        said = host.shell("tail -n 100000 /run/*.log /run/colo/*/*.log /root/*.log; "
                           "dmesg | tail -n 200", seconds=20)
         write(f"{host.name}.log", said.output + said.errors)
     return directory

@@ -13,7 +13,7 @@ import os
 import bed
 import pair
 from bed import check, note
-from by_hand import ByHand
+from by_hand import make_pair
 
 CYCLES = int(os.environ.get("CYCLES") or (20 if bed.LONG else 2))
 
@@ -21,8 +21,7 @@ CYCLES = int(os.environ.get("CYCLES") or (20 if bed.LONG else 2))
 def cycle(number, pair_, client, host, serves):
     """`serves`: whether the host that loses its power is the one that serves."""
     what = f"cycle {number}: {host.name}, which {'serves' if serves else 'stands by'},"
-    bed.testbed("kill", host.name)
-    pair_.lost(host)
+    pair_.power_off(host)
     if not check(f"{what} loses its power: the service goes on",
                  client.goes_on(seconds=120), (client.latest, pair_.last_words())):
         return False
@@ -41,7 +40,8 @@ def cycle(number, pair_, client, host, serves):
 def hosts_die_in_turn(h1, h2, h3):
     nodes = [h1, h2]
     pair.prepare(nodes)
-    pair_ = ByHand(nodes, pair.Arbiter(h3))
+    pair.start_arbiter(h3)
+    pair_ = make_pair(nodes)
     for node in nodes:
         pair_.node_up(node)
     pair_.start()
