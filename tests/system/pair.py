@@ -164,10 +164,8 @@ class Pair:
 
 
 def start_arbiter(host):
-    """etcd, until that host ends."""
-    program = subprocess.run([os.path.join(bed.PROJECT, "tests/testbed/etcd")], text=True,
-                             stdout=subprocess.PIPE, check=True, timeout=600).stdout.strip()
-    host.put(program, "/root/etcd")
+    """This machine's etcd on a host, until that host ends: 2 s and 30 MiB there."""
+    host.put("/usr/bin/etcd", "/root/etcd")
     host.must("""
         /root/etcd --name arbiter --data-dir /root/arbiter --listen-client-urls "$1" \\
             --advertise-client-urls "$1" > /root/etcd.log 2>&1 < /dev/null &

@@ -6,8 +6,8 @@ private mount namespace in which the unpacked modules lie at /lib/modules.
 """
 import collections
 import os
+import tempfile
 
-from bed import debs
 from bed.common import KERNELS, Failure, call
 
 FLAVOURS = {
@@ -49,7 +49,7 @@ def fetch(flavour, update=False):
     package = package_of(flavour)
     into = os.path.join(KERNELS, package)
     if not os.path.isdir(into):
-        debs.unpack(package, into, then=index_modules)
+        unpack(package, into)
     link = os.path.join(KERNELS, flavour)
     if os.path.islink(link):
         os.unlink(link)
@@ -57,8 +57,14 @@ def fetch(flavour, update=False):
     return cached(flavour)
 
 
-def index_modules(tree):
-    call("depmod", "-b", tree, os.listdir(os.path.join(tree, "lib/modules"))[0])
+def unpack(package, into):
+    with tempfile.TemporaryDirectory(dir=KERNELS) as scratch:
+        call("apt-get", "-o", "APT::Sandbox::User=root", "download", package, cwd=scratch)
+        deb = os.path.join(scratch, os.listdir(scratch)[0])
+        tree = os.path.join(scratch, "tree")
+        call("dpkg", "-x", deb, tree)
+        call("depmod", "-b", tree, os.listdir(os.path.join(tree, "lib/modules"))[0])
+        os.rename(tree, into)
 
 
 def fetch_all():
