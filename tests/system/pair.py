@@ -155,7 +155,7 @@ class Pair:
         return node
 
     def logs(self, node):
-        return node.shell("tail -n 400 /run/colod.log /run/colo/web/*.log", seconds=20).output
+        return node.shell("tail -n 400 /run/colod.log /var/log/colo/web/*.log", seconds=20).output
 
     def last_words(self):
         return "\n".join(f"{node.name}: {self.told.get(node, '')}{self.logs(node)}"
@@ -267,7 +267,7 @@ def keep_logs(hosts, words, client):
         console = os.path.join(os.environ["TESTBED_DIR"], host.name, "console.log")
         if os.path.exists(console):
             shutil.copyfile(console, os.path.join(directory, f"{host.name}-console.log"))
-        said = host.shell("tail -n 100000 /run/*.log /run/colo/*/*.log /root/*.log; "
+        said = host.shell("tail -n 100000 /run/*.log /var/log/colo/*/*.log /root/*.log; "
                           "dmesg | tail -n 200", seconds=20)
         write(f"{host.name}.log", said.output + said.errors)
     return directory
