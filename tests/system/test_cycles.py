@@ -13,7 +13,6 @@ import os
 import bed
 import pair
 from bed import check, note
-from by_hand import make_pair
 
 CYCLES = int(os.environ.get("CYCLES") or (20 if bed.LONG else 2))
 
@@ -41,10 +40,8 @@ def hosts_die_in_turn(h1, h2, h3):
     nodes = [h1, h2]
     pair.prepare(nodes)
     pair.start_arbiter(h3)
-    pair_ = make_pair(nodes)
-    for node in nodes:
-        pair_.node_up(node)
-    pair_.start()
+    pair_ = pair.Pair(nodes)
+    pair_.start(h3)
     if not check("the pair is protected", pair_.wait_protected(), pair_.last_words()):
         return
     client = pair.Client(h3)
