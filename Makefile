@@ -9,6 +9,8 @@ DESTDIR ?=
 bindir = $(prefix)/bin
 mandir = $(prefix)/share/man
 completiondir = $(prefix)/share/bash-completion/completions
+docdir = $(prefix)/share/doc/colo
+unitdir = $(prefix)/lib/systemd/system
 
 comma := ,
 # `make SANITIZE=address,undefined check` builds into build-address,undefined.
@@ -238,6 +240,11 @@ install: $(PROGRAMS:%=$(BUILD)/%)
 	install -m 644 $(wildcard docs/*.5) $(DESTDIR)$(mandir)/man5
 	install -m 644 $(wildcard docs/*.8) $(DESTDIR)$(mandir)/man8
 	install -m 644 packaging/completion/colo $(DESTDIR)$(completiondir)
+	install -d $(DESTDIR)$(unitdir) $(DESTDIR)$(docdir)/examples
+	install -m 644 docs/first-steps.md $(DESTDIR)$(docdir)
+	install -m 644 $(wildcard packaging/examples/*) $(DESTDIR)$(docdir)/examples
+	sed 's|@bindir@|$(bindir)|' packaging/colo@.service.in > $(DESTDIR)$(unitdir)/colo@.service
+	chmod 644 $(DESTDIR)$(unitdir)/colo@.service
 
 .PHONY: clean
 clean:

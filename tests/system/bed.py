@@ -190,8 +190,13 @@ class Host(Here):
     def put(self, source, target):
         testbed("push", self.name, source, target)
 
+    def set_clock(self):
+        """A clock that was read at boot is right to a second only."""
+        self.must('date -s "@$1" > /dev/null', f"{time.time() + 0.03:.3f}")
+
     def make_bridge(self, tap="guest0"):
-        """Puts the host's end of `lan` in the bridge `br0` with a tap for a guest."""
+        """Puts the host's end of `lan` in the bridge `br0`, with a tap for a guest unless
+        that is left to others."""
         self.must("""
             set -e
             ip link add br0 address "$(cat /sys/class/net/lan/address)" type bridge \\
@@ -200,8 +205,9 @@ class Host(Here):
             ip address add "$1/24" dev br0
             ip link set lan master br0
             ip link set br0 up
+            [ -n "$2" ] || exit 0
             ip tuntap add dev "$2" mode tap vnet_hdr
-            ip link set "$2" master br0 up""", self.address, tap)
+            ip link set "$2" master br0 up""", self.address, tap or "")
 
     def make_disk(self, path, size="64M", content=""):
         """A raw image with ext4; a name without a directory lies in /var/lib/colo."""
@@ -693,8 +699,8 @@ class Up:
             self.remove()
             raise
         hosts = [Host(number) for number in range(1, self.count + 1)]
-        for host in hosts:  # a clock that was read at boot is right to a second only
-            host.must('date -s "@$1" > /dev/null', f"{time.time() + 0.03:.3f}")
+        for host in hosts:
+            host.set_clock()
         return hosts
 
     def __exit__(self, *_):

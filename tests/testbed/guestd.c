@@ -5,9 +5,13 @@
  * usage: guestd SERVICE[,SERVICE...]
  *   echo     TCP port 7: sends back what it gets
  *   udp      UDP port 7: sends back each datagram
- *   http     TCP port 80: a fixed page; GET /N answers with N bytes of 'x'
+ *   http     TCP port 80: a fixed page; GET /N answers with N bytes of 'x', GET /chat with
+ *            how many messages there are in the chat and their chain
  *   journal  TCP port 9001: appends each line to /mnt/journal as "NUMBER LINE", makes
  *            it durable, and only then answers with the same; numbers go on after a restart
+ *   chat     TCP port 9003: appends each line to /mnt/chat as "LINE CHAIN", makes it
+ *            durable, and only then answers "COUNT CHAIN": how many lines there are, and
+ *            the FNV-1a hash of the chain before, a space and the line
  *   clock    TCP port 9002: one thread for each processor reads CLOCK_MONOTONIC and
  *            CLOCK_REALTIME every millisecond; a connection gets the findings as text
  *   power    syncs and powers off when the power button is pressed
@@ -18,6 +22,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <linux/input.h>
 #include <netinet/in.h>
 #include <pthread.h>
@@ -37,7 +42,16 @@
 
 #define CPUS_MAX 64
 #define HTTP_BYTES_MAX 1073741824L
-#define JOURNAL "/mnt/journal"
+#define CHAIN_DIGITS 16
+
+/* A file that grows by lines, each durable before it is answered. */
+struct log {
+	const char *path;
+	pthread_mutex_t lock;
+	int fd;
+	unsigned long count;
+	uint64_t chain;
+};
 
 struct server {
 	int sock;
@@ -56,9 +70,8 @@ static const clockid_t clock_ids[] = { CLOCK_MONOTONIC, CLOCK_REALTIME };
 static struct clock_cpu clocks[CPUS_MAX];
 static atomic_ullong clock_newest_ns[CLOCK_KINDS];
 static long clock_cpus;
-static pthread_mutex_t journal_lock = PTHREAD_MUTEX_INITIALIZER;
-static int journal_fd = -1;
-static unsigned long journal_count;
+static struct log journal = { "/mnt/journal", PTHREAD_MUTEX_INITIALIZER, -1, 0, 0 };
+static struct log chat = { "/mnt/chat", PTHREAD_MUTEX_INITIALIZER, -1, 0, 0 };
 
 static void say(const char *service, const char *what)
 {
@@ -177,10 +190,98 @@ static void *udp_echo(void *arg)
 	}
 }
 
+/* Numbers go on after the last whole line; one torn by a power failure is cut off. */
+static int open_log(struct log *log)
+{
+	char data[65536], digits[CHAIN_DIGITS + 1] = "";
+	off_t at = 0, whole = 0;
+	ssize_t n;
+
+	log->fd = open(log->path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+	if (log->fd < 0)
+		return -1;
+	while ((n = pread(log->fd, data, sizeof(data), at)) > 0) {
+		for (ssize_t i = 0; i < n; i++) {
+			if (data[i] == '\n') {
+				log->count++;
+				whole = at + i + 1;
+			}
+		}
+		at += n;
+	}
+	/* the journal's lines have none, and do not ask for it */
+	if (whole > CHAIN_DIGITS && pread(log->fd, digits, CHAIN_DIGITS,
+					  whole - 1 - CHAIN_DIGITS) == CHAIN_DIGITS)
+		log->chain = strtoull(digits, NULL, 16);
+	if (ftruncate(log->fd, whole) < 0 || lseek(log->fd, whole, SEEK_SET) < 0)
+		return -1;
+	return fsync(log->fd);
+}
+
+/* With the lock held. */
+static int append_entry(struct log *log, const char *entry, int len, size_t size)
+{
+	if (len <= 0 || (size_t)len >= size ||
+	    write_all(log->fd, entry, (size_t)len) < 0 || fdatasync(log->fd) < 0)
+		return -1;
+	log->count++;
+	return 0;
+}
+
+static int journal_append(const char *line, char *entry, size_t size)
+{
+	int len, result;
+
+	pthread_mutex_lock(&journal.lock);
+	len = snprintf(entry, size, "%lu %s\n", journal.count + 1, line);
+	result = append_entry(&journal, entry, len, size);
+	pthread_mutex_unlock(&journal.lock);
+	return result;
+}
+
+static uint64_t chain_on(uint64_t chain, const char *line)
+{
+	char before[CHAIN_DIGITS + 2];
+	uint64_t hash = 0xcbf29ce484222325u;
+
+	snprintf(before, sizeof(before), "%016" PRIx64 " ", chain);
+	for (const char *part = before; part; part = part == before ? line : NULL)
+		for (const char *at = part; *at; at++)
+			hash = (hash ^ (unsigned char)*at) * 0x100000001b3u;
+	return hash;
+}
+
+static int chat_append(const char *line, char *answer, size_t size)
+{
+	char entry[4200];
+	uint64_t chain;
+	int len, result;
+
+	pthread_mutex_lock(&chat.lock);
+	chain = chain_on(chat.chain, line);
+	len = snprintf(entry, sizeof(entry), "%s %016" PRIx64 "\n", line, chain);
+	result = append_entry(&chat, entry, len, sizeof(entry));
+	if (result == 0)
+		chat.chain = chain;
+	snprintf(answer, size, "%lu %016" PRIx64 "\n", chat.count, chain);
+	pthread_mutex_unlock(&chat.lock);
+	return result;
+}
+
+static void page_of_chat(char *page, size_t size)
+{
+	pthread_mutex_lock(&chat.lock);
+	snprintf(page, size,
+		 "<html><body>%lu messages, chain %016" PRIx64 "</body></html>\n",
+		 chat.count, chat.chain);
+	pthread_mutex_unlock(&chat.lock);
+}
+
 static void talk_http(int conn)
 {
 	static const char page[] = "<html><body>colo-guest</body></html>\n";
-	char request[4096], head[256], fill[65536];
+	char request[4096], head[256], fill[65536], told[128];
+	const char *text = page;
 	size_t have = 0;
 	ssize_t n;
 	long bytes = 0;
@@ -193,17 +294,21 @@ static void talk_http(int conn)
 		request[have] = 0;
 	} while (!strstr(request, "\r\n\r\n") && have < sizeof(request) - 1);
 
+	if (!strncmp(request, "GET /chat ", 10)) {
+		page_of_chat(told, sizeof(told));
+		text = told;
+	}
 	if (sscanf(request, "GET /%ld", &bytes) != 1 || bytes < 0 ||
 	    bytes > HTTP_BYTES_MAX)
 		bytes = 0;
 	snprintf(head, sizeof(head),
 		 "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n"
 		 "Content-Length: %ld\r\nConnection: close\r\n\r\n",
-		 bytes ? bytes : (long)sizeof(page) - 1);
+		 bytes ? bytes : (long)strlen(text));
 	if (write_all(conn, head, strlen(head)) < 0)
 		return;
 	if (!bytes) {
-		write_all(conn, page, sizeof(page) - 1);
+		write_all(conn, text, strlen(text));
 		return;
 	}
 	memset(fill, 'x', sizeof(fill));
@@ -217,61 +322,35 @@ static void talk_http(int conn)
 	}
 }
 
-/* Numbers go on after the last whole line; one torn by a power failure is cut off. */
-static int journal_open(void)
-{
-	char data[65536];
-	off_t at = 0, whole = 0;
-	ssize_t n;
-
-	journal_fd = open(JOURNAL, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-	if (journal_fd < 0)
-		return -1;
-	while ((n = pread(journal_fd, data, sizeof(data), at)) > 0) {
-		for (ssize_t i = 0; i < n; i++) {
-			if (data[i] == '\n') {
-				journal_count++;
-				whole = at + i + 1;
-			}
-		}
-		at += n;
-	}
-	if (ftruncate(journal_fd, whole) < 0 || lseek(journal_fd, whole, SEEK_SET) < 0)
-		return -1;
-	return fsync(journal_fd);
-}
-
-static int journal_append(const char *line, char *entry, size_t size)
-{
-	int len, result = -1;
-
-	pthread_mutex_lock(&journal_lock);
-	len = snprintf(entry, size, "%lu %s", journal_count + 1, line);
-	if (len > 0 && (size_t)len < size &&
-	    write_all(journal_fd, entry, (size_t)len) == 0 &&
-	    fdatasync(journal_fd) == 0) {
-		journal_count++;
-		result = 0;
-	}
-	pthread_mutex_unlock(&journal_lock);
-	return result;
-}
-
-static void talk_journal(int conn)
+static void talk_lines(int conn,
+		       int (*append)(const char *line, char *answer, size_t size))
 {
 	FILE *in = fdopen(dup(conn), "r");
-	char line[4096], entry[4200];
+	char line[4096], answer[4200];
 
 	if (!in)
 		return;
 	while (fgets(line, sizeof(line), in)) {
-		if (!strchr(line, '\n') ||
-		    journal_append(line, entry, sizeof(entry)) < 0)
+		size_t len = strlen(line);
+
+		if (len == 0 || line[len - 1] != '\n')
 			break;
-		if (write_all(conn, entry, strlen(entry)) < 0)
+		line[len - 1] = 0;
+		if (append(line, answer, sizeof(answer)) < 0 ||
+		    write_all(conn, answer, strlen(answer)) < 0)
 			break;
 	}
 	fclose(in);
+}
+
+static void talk_journal(int conn)
+{
+	talk_lines(conn, journal_append);
+}
+
+static void talk_chat(int conn)
+{
+	talk_lines(conn, chat_append);
 }
 
 static unsigned long long now_ns(clockid_t clock)
@@ -386,10 +465,14 @@ static int start_service(const char *name)
 		start_thread(udp_echo, NULL);
 	else if (!strcmp(name, "http"))
 		listen_on(name, 80, talk_http);
-	else if (!strcmp(name, "journal") && journal_open() < 0)
-		say(name, JOURNAL);
+	else if (!strcmp(name, "journal") && open_log(&journal) < 0)
+		say(name, journal.path);
 	else if (!strcmp(name, "journal"))
 		listen_on(name, 9001, talk_journal);
+	else if (!strcmp(name, "chat") && open_log(&chat) < 0)
+		say(name, chat.path);
+	else if (!strcmp(name, "chat"))
+		listen_on(name, 9003, talk_chat);
 	else if (!strcmp(name, "clock"))
 		start_clock();
 	else if (!strcmp(name, "power"))
