@@ -243,7 +243,10 @@ install: $(PROGRAMS:%=$(BUILD)/%)
 	install -d $(DESTDIR)$(unitdir) $(DESTDIR)$(docdir)/examples
 	install -m 644 docs/first-steps.md $(DESTDIR)$(docdir)
 	install -m 644 $(wildcard packaging/examples/*) $(DESTDIR)$(docdir)/examples
-	sed 's|@bindir@|$(bindir)|' packaging/colo@.service.in > $(DESTDIR)$(unitdir)/colo@.service
+	for unit in colo@ colo-leave@; do \
+		sed 's|@bindir@|$(bindir)|' packaging/$$unit.service.in \
+			>$(DESTDIR)$(unitdir)/$$unit.service || exit 1; \
+	done
 	chmod 644 $(DESTDIR)$(unitdir)/colo@.service
 
 .PHONY: clean

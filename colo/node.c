@@ -200,6 +200,11 @@ static void guest_ended(colo_node *node)
 {
 	if (!colo_state_is_primary(node->state))
 		return;
+	/* It is to run again when this host does. */
+	if (node->orders[COLO_ORDER_STAND_DOWN]) {
+		node_happen(node, COLO_ON_STAND_DOWN, node->record.generation);
+		return;
+	}
 	if (node->peer_up)
 		node_ask_peer(node, COLO_ASK_END, node->record.generation);
 	node_happen(node, COLO_ON_ENDED, node->record.generation);
@@ -318,8 +323,10 @@ void colo_node_vm_answered(colo_node *node, enum colo_word word, gboolean ok,
 		}
 		break;
 	case COLO_WORD_POWERDOWN:
-		if (!ok)
+		if (!ok) {
 			node_answer(node, COLO_ORDER_STOP, "failed", message);
+			node_answer(node, COLO_ORDER_STAND_DOWN, "failed", message);
+		}
 		break;
 	default:
 		if (!ok)
@@ -602,10 +609,11 @@ static void order_stand_down(colo_node *node, gboolean force)
 {
 	if (node->state == COLO_PROTECTED && node->peer_up)
 		node_switch_over(node);
-	else if (!colo_state_is_primary(node->state))
+	else if (!colo_state_is_primary(node->state) ||
+		 (force && (node->state == COLO_HOLDING || node->state == COLO_HANDING)))
 		node_happen(node, COLO_ON_STAND_DOWN, node->record.generation);
 	else if (force)
-		order_stop(node, node->state == COLO_HOLDING || node->state == COLO_HANDING);
+		node->ops->vm_say(node->data, COLO_WORD_POWERDOWN);
 	else
 		refuse(node, COLO_ORDER_STAND_DOWN,
 		       "only this node has the guest: wait until it is protected, or end the "
@@ -683,10 +691,6 @@ void colo_node_tick(colo_node *node)
 {
 	if (!at_leisure(node))
 		return;
-	if (node->state == COLO_WAITING && node->orders[COLO_ORDER_STAND_DOWN]) {
-		node_happen(node, COLO_ON_STAND_DOWN, node->record.generation);
-		return;
-	}
 	node_start_tick(node);
 	node_consider_claim(node);
 	node_grant_tick(node);

@@ -94,6 +94,10 @@ void node_start_tick(colo_node *node)
 {
 	struct colo_startup_decision decision;
 
+	if (node->state == COLO_WAITING && node->orders[COLO_ORDER_STAND_DOWN]) {
+		node_happen(node, COLO_ON_STAND_DOWN, node->record.generation);
+		return;
+	}
 	if (node->state != COLO_WAITING || node->vm || node->moving ||
 	    node->asked != NODE_NOTHING || node->asking[COLO_ASK_CONSENT] ||
 	    node_now(node) < node->look_again_ms)

@@ -31,6 +31,7 @@ static const struct colo_step steps[COLO__STATES][COLO__EVENTS] = {
 		[COLO_ON_READY] = STEP(COLO_SYNCING, COLO_KEEP, node_begin_sync),
 		[COLO_ON_DURABLE] = STEP(COLO_SOLO, COLO_AS_SOLO, NULL),
 		[COLO_ON_ENDED] = STEP(COLO_STOPPED, COLO_AS_STOPPED, node_end_vm),
+		[COLO_ON_STAND_DOWN] = STEP(COLO_STOPPED, COLO_KEEP, node_end_vm),
 		[COLO_ON_GONE] = STEP(COLO_WAITING, COLO_KEEP, node_look_around),
 	},
 	[COLO_SYNCING] = {
@@ -41,6 +42,7 @@ static const struct colo_step steps[COLO__STATES][COLO__EVENTS] = {
 		[COLO_ON_DOUBT] = STEP(COLO_HOLDING, COLO_KEEP, node_ask_grant),
 		[COLO_ON_OVERTAKEN] = STEP(COLO_FENCED, COLO_AS_NONE, node_kill_vm),
 		[COLO_ON_ENDED] = STEP(COLO_STOPPED, COLO_AS_STOPPED, node_end_vm),
+		[COLO_ON_STAND_DOWN] = STEP(COLO_STOPPED, COLO_KEEP, node_end_vm),
 		[COLO_ON_GONE] = STEP(COLO_WAITING, COLO_KEEP, node_look_around),
 	},
 	[COLO_PROTECTED] = {
@@ -48,6 +50,7 @@ static const struct colo_step steps[COLO__STATES][COLO__EVENTS] = {
 		[COLO_ON_LEAVE] = STEP(COLO_HANDING, COLO_AS_LEAVING, node_hand_over),
 		[COLO_ON_OVERTAKEN] = STEP(COLO_FENCED, COLO_AS_NONE, node_kill_vm),
 		[COLO_ON_ENDED] = STEP(COLO_STOPPED, COLO_AS_STOPPED, node_end_vm),
+		[COLO_ON_STAND_DOWN] = STEP(COLO_STOPPED, COLO_KEEP, node_end_vm),
 		[COLO_ON_GONE] = STEP(COLO_WAITING, COLO_KEEP, node_look_around),
 	},
 	[COLO_HOLDING] = {
@@ -57,6 +60,7 @@ static const struct colo_step steps[COLO__STATES][COLO__EVENTS] = {
 		[COLO_ON_OVERTAKEN] = STEP(COLO_FENCED, COLO_AS_NONE, node_kill_vm),
 		[COLO_ON_DISCARD] = STEP(COLO_FENCED, COLO_AS_NONE, node_kill_vm),
 		[COLO_ON_ENDED] = STEP(COLO_STOPPED, COLO_AS_STOPPED, node_end_vm),
+		[COLO_ON_STAND_DOWN] = STEP(COLO_STOPPED, COLO_KEEP, node_end_vm),
 		[COLO_ON_GONE] = STEP(COLO_WAITING, COLO_KEEP, node_look_around),
 	},
 	[COLO_HANDING] = {
@@ -65,6 +69,7 @@ static const struct colo_step steps[COLO__STATES][COLO__EVENTS] = {
 		[COLO_ON_OVERTAKEN] = STEP(COLO_FENCED, COLO_AS_NONE, node_kill_vm),
 		[COLO_ON_FORCE] = STEP(COLO_SOLO, COLO_AS_SOLO, node_resume_guest),
 		[COLO_ON_DISCARD] = STEP(COLO_FENCED, COLO_AS_NONE, node_kill_vm),
+		[COLO_ON_STAND_DOWN] = STEP(COLO_STOPPED, COLO_KEEP, node_end_vm),
 		[COLO_ON_GONE] = STEP(COLO_WAITING, COLO_KEEP, node_look_around),
 	},
 	[COLO_JOINING] = {

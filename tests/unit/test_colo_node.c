@@ -301,6 +301,30 @@ static void a_guest_that_was_stopped_stays_so_until_it_is_started(void **state)
 	world_free(pair);
 }
 
+static void a_node_that_stands_down_hands_over_or_ends_its_guest_until_it_comes_back(void **state)
+{
+	test_world *pair = protected_pair(COLO_ARBITER_ETCD);
+
+	world_order(pair, 0, COLO_ORDER_STAND_DOWN, FALSE);
+	world_run(pair, 500);
+	check(pair);
+	assert_int_equal(world_state(pair, 0), COLO_STOPPED);
+	assert_int_equal(world_state(pair, 1), COLO_SOLO);
+	/* The only one that is left does so only if it must. */
+	world_order(pair, 1, COLO_ORDER_STAND_DOWN, FALSE);
+	world_run(pair, 500);
+	assert_int_equal(world_state(pair, 1), COLO_SOLO);
+	world_order(pair, 1, COLO_ORDER_STAND_DOWN, TRUE);
+	world_run(pair, 500);
+	assert_int_equal(world_state(pair, 1), COLO_STOPPED);
+	world_power_off(pair, 0);
+	world_power_off(pair, 1);
+	world_mend(pair);
+	until_protected(pair, "a host that is switched on does not start its guest");
+	assert_int_equal(primary_of(pair), 1);
+	world_free(pair);
+}
+
 /* Lives full of misfortune. */
 
 /* What can only be decided by a person: more than one misfortune at once took the newest copy
@@ -394,6 +418,8 @@ int main(void)
 		cmocka_unit_test(both_without_power_start_with_what_was_primary),
 		cmocka_unit_test(colod_can_be_started_anew_in_every_state),
 		cmocka_unit_test(a_guest_that_was_stopped_stays_so_until_it_is_started),
+		cmocka_unit_test(
+			a_node_that_stands_down_hands_over_or_ends_its_guest_until_it_comes_back),
 		cmocka_unit_test(
 			whatever_happens_nobody_lets_out_what_contradicts_what_was_seen),
 	};
