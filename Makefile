@@ -247,7 +247,7 @@ install: $(PROGRAMS:%=$(BUILD)/%)
 		sed 's|@bindir@|$(bindir)|' packaging/$$unit.service.in \
 			>$(DESTDIR)$(unitdir)/$$unit.service || exit 1; \
 	done
-	chmod 644 $(DESTDIR)$(unitdir)/colo@.service
+	chmod 644 $(DESTDIR)$(unitdir)/colo@.service $(DESTDIR)$(unitdir)/colo-leave@.service
 
 .PHONY: clean
 clean:
