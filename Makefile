@@ -185,7 +185,7 @@ fuzzers: $(FUZZERS)
 PACKAGES = gcc libc6-dev make pkg-config binutils libglib2.0-dev libjson-glib-dev \
 	liburing-dev libxxhash-dev liblz4-dev libgnutls28-dev libnetfilter-queue-dev libpcap-dev \
 	libcurl4-gnutls-dev nftables iptables libcmocka-dev acpica-tools clang libclang-rt-14-dev \
-	python3 man-db groff-base iproute2 e2fsprogs etcd-server openssl \
+	python3 man-db groff-base iproute2 e2fsprogs etcd-server etcd-client openssl \
 	$(shell cat tests/testbed/packages.txt 2>/dev/null)
 .PHONY: deps
 deps:

@@ -44,8 +44,8 @@ static JsonObject *parse(JsonParser *parser, const char *text, gsize length, cha
 	g_autoptr(GError) error = NULL;
 	JsonNode *root;
 
-	if (length > TEXT_MAX || !g_utf8_validate(text, (gssize)length, NULL) ||
-	    !is_plain(text, length)) {
+	if (!length || length > TEXT_MAX ||
+	    !g_utf8_validate(text, (gssize)length, NULL) || !is_plain(text, length)) {
 		*why = g_strdup("an answer that is no JSON");
 		return NULL;
 	}

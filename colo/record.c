@@ -126,11 +126,11 @@ static gboolean check_sum(const char *text, gsize length, const char *path,
 	g_autoptr(GString) whole = g_string_new_len(text, (gssize)summed);
 
 	append_sum(whole);
-	if (length && whole->len == length && !memcmp(whole->str, text, length))
+	if (whole->len == length && !memcmp(whole->str, text, length))
 		return TRUE;
 	if (strncmp(text, FIRST_LINE, MIN(length, strlen(FIRST_LINE))))
 		return refuse(path, error, "is not one of colo's");
-	if (!length || text[length - 1] != '\n' || !summed ||
+	if (text[length - 1] != '\n' || !summed ||
 	    !g_str_has_prefix(text + summed, LAST_LINE))
 		return refuse(path, error, "is cut short after %zu bytes", length);
 	return refuse(path, error, "is damaged (its checksum does not match)");
@@ -152,6 +152,8 @@ gboolean colo_record_parse(const char *bytes, gsize length, const char *path,
 	if (length > FILE_MAX)
 		return refuse(path, error, "is not one of colo's (over %u bytes)",
 			      FILE_MAX);
+	if (!length)
+		return refuse(path, error, "is cut short: it is empty");
 	if (!check_sum(text, length, path, error))
 		return FALSE;
 	version = take_line(&at, "colo-record");
