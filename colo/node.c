@@ -534,6 +534,16 @@ void colo_node_peer_answered(colo_node *node, enum colo_ask ask, gboolean yes,
 
 /* The arbiter. */
 
+static void note_arbiter(colo_node *node, enum colo_verdict verdict, const char *why)
+{
+	const gboolean lost = verdict == COLO_VERDICT_UNREACHABLE;
+
+	node->watch_again_ms = node_now(node) + NODE_WATCH_MS;
+	if (lost != node->arbiter_lost)
+		node->ops->event(node->data, lost ? "arbiter-lost" : "arbiter-back", why);
+	node->arbiter_lost = lost;
+}
+
 void colo_node_verdict(colo_node *node, enum colo_verdict verdict,
 		       const struct colo_arbiter_record *record, const char *why)
 {
@@ -548,8 +558,12 @@ void colo_node_verdict(colo_node *node, enum colo_verdict verdict,
 	}
 	g_free(node->arbiter_why);
 	node->arbiter_why = g_strdup(why);
+	note_arbiter(node, verdict, why);
 	switch (asked) {
 	case NODE_NOTHING:
+		break;
+	case NODE_WATCH:
+		node_watch_verdict(node, verdict, record);
 		break;
 	case NODE_READ:
 	case NODE_BEGIN:
@@ -695,6 +709,7 @@ void colo_node_tick(colo_node *node)
 	node_consider_claim(node);
 	node_grant_tick(node);
 	node_protect_tick(node);
+	node_watch_arbiter(node);
 }
 
 colo_node *colo_node_new(const colo_pair *pair, guint self, const struct colo_record *record,
@@ -802,8 +817,12 @@ void colo_node_view(const colo_node *node, struct colo_node_view *view)
 		.arbiter = node->arbiter,
 		.arbiter_known = node->arbiter_known,
 		.arbiter_why = node->arbiter_why,
+		.arbiter_lost = node->arbiter_lost,
 		.unlike = node->unlike,
 	};
+	if (!node->reason && node->arbiter_lost)
+		view->reason = "the arbiter does not answer: a host that is lost now is not "
+			       "followed by the other";
 }
 
 void colo_node_self(const colo_node *node, struct colo_peer_state *state)

@@ -98,6 +98,8 @@ struct colo_node_ops {
 	void (*arbiter_claim)(void *data, guint64 generation);
 	void (*arbiter_protect)(void *data, guint64 generation);
 	void (*arbiter_create)(void *data, guint64 generation, gboolean force);
+	/* Gives up a reading, unheard. */
+	void (*arbiter_cancel)(void *data);
 	gboolean arbiter_keeps_records;
 	/* Starts colo-vm, then news; colo_node_vm_gone() when it ends or cannot be started. */
 	void (*vm_start)(void *data, gboolean standby);
@@ -182,6 +184,7 @@ struct colo_node_view {
 	struct colo_arbiter_record arbiter;
 	gboolean arbiter_known;
 	const char *arbiter_why;
+	gboolean arbiter_lost; /* it did not answer last */
 	const char *unlike;
 };
 /* Borrowed until the next call. */

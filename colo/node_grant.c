@@ -6,6 +6,37 @@
  */
 #include "colo/node_private.h"
 
+gboolean node_arbiter_is_free(colo_node *node)
+{
+	if (node->asked == NODE_WATCH) {
+		node->asked = NODE_NOTHING;
+		node->ops->arbiter_cancel(node->data);
+	}
+	return node->asked == NODE_NOTHING;
+}
+
+/* One that is away is missed only when a host is lost: so it is told before. */
+void node_watch_arbiter(colo_node *node)
+{
+	if (!node->ops->arbiter_keeps_records || node->asked != NODE_NOTHING ||
+	    node->state == COLO_STOPPED || node_now(node) < node->watch_again_ms)
+		return;
+	node->watch_again_ms = node_now(node) + NODE_WATCH_MS;
+	node->asked = NODE_WATCH;
+	node->ops->arbiter_read(node->data);
+}
+
+/* The other node may have gone on, and not be heard. */
+void node_watch_verdict(colo_node *node, enum colo_verdict verdict,
+			const struct colo_arbiter_record *record)
+{
+	if (verdict == COLO_VERDICT_RECORD && record->solo && record->owner != node->self &&
+	    record->generation > node->record.generation && !node->moving &&
+	    node->record.part != COLO_PART_PROMOTED &&
+	    colo_roles_step(node->state, COLO_ON_OVERTAKEN)->known)
+		node_happen(node, COLO_ON_OVERTAKEN, record->generation);
+}
+
 /* A machine that lives and waits for a grant. */
 static gboolean wants_grant(const colo_node *node)
 {
@@ -30,7 +61,8 @@ void node_grant_tick(colo_node *node)
 {
 	const gboolean catch_up = node->behind && colo_state_is_primary(node->state);
 
-	if (node->asked != NODE_NOTHING || node_now(node) < node->ask_again_ms || node->moving)
+	if (!(wants_grant(node) || catch_up) || node_now(node) < node->ask_again_ms ||
+	    node->moving || !node_arbiter_is_free(node))
 		return;
 	if (wants_grant(node)) {
 		if (!node->ops->arbiter_keeps_records && node->peer_up &&
@@ -40,7 +72,7 @@ void node_grant_tick(colo_node *node)
 		}
 		node->asked = NODE_GRANT;
 		node->ops->arbiter_claim(node->data, node->record.generation);
-	} else if (catch_up) {
+	} else {
 		node->asked = NODE_CATCH_UP;
 		if (node->forced)
 			node->ops->arbiter_create(node->data, node->record.generation, TRUE);

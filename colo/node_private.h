@@ -11,10 +11,13 @@
  * it asks to start the guest anew. */
 #define NODE_SETTLE_MS 3000u
 #define NODE_PROTECT_AGAIN_MS 1000u
+/* How often an arbiter that nobody needs is asked whether it is there. */
+#define NODE_WATCH_MS 10000u
 
 /* What the arbiter was asked last, and has not answered. */
 enum node_asked {
 	NODE_NOTHING,
+	NODE_WATCH, /* whether it is there: given up where something else is to be asked */
 	NODE_READ, /* to decide about a start */
 	NODE_BEGIN, /* the grant of a start: a claim or a creation */
 	NODE_GRANT, /* that of a machine that lives */
@@ -84,7 +87,8 @@ struct colo_node {
 	struct colo_arbiter_record arbiter;
 	gboolean arbiter_known;
 	char *arbiter_why;
-	guint64 ask_again_ms;
+	guint64 ask_again_ms, watch_again_ms;
+	gboolean arbiter_lost;
 	gboolean behind; /* it does not know yet that we run alone */
 	guint64 begin; /* the generation of a start that is asked for */
 	gboolean forced; /* it is to be told by the operator's word */
@@ -117,6 +121,11 @@ void node_start_guest(colo_node *node);
 void node_start_standby(colo_node *node);
 
 /* colo/node_grant.c: who may go on. */
+/* Whether it can be asked something now; a mere look at it is given up for that. */
+gboolean node_arbiter_is_free(colo_node *node);
+void node_watch_arbiter(colo_node *node);
+void node_watch_verdict(colo_node *node, enum colo_verdict verdict,
+			const struct colo_arbiter_record *record);
 void node_ask_grant(colo_node *node);
 void node_grant_tick(colo_node *node);
 void node_grant_verdict(colo_node *node, enum colo_verdict verdict,

@@ -71,7 +71,7 @@ void node_seal_on(colo_node *node)
 		return;
 	if (node->seal == NODE_COMMITTED && node->record.part == COLO_PART_PRIMARY)
 		node->seal = node->ops->arbiter_keeps_records ? NODE_ARBITER : NODE_PEER;
-	if (node->seal == NODE_ARBITER && node->asked == NODE_NOTHING) {
+	if (node->seal == NODE_ARBITER && node_arbiter_is_free(node)) {
 		node->asked = NODE_PROTECT;
 		node->ops->arbiter_protect(node->data, node->record.generation);
 	} else if (node->seal == NODE_PEER && node->peer_up && !node->asking[COLO_ASK_SEAL]) {

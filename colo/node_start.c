@@ -99,8 +99,8 @@ void node_start_tick(colo_node *node)
 		return;
 	}
 	if (node->state != COLO_WAITING || node->vm || node->moving ||
-	    node->asked != NODE_NOTHING || node->asking[COLO_ASK_CONSENT] ||
-	    node_now(node) < node->look_again_ms)
+	    node->asking[COLO_ASK_CONSENT] || node_now(node) < node->look_again_ms ||
+	    !node_arbiter_is_free(node))
 		return;
 	look_later(node);
 	if (node->ops->arbiter_keeps_records) {
@@ -157,7 +157,7 @@ void node_force(colo_node *node)
 		why = "the other node has the guest: end it there before, or colo switchover";
 	else if (node->state == COLO_STANDBY && !node->link_lost)
 		why = "the primary is alive: colo switchover hands the guest over";
-	else if (node->moving || (node->asked != NODE_NOTHING && node->asked != NODE_READ))
+	else if (node->moving || (!node_arbiter_is_free(node) && node->asked != NODE_READ))
 		why = "the arbiter is being asked: try again";
 	if (why) {
 		node_answer(node, COLO_ORDER_PROMOTE, "wrong-state", why);

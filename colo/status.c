@@ -52,7 +52,8 @@ static const char *role_name(enum colo_state state)
 
 static gboolean is_protected(const struct colo_node_view *view)
 {
-	return view->state == COLO_PROTECTED || view->state == COLO_STANDBY;
+	return !view->arbiter_lost &&
+	       (view->state == COLO_PROTECTED || view->state == COLO_STANDBY);
 }
 
 static JsonObject *guest_status(JsonObject *vm)

@@ -169,6 +169,13 @@ static void arbiter_create(void *data, guint64 generation, gboolean force)
 					 supervisor);
 }
 
+static void arbiter_cancel(void *data)
+{
+	colo_supervisor *supervisor = data;
+
+	supervisor->arbiter->ops->cancel(supervisor->arbiter);
+}
+
 /* colo-vm. */
 
 static gboolean make_taps(const colo_supervisor *supervisor, GError **error)
@@ -455,6 +462,7 @@ static void set_ops(colo_supervisor *supervisor)
 		.arbiter_claim = arbiter_claim,
 		.arbiter_protect = arbiter_protect,
 		.arbiter_create = arbiter_create,
+		.arbiter_cancel = arbiter_cancel,
 		.arbiter_keeps_records = supervisor->arbiter->ops->keeps_records,
 		.vm_start = vm_start,
 		.vm_say = vm_say,

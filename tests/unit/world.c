@@ -34,6 +34,7 @@ struct host {
 	struct hb_self heard;
 	gboolean ever_heard;
 	gboolean peer_up;
+	guint64 question; /* to the arbiter, the last one */
 };
 
 struct happening {
@@ -445,6 +446,8 @@ static void verdict(test_world *world, guint host, const struct happening *happe
 {
 	const struct said *said = happening->thing;
 
+	if (happening->number != world->host[host].question)
+		return;
 	colo_node_verdict(world->host[host].node, said->verdict,
 			  said->known ? &said->record : NULL, "the model says so");
 }
@@ -476,6 +479,7 @@ static void arrive_at_arbiter(test_world *world, guint host, const struct happen
 	}
 	back = happen(world, host, FALSE, in_ms, verdict);
 	back->thing = g_memdup2(&said, sizeof(said));
+	back->number = happening->number;
 }
 
 static void ask(void *data, judge_fn judge, guint64 generation, gboolean force)
@@ -487,6 +491,7 @@ static void ask(void *data, judge_fn judge, guint64 generation, gboolean force)
 					     arrive_at_arbiter);
 
 	happening->thing = g_memdup2(&question, sizeof(question));
+	happening->number = ++side->world->host[side->host].question;
 }
 
 static struct said said(const test_world *world, enum colo_verdict verdict)
@@ -564,6 +569,14 @@ static struct said judge_create(test_world *world, guint host, guint64 generatio
 static void arbiter_read(void *data)
 {
 	ask(data, judge_read, 0, FALSE);
+}
+
+/* What it says to questions of before is heard by nobody. */
+static void arbiter_cancel(void *data)
+{
+	struct side *side = data;
+
+	side->world->host[side->host].question++;
 }
 
 static void arbiter_claim(void *data, guint64 generation)
@@ -998,6 +1011,7 @@ test_world *world_new(guint32 seed, enum colo_arbiter_kind kind)
 		.arbiter_claim = arbiter_claim,
 		.arbiter_protect = arbiter_protect,
 		.arbiter_create = arbiter_create,
+		.arbiter_cancel = arbiter_cancel,
 		.arbiter_keeps_records = kind == COLO_ARBITER_ETCD,
 		.vm_start = vm_start,
 		.vm_say = vm_say,
