@@ -161,7 +161,8 @@ class Pair:
         return node
 
     def logs(self, node):
-        return node.shell("tail -n 400 /run/colo/web/colod.log /var/log/colo/web/*.log", seconds=20).output
+        return node.shell("tail -n 400 /run/colo/web/colod.log /var/log/colo/web/*.log",
+                          seconds=20).output
 
     def last_words(self):
         return "\n".join(f"{node.name}: {self.told.get(node, '')}{self.logs(node)}"
