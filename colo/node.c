@@ -652,7 +652,7 @@ static void order_discard(colo_node *node, gboolean force)
 
 void colo_node_order(colo_node *node, enum colo_order order, gboolean force)
 {
-	if (node->orders[order]) {
+	if (node->orders[order] && !force) {
 		node->ops->answer(node->data, order, "busy", "that is under way already");
 		return;
 	}

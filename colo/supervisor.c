@@ -408,9 +408,14 @@ static void run_command(void *data, const char *command, guint index, JsonObject
 		colo_events_answer(supervisor->events, arguments, answer);
 	} else if (!supervisor->found) {
 		base_answer_error(answer, "busy", "colod is being started: try again");
-	} else if (supervisor->answers[order]) {
+	} else if (!read_force(arguments, &force, answer)) {
+		return;
+	} else if (supervisor->answers[order] && !force) {
 		base_answer_error(answer, "busy", "that is under way already");
-	} else if (read_force(arguments, &force, answer)) {
+	} else {
+		/* Force takes the place of an order that gets nowhere. */
+		answer_order(supervisor, (enum colo_order)order, "failed",
+			     "it was ordered again, with force");
 		supervisor->answers[order] = answer;
 		colo_node_order(supervisor->node, (enum colo_order)order, force);
 	}
