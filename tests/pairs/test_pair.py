@@ -85,16 +85,13 @@ class World:
         return self.echo.silent_since(begin)
 
     def end_visit(self):
-        for visitor in filter(None, (self.echo, self.talk)):
-            visitor.stop()
+        if self.echo:
+            self.echo.stop()
+            self.talk.abandon()
         self.echo = self.talk = None
 
     def end_pair(self):
-        if self.echo:
-            self.echo.stop()
-        if self.talk:
-            self.talk.stopping = True
-        self.echo = self.talk = None
+        self.end_visit()
         if self.pair:
             self.pair.end()
         self.pair = None
@@ -371,9 +368,10 @@ def all_links_are_lost(world):
             hosts.eventually(lambda: primary.state == "holding"
                              and standby.state == "promoting")
             check(f"{what}: nobody speaks", world.is_quiet(), world.states())
-            check("both say why", all("arbiter" in str(host.status()["reason"])
-                                      or "etcd" in str(host.status()["reason"])
-                                      for host in by_name.values()), world.states())
+            for host in by_name.values():
+                check(f"and {host.name} says why", hosts.eventually(
+                    lambda host=host: "etcd" in str(host.status()["reason"])),
+                    world.states())
         else:
             winner = hosts.eventually(lambda: next(
                 (host for host in by_name.values() if host.state == "solo"), None))

@@ -150,6 +150,16 @@ class Talk(threading.Thread):
         self.sock.close()
         return not alive and self.error is None
 
+    def abandon(self):
+        """The guest is to be gone."""
+        self.stopping = True
+        try:
+            self.sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # it was reset
+        self.join()
+        self.sock.close()
+
 
 class Listener(threading.Thread):
     """All that comes out of the nodes' ports with the guest's address as its source."""
