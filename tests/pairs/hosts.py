@@ -33,6 +33,7 @@ LAN = {"alpha": "10.98.0.1", "beta": "10.98.0.2", "client": "10.98.0.3"}
 REPL = {"alpha": "10.97.0.1", "beta": "10.97.0.2"}
 GUEST, GUEST_MAC = "10.98.0.9", "52:54:00:c0:98:09"
 ETCD_PORT = 2379
+STATUS_S = 3
 PATIENCE_S = 120  # for whatever should happen soon: many share this machine
 
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -372,16 +373,16 @@ class Host:
             sock.sendall(json.dumps(request).encode() + b"\n")
             return json.loads(bed.receive_line(sock, bytearray()))
 
-    def must(self, command, **arguments):
-        answer = self.ask(command, **arguments)
+    def must(self, command, seconds=PATIENCE_S, **arguments):
+        answer = self.ask(command, seconds, **arguments)
         if not answer["ok"]:
             raise RuntimeError(f"{command} on {self.name}: {answer['error']}")
         return answer.get("result")
 
     def status(self):
-        """None where nobody answers."""
+        """None where nobody answers soon."""
         try:
-            return self.must("status") if self.powered else None
+            return self.must("status", seconds=STATUS_S) if self.powered else None
         except (OSError, ValueError):
             return None
 

@@ -72,7 +72,7 @@ class World:
               (self.echo.wrong[:3], self.talk.error))
         check(f"{what}: {' and then '.join(names)} spoke, never two of them",
               self.listener.speakers(self.turn) == names and not self.listener.lost(),
-              (self.listener.speakers(self.turn), self.listener.lost()))
+              (self.listener.turns[self.turn:], self.listener.lost()))
 
     def states(self):
         return "\n".join(f"{host.name}: {host.status()}" for host in self.pair.hosts)
@@ -85,16 +85,13 @@ class World:
         return self.echo.silent_since(begin)
 
     def end_visit(self):
-        for visitor in filter(None, (self.echo, self.talk)):
-            visitor.stop()
+        if self.echo:
+            self.echo.stop()
+            self.talk.abandon()
         self.echo = self.talk = None
 
     def end_pair(self):
-        if self.echo:
-            self.echo.stop()
-        if self.talk:
-            self.talk.stopping = True
-        self.echo = self.talk = None
+        self.end_visit()
         if self.pair:
             self.pair.end()
         self.pair = None
@@ -238,6 +235,36 @@ def a_standby_freezes(world):
     world.well("the standby was frozen, and thawed", primary)
 
 
+# A host that hands over.
+
+
+def an_operator_switches_over(world):
+    count = bed.count(10, 100)
+    for number in range(count):
+        primary, standby = world.protected()
+        at = (primary, standby)[number % 2]
+        begin = time.monotonic()
+        done = at.colo("switchover")
+        check(f"switch-over {number + 1}, asked for on {at.name}: {standby.name} has the "
+              "guest", done.status == 0
+              and hosts.eventually(lambda standby=standby: world.pair.primary is standby),
+              f"{done}\n{world.states()}")
+        if not check("and is heard", world.echo.is_heard(), world.states()):
+            return
+        note(f"outage {world.echo.gap_s(begin) * 1000:.0f} ms")
+        world.well("a switch-over", primary, standby)
+
+
+def a_primary_stands_down(world):
+    primary, standby = world.protected()
+    done = primary.colo("stand-down")
+    check("the primary stands down: the standby goes on", done.status == 0
+          and primary.is_in("stopped") and standby.is_in("solo") and world.echo.is_heard(),
+          f"{done}\n{world.states()}")
+    primary.colo("start")
+    world.well("the primary stood down and started", primary, standby)
+
+
 # Programs that die.
 
 
@@ -371,9 +398,10 @@ def all_links_are_lost(world):
             hosts.eventually(lambda: primary.state == "holding"
                              and standby.state == "promoting")
             check(f"{what}: nobody speaks", world.is_quiet(), world.states())
-            check("both say why", all("arbiter" in str(host.status()["reason"])
-                                      or "etcd" in str(host.status()["reason"])
-                                      for host in by_name.values()), world.states())
+            for host in by_name.values():
+                check(f"and {host.name} says why", hosts.eventually(
+                    lambda host=host: "etcd" in str(host.status()["reason"])),
+                    world.states())
         else:
             winner = hosts.eventually(lambda: next(
                 (host for host in by_name.values() if host.state == "solo"), None))
@@ -615,6 +643,8 @@ def status_is_answered_at_once(world):
 TESTS = [
     it_starts_cold_in_any_order,
     a_host_loses_power,
+    an_operator_switches_over,
+    a_primary_stands_down,
     colo_vm_is_killed,
     colo_netcompare_is_killed,
     colo_heartbeat_is_killed,

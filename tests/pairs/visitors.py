@@ -150,6 +150,16 @@ class Talk(threading.Thread):
         self.sock.close()
         return not alive and self.error is None
 
+    def abandon(self):
+        """The guest is to be gone."""
+        self.stopping = True
+        try:
+            self.sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # it was reset
+        self.join()
+        self.sock.close()
+
 
 class Listener(threading.Thread):
     """All that comes out of the nodes' ports with the guest's address as its source."""
@@ -157,7 +167,7 @@ class Listener(threading.Thread):
     def __init__(self, network):
         super().__init__(daemon=True)
         self.sock = network.switch.call(self.make)
-        self.turns = []  # (when, who): the first frame of each who takes the word
+        self.turns = []  # (when, who, frame): the first of each who takes the word
         self.frames = 0
         self.last = {name: None for name in hosts.NODES}
         self.stopping = False
@@ -185,7 +195,7 @@ class Listener(threading.Thread):
         while not self.stopping:
             if not select.select([self.sock], [], [], 0.1)[0]:
                 continue
-            _, address = self.sock.recvfrom(64)
+            frame, address = self.sock.recvfrom(64)
             who = ports.get(address[0])
             if not who:
                 continue
@@ -193,11 +203,11 @@ class Listener(threading.Thread):
             self.frames += 1
             self.last[who] = now
             if not self.turns or self.turns[-1][1] != who:
-                self.turns.append((now, who))
+                self.turns.append((now, who, frame.hex()))
 
     def speakers(self, since=0):
         """Who had the word, in order, from the `since`-th turn on."""
-        return [who for _, who in self.turns[since:]]
+        return [who for _, who, _ in self.turns[since:]]
 
     def lost(self):
         """Frames that it did not get to see."""
