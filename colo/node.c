@@ -46,6 +46,12 @@ void node_ask_peer(colo_node *node, enum colo_ask ask, guint64 generation)
 	node->ops->peer_ask(node->data, ask, generation);
 }
 
+void node_begin_asking(colo_node *node, enum node_asked asked)
+{
+	node->asked = asked;
+	node->asked_at = node->record.generation;
+}
+
 /* Steps. */
 
 static struct colo_record record_after(const colo_node *node, enum colo_durable durable,
@@ -125,6 +131,47 @@ static void take_step(colo_node *node, const struct node_event *event)
 	answer_orders(node);
 }
 
+/* Who waits for an answer to a step that could not be made durable gets one. What else it
+ * was for is tried again from node_tick() or by whoever sees the need again. */
+static void step_failed(colo_node *node, const struct node_event *event, const char *why)
+{
+	static const char *const message = "its generation file cannot be written";
+
+	switch (event->event) {
+	case COLO_ON_CONSENT:
+		if (node->consent_id)
+			node->ops->peer_answer(node->data, node->consent_id, FALSE, message);
+		node->consent_id = 0;
+		break;
+	case COLO_ON_SEAL:
+		if (node->seal_id)
+			node->ops->peer_answer(node->data, node->seal_id, FALSE, message);
+		node->seal_id = 0;
+		/* The link may have been lost while it was being written. */
+		if (node->state == COLO_JOINING && node->link_lost)
+			node->ops->vm_say(node->data, COLO_WORD_GIVE_UP);
+		break;
+	case COLO_ON_TAKE:
+		if (node->take_id)
+			node->ops->peer_answer(node->data, node->take_id, FALSE, message);
+		node->take_id = 0;
+		node->behind = FALSE;
+		break;
+	case COLO_ON_LEAVE:
+		node_cannot_leave(node, why);
+		break;
+	case COLO_ON_FORCE:
+		node_answer(node, COLO_ORDER_PROMOTE, "failed", why);
+		break;
+	case COLO_ON_ENDED:
+		node_answer(node, COLO_ORDER_STOP, "failed", why);
+		break;
+	default:
+		break;
+	}
+	node->ask_again_ms = node->look_again_ms = node->record_again_ms;
+}
+
 static void begin_step(colo_node *node, const struct node_event *event)
 {
 	const struct colo_step *step = colo_roles_step(node->state, event->event);
@@ -138,6 +185,10 @@ static void begin_step(colo_node *node, const struct node_event *event)
 	}
 	if (records_alike(&record, &node->record)) {
 		take_step(node, event);
+		return;
+	}
+	if (node->record_fails && node_now(node) < node->record_again_ms) {
+		step_failed(node, event, "the generation file cannot be written");
 		return;
 	}
 	node->moving = TRUE;
@@ -175,14 +226,21 @@ void colo_node_recorded(colo_node *node, gboolean ok, const char *why)
 		return;
 	node->moving = FALSE;
 	if (ok) {
+		node->record_fails = FALSE;
 		node->record = node->writing;
 		node->stepping = TRUE;
 		take_step(node, &node->move);
 		node->stepping = FALSE;
 	} else {
-		node_say_why(node, "mend the disk below the state directory, then restart colod",
+		/* Which of the two is on disk is not known; a step that was not taken may be,
+		 * as after a crash in the midst of it. */
+		if (!node->record_fails)
+			node->ops->event(node->data, "record-failed", why);
+		node->record_fails = TRUE;
+		node->record_again_ms = node_now(node) + NODE_AGAIN_MS;
+		step_failed(node, &node->move, why);
+		node_say_why(node, "mend the disk below the state directory: it is tried again",
 			     "the generation file cannot be written: %s", why);
-		node->ops->event(node->data, "record-failed", why);
 	}
 	go_on(node);
 }
@@ -393,9 +451,8 @@ void colo_node_peer_down(colo_node *node)
 	memset(node->asking, 0, sizeof(node->asking));
 	node->consent_id = node->seal_id = node->take_id = 0;
 	node->ops->tell(node->data);
-	if (node->orders[COLO_ORDER_SWITCHOVER] && !node->go)
-		node_answer(node, COLO_ORDER_SWITCHOVER, "failed",
-			    "the connection to the other node was lost");
+	if (node->state == COLO_PROTECTED || node->state == COLO_STANDBY)
+		node_cannot_leave(node, "the connection to the other node was lost");
 }
 
 void colo_node_peer_said(colo_node *node, const struct colo_peer_state *state)
@@ -461,8 +518,10 @@ static void be_asked_to_take(colo_node *node, guint64 id, guint64 generation)
 		return;
 	}
 	/* The link may have been lost since: the primary is at rest, for good. */
-	if (node->state != COLO_STANDBY || !node->vm_promotable || !at_leisure(node) ||
-	    node->record.generation != generation || node->asked == NODE_GRANT) {
+	if (!colo_roles_step(node->state, COLO_ON_TAKE)->known ||
+	    node->record.part != COLO_PART_STANDBY || !node->vm_promotable ||
+	    !at_leisure(node) || node->record.generation != generation ||
+	    node->asked == NODE_GRANT || node->asked == NODE_FORCE) {
 		node->ops->peer_answer(node->data, id, FALSE, "this node cannot take over now");
 		return;
 	}
@@ -547,8 +606,12 @@ static void note_arbiter(colo_node *node, enum colo_verdict verdict, const char 
 void colo_node_verdict(colo_node *node, enum colo_verdict verdict,
 		       const struct colo_arbiter_record *record, const char *why)
 {
-	const enum node_asked asked = node->asked;
+	enum node_asked asked = node->asked;
 
+	/* It was about a machine that is no more. */
+	if (node->asked_at != node->record.generation && asked != NODE_READ &&
+	    asked != NODE_FORCE)
+		asked = NODE_NOTHING;
 	node->asked = NODE_NOTHING;
 	node->verdict = verdict;
 	node->ever_asked = TRUE;
@@ -577,7 +640,7 @@ void colo_node_verdict(colo_node *node, enum colo_verdict verdict,
 		node_protect_verdict(node, verdict, why);
 		break;
 	case NODE_CATCH_UP:
-		node_catch_up_verdict(node, verdict, why);
+		node_catch_up_verdict(node, verdict, record, why);
 		break;
 	}
 }
@@ -737,6 +800,15 @@ void colo_node_free(colo_node *node)
 	g_free(node);
 }
 
+/* colod died after it had written down that this machine is to end, and before it ended it. */
+static gboolean is_over(const colo_node *node, const struct colo_vm_found *found)
+{
+	const enum colo_part part = node->record.part;
+
+	return node->record.stopped ||
+	       (!found->standby && (part == COLO_PART_NONE || part == COLO_PART_STANDBY));
+}
+
 static void adopt_primary(colo_node *node, const struct colo_vm_found *found)
 {
 	const enum colo_part part = node->record.part;
@@ -784,13 +856,19 @@ static void adopt_standby(colo_node *node, const struct colo_vm_found *found)
 void colo_node_adopt(colo_node *node, const struct colo_vm_found *found)
 {
 	node->vm = node->vm_up = TRUE;
-	if (found->standby)
+	if (is_over(node, found))
+		node->state = node->record.stopped ? COLO_STOPPED : COLO_FENCED;
+	else if (found->standby)
 		adopt_standby(node, found);
 	else
 		adopt_primary(node, found);
 	node->since_ms = node_now(node);
 	node->ops->event(node->data, colo_state_name(node->state), "colod was started anew");
-	if (node->state == COLO_HOLDING)
+	if (node->state == COLO_STOPPED)
+		node_end_vm(node);
+	else if (node->state == COLO_FENCED)
+		node_kill_vm(node);
+	else if (node->state == COLO_HOLDING)
 		node_ask_grant(node);
 	else if (node->seal == NODE_COMMITTED)
 		node_happen(node, COLO_ON_COMMIT, node->record.generation);

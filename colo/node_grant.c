@@ -22,7 +22,7 @@ void node_watch_arbiter(colo_node *node)
 	    node->state == COLO_STOPPED || node_now(node) < node->watch_again_ms)
 		return;
 	node->watch_again_ms = node_now(node) + NODE_WATCH_MS;
-	node->asked = NODE_WATCH;
+	node_begin_asking(node, NODE_WATCH);
 	node->ops->arbiter_read(node->data);
 }
 
@@ -70,10 +70,10 @@ void node_grant_tick(colo_node *node)
 			ask_consent(node);
 			return;
 		}
-		node->asked = NODE_GRANT;
+		node_begin_asking(node, NODE_GRANT);
 		node->ops->arbiter_claim(node->data, node->record.generation);
 	} else {
-		node->asked = NODE_CATCH_UP;
+		node_begin_asking(node, NODE_CATCH_UP);
 		if (node->forced)
 			node->ops->arbiter_create(node->data, node->record.generation, TRUE);
 		else
@@ -90,10 +90,10 @@ void node_grant_verdict(colo_node *node, enum colo_verdict verdict,
 		node_happen(node, COLO_ON_GRANTED, node->record.generation + 1);
 		return;
 	}
+	/* An older one is of an arbiter that was set back: nobody runs by it. */
 	if (verdict == COLO_VERDICT_DENIED && record && record->solo &&
-	    record->owner != node->self) {
-		node_happen(node, COLO_ON_DENIED,
-			    MAX(record->generation, node->record.generation));
+	    record->owner != node->self && record->generation > node->record.generation) {
+		node_happen(node, COLO_ON_DENIED, record->generation);
 		return;
 	}
 	node->ask_again_ms = node_now(node) + NODE_AGAIN_MS;
@@ -104,13 +104,25 @@ void node_grant_verdict(colo_node *node, enum colo_verdict verdict,
 	ask_consent(node);
 }
 
-void node_catch_up_verdict(colo_node *node, enum colo_verdict verdict, const char *why)
+/* The other node has given its copy up for this generation, on disk: what the arbiter has may
+ * be a claim of its own that it never heard the answer of, and will not act on. */
+static gboolean other_gave_up(const colo_node *node)
+{
+	return node->peer_up && node->peer.state == COLO_JOINING &&
+	       node->peer.part == COLO_PART_NONE &&
+	       node->peer.generation == node->record.generation;
+}
+
+void node_catch_up_verdict(colo_node *node, enum colo_verdict verdict,
+			   const struct colo_arbiter_record *record, const char *why)
 {
 	if (verdict == COLO_VERDICT_GRANTED) {
 		node->behind = node->forced = FALSE;
 		return;
 	}
 	node->ask_again_ms = node_now(node) + 2 * NODE_AGAIN_MS;
+	if (verdict == COLO_VERDICT_DENIED && record && other_gave_up(node))
+		node->forced = TRUE;
 	if (verdict == COLO_VERDICT_DENIED || verdict == COLO_VERDICT_NO_RECORD)
 		node_say_why(node, "look at the arbiter's record; colo promote --force writes "
 				   "it anew",
@@ -121,34 +133,54 @@ void node_catch_up_verdict(colo_node *node, enum colo_verdict verdict, const cha
 void node_consent_answered(colo_node *node, gboolean yes, const char *why)
 {
 	if (node->state == COLO_WAITING) {
+		if (node->begin != node->record.generation + 1)
+			return; /* what was asked for was given up since */
 		node_start_verdict(node, NODE_BEGIN,
 				   yes ? COLO_VERDICT_GRANTED : COLO_VERDICT_UNKNOWN, NULL,
 				   why);
 		return;
 	}
-	if (!wants_grant(node) || node->asked == NODE_GRANT)
+	/* One that is handing over was told that the other node has not taken, and now never
+	 * will. */
+	if ((!wants_grant(node) && node->state != COLO_HANDING) || node->asked == NODE_GRANT)
 		return;
 	if (yes) {
 		node->behind = node->ops->arbiter_keeps_records;
 		node_happen(node, COLO_ON_GRANTED, node->record.generation + 1);
 		return;
 	}
+	if (node->state == COLO_HANDING)
+		return;
 	node->refused_consent = TRUE;
 	node_grant_tick(node);
+}
+
+/* What this node has in that generation, or later, is its own doing, and the other node's
+ * copy is behind it. */
+static gboolean is_ahead(const colo_node *node, guint64 generation)
+{
+	const struct colo_record *record = &node->record;
+
+	if (record->generation == generation + 1)
+		return record->part != COLO_PART_NONE;
+	if (record->generation == generation)
+		return record->part == COLO_PART_SOLO || record->part == COLO_PART_PROMOTED;
+	return record->generation > generation;
 }
 
 void node_consent_asked(colo_node *node, guint64 id, guint64 generation)
 {
 	const char *why = NULL;
 
-	if (node->record.generation > generation + 1)
+	if (is_ahead(node, generation))
 		why = "this node has a newer generation";
 	else if (colo_state_is_primary(node->state))
 		why = "this node has the guest";
 	else if (node->record.part == COLO_PART_PROMOTED && node->vm)
 		why = "this node has the grant";
 	else if (node->moving || node->consent_id || node->asked == NODE_GRANT ||
-		 node->asked == NODE_BEGIN || node->asked == NODE_FORCE)
+		 node->asked == NODE_BEGIN || node->asked == NODE_FORCE ||
+		 (node->state == COLO_WAITING && node->asking[COLO_ASK_CONSENT]))
 		why = "this node is asking the arbiter itself";
 	else if (!colo_roles_step(node->state, COLO_ON_CONSENT)->known)
 		why = "not in its state now";

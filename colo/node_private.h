@@ -56,6 +56,8 @@ struct colo_node {
 	gboolean moving;
 	struct node_event move;
 	struct colo_record writing;
+	gboolean record_fails; /* the last one could not be written */
+	guint64 record_again_ms; /* until then no other is tried */
 	GQueue *later; /* of struct node_event */
 	gboolean stepping;
 
@@ -82,6 +84,7 @@ struct colo_node {
 
 	/* The arbiter. */
 	enum node_asked asked;
+	guint64 asked_at; /* our generation then: an answer counts at that only */
 	enum colo_verdict verdict;
 	gboolean ever_asked;
 	struct colo_arbiter_record arbiter;
@@ -108,6 +111,8 @@ void node_say_why(colo_node *node, const char *advice, const char *format, ...)
 void node_answer(colo_node *node, enum colo_order order, const char *code,
 		 const char *message);
 void node_ask_peer(colo_node *node, enum colo_ask ask, guint64 generation);
+/* What the arbiter is asked next. */
+void node_begin_asking(colo_node *node, enum node_asked asked);
 const char *node_peer_name(const colo_node *node);
 guint64 node_now(const colo_node *node);
 
@@ -130,7 +135,8 @@ void node_ask_grant(colo_node *node);
 void node_grant_tick(colo_node *node);
 void node_grant_verdict(colo_node *node, enum colo_verdict verdict,
 			const struct colo_arbiter_record *record, const char *why);
-void node_catch_up_verdict(colo_node *node, enum colo_verdict verdict, const char *why);
+void node_catch_up_verdict(colo_node *node, enum colo_verdict verdict,
+			   const struct colo_arbiter_record *record, const char *why);
 void node_consent_answered(colo_node *node, gboolean yes, const char *why);
 void node_consent_asked(colo_node *node, guint64 id, guint64 generation);
 void node_consented(colo_node *node);
@@ -150,6 +156,7 @@ void node_protect_verdict(colo_node *node, enum colo_verdict verdict, const char
 void node_seal_answered(colo_node *node, gboolean yes, const char *why);
 void node_sealed_here(colo_node *node);
 void node_lost_secondary(colo_node *node, const char *why);
+void node_cannot_leave(colo_node *node, const char *why);
 void node_switch_over(colo_node *node);
 void node_leave_answered(colo_node *node, gboolean yes, const char *why);
 void node_hand_over(colo_node *node);

@@ -53,14 +53,36 @@ static void tick_alone(colo_node *node)
 		node_happen(node, COLO_ON_READY, node->record.generation);
 }
 
+/* The secondary is lost: whether anybody may have taken it for protected decides. */
+static void doubt(colo_node *node)
+{
+	if (node->state == COLO_SYNCING && node->seal < NODE_ARBITER)
+		node_happen(node, COLO_ON_LOSS, node->record.generation);
+	else
+		node_happen(node, COLO_ON_DOUBT, node->record.generation);
+}
+
 void node_protect_tick(colo_node *node)
 {
-	if (node->state == COLO_SOLO)
+	const gboolean again = node_now(node) >= node->ask_again_ms;
+
+	/* What could not be written down is tried again. */
+	if (node->durable && node->record.part == COLO_PART_PROMOTED && again &&
+	    (node->state == COLO_SOLO || node->state == COLO_SYNCING))
+		node_happen(node, COLO_ON_DURABLE, node->record.generation);
+	else if (node->link_lost && again &&
+		 (node->state == COLO_SYNCING || node->state == COLO_PROTECTED ||
+		  (node->state == COLO_HANDING && !node->go)))
+		doubt(node);
+	else if (node->state == COLO_SYNCING && node->seal == NODE_COMMITTED && again &&
+		 node->record.part != COLO_PART_PRIMARY)
+		node_happen(node, COLO_ON_COMMIT, node->record.generation);
+	else if (node->state == COLO_SOLO)
 		tick_alone(node);
-	else if (node->state == COLO_SYNCING && node_now(node) >= node->ask_again_ms)
+	else if (node->state == COLO_SYNCING && again)
 		node_seal_on(node);
 	else if (node->state == COLO_HANDING && node->go && node->peer_up &&
-		 !node->asking[COLO_ASK_TAKE] && node_now(node) >= node->ask_again_ms)
+		 !node->asking[COLO_ASK_TAKE] && !node->asking[COLO_ASK_CONSENT] && again)
 		node_ask_peer(node, COLO_ASK_TAKE, node->record.generation);
 }
 
@@ -72,7 +94,7 @@ void node_seal_on(colo_node *node)
 	if (node->seal == NODE_COMMITTED && node->record.part == COLO_PART_PRIMARY)
 		node->seal = node->ops->arbiter_keeps_records ? NODE_ARBITER : NODE_PEER;
 	if (node->seal == NODE_ARBITER && node_arbiter_is_free(node)) {
-		node->asked = NODE_PROTECT;
+		node_begin_asking(node, NODE_PROTECT);
 		node->ops->arbiter_protect(node->data, node->record.generation);
 	} else if (node->seal == NODE_PEER && node->peer_up && !node->asking[COLO_ASK_SEAL]) {
 		node_ask_peer(node, COLO_ASK_SEAL, node->record.generation);
@@ -123,10 +145,7 @@ void node_lost_secondary(colo_node *node, const char *why)
 	node->link_lost = TRUE;
 	node->link_lost_ms = node_now(node);
 	node->ops->event(node->data, "secondary-lost", why);
-	if (node->state == COLO_SYNCING && node->seal < NODE_ARBITER)
-		node_happen(node, COLO_ON_LOSS, node->record.generation);
-	else
-		node_happen(node, COLO_ON_DOUBT, node->record.generation);
+	doubt(node);
 }
 
 /* Switch-over. */
@@ -138,7 +157,7 @@ void node_switch_over(colo_node *node)
 		node_ask_peer(node, COLO_ASK_LEAVE, node->record.generation);
 }
 
-static void cannot_leave(colo_node *node, const char *why)
+void node_cannot_leave(colo_node *node, const char *why)
 {
 	node_answer(node, COLO_ORDER_SWITCHOVER, "failed", why);
 	node_answer(node, COLO_ORDER_STAND_DOWN, "failed", why);
@@ -149,7 +168,7 @@ void node_leave_answered(colo_node *node, gboolean yes, const char *why)
 	if (yes && node->state == COLO_PROTECTED && !node->link_lost)
 		node_happen(node, COLO_ON_LEAVE, node->record.generation);
 	else
-		cannot_leave(node, why ? why : "the other node does not take over now");
+		node_cannot_leave(node, why ? why : "the other node does not take over now");
 }
 
 void node_hand_over(colo_node *node)
@@ -166,7 +185,7 @@ void node_handed_over(colo_node *node, gboolean ok, const char *message)
 		node_ask_peer(node, COLO_ASK_TAKE, node->record.generation);
 		return;
 	}
-	cannot_leave(node, ok ? "the connection to the other node was lost" : message);
+	node_cannot_leave(node, ok ? "the connection to the other node was lost" : message);
 	node_lost_secondary(node, "the hand-over failed");
 }
 
@@ -179,6 +198,9 @@ void node_take_answered(colo_node *node, gboolean yes, const char *why)
 		return;
 	}
 	node->ask_again_ms = node_now(node) + NODE_AGAIN_MS;
+	/* If it cannot, it may agree that it never will. */
+	if (node->peer_up && !node->asking[COLO_ASK_CONSENT])
+		node_ask_peer(node, COLO_ASK_CONSENT, node->record.generation);
 	node_say_why(node, "see colo status on the other node; if its copy is surely lost: colo "
 			   "promote --force here",
 		     "%s was told to take over and has not: %s", node_peer_name(node),

@@ -43,7 +43,7 @@ static void claim_start(colo_node *node, guint64 generation)
 			node_ask_peer(node, COLO_ASK_CONSENT, generation);
 		return;
 	}
-	node->asked = NODE_BEGIN;
+	node_begin_asking(node, NODE_BEGIN);
 	node->ops->arbiter_claim(node->data, generation);
 }
 
@@ -72,7 +72,7 @@ static void start(colo_node *node, const struct colo_startup_decision *decision)
 		break;
 	case COLO_STARTUP_CREATE:
 		node->begin = decision->generation;
-		node->asked = NODE_BEGIN;
+		node_begin_asking(node, NODE_BEGIN);
 		node->ops->arbiter_create(node->data, decision->generation, FALSE);
 		break;
 	case COLO_STARTUP_FORCED:
@@ -104,7 +104,7 @@ void node_start_tick(colo_node *node)
 		return;
 	look_later(node);
 	if (node->ops->arbiter_keeps_records) {
-		node->asked = NODE_READ;
+		node_begin_asking(node, NODE_READ);
 		node->ops->arbiter_read(node->data);
 		return;
 	}
@@ -114,6 +114,11 @@ void node_start_tick(colo_node *node)
 
 static void forced_verdict(colo_node *node, enum colo_verdict verdict)
 {
+	if (!colo_roles_step(node->state, COLO_ON_FORCE)->known) {
+		node_answer(node, COLO_ORDER_PROMOTE, "failed",
+			    "meanwhile this node's state has changed: see colo status");
+		return;
+	}
 	node->behind = node->forced = verdict != COLO_VERDICT_GRANTED;
 	node_happen(node, COLO_ON_FORCE, node->begin);
 }
@@ -143,6 +148,22 @@ void node_start_verdict(colo_node *node, enum node_asked asked, enum colo_verdic
 	}
 }
 
+/* A guest that runs alone, and an arbiter that does not know it and will not be told: its
+ * record was lost, or set back. */
+static gboolean arm_again(colo_node *node)
+{
+	if ((node->state != COLO_SOLO && node->state != COLO_SYNCING) ||
+	    !node->ops->arbiter_keeps_records ||
+	    (node->verdict != COLO_VERDICT_DENIED && node->verdict != COLO_VERDICT_NO_RECORD) ||
+	    (node->peer_up && colo_state_is_primary(node->peer.state)))
+		return FALSE;
+	node->ops->event(node->data, "forced", "the arbiter's record is written anew");
+	node->behind = node->forced = TRUE;
+	node->ask_again_ms = 0;
+	node_answer(node, COLO_ORDER_PROMOTE, NULL, NULL);
+	return TRUE;
+}
+
 /* By an operator's word, whatever the arbiter says; but never beside a guest that runs. */
 void node_force(colo_node *node)
 {
@@ -150,6 +171,8 @@ void node_force(colo_node *node)
 	const struct colo_step *step = colo_roles_step(node->state, COLO_ON_FORCE);
 	const char *why = NULL;
 
+	if (arm_again(node))
+		return;
 	if (!step->known)
 		why = "the guest runs here, or cannot be promoted in this state: see colo status";
 	else if (node->peer_up && colo_state_is_primary(node->peer.state) &&
@@ -175,7 +198,7 @@ void node_force(colo_node *node)
 					     COLO_VERDICT_GRANTED);
 		return;
 	}
-	node->asked = NODE_FORCE;
+	node_begin_asking(node, NODE_FORCE);
 	node->ops->arbiter_create(node->data, node->begin, TRUE);
 }
 

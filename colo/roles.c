@@ -67,9 +67,11 @@ static const struct colo_step steps[COLO__STATES][COLO__EVENTS] = {
 		[COLO_ON_HANDED] = STEP(COLO_FENCED, COLO_AS_NONE, node_kill_vm),
 		[COLO_ON_DOUBT] = STEP(COLO_HOLDING, COLO_AS_PRIMARY, node_ask_grant),
 		[COLO_ON_OVERTAKEN] = STEP(COLO_FENCED, COLO_AS_NONE, node_kill_vm),
+		[COLO_ON_GRANTED] = STEP(COLO_SOLO, COLO_AS_SOLO, node_resume_guest),
 		[COLO_ON_FORCE] = STEP(COLO_SOLO, COLO_AS_SOLO, node_resume_guest),
 		[COLO_ON_DISCARD] = STEP(COLO_FENCED, COLO_AS_NONE, node_kill_vm),
 		[COLO_ON_STAND_DOWN] = STEP(COLO_STOPPED, COLO_KEEP, node_end_vm),
+		[COLO_ON_ENDED] = STEP(COLO_STOPPED, COLO_AS_STOPPED, node_end_vm),
 		[COLO_ON_GONE] = STEP(COLO_WAITING, COLO_KEEP, node_look_around),
 	},
 	[COLO_JOINING] = {
@@ -92,6 +94,7 @@ static const struct colo_step steps[COLO__STATES][COLO__EVENTS] = {
 	},
 	[COLO_PROMOTING] = {
 		[COLO_ON_GRANTED] = STEP(COLO_PROMOTING, COLO_AS_PROMOTED, node_promote),
+		[COLO_ON_TAKE] = STEP(COLO_PROMOTING, COLO_AS_PROMOTED, node_promote),
 		[COLO_ON_FORCE] = STEP(COLO_PROMOTING, COLO_AS_PROMOTED, node_promote),
 		[COLO_ON_PROMOTED] = STEP(COLO_SOLO, COLO_KEEP, node_alone),
 		[COLO_ON_DENIED] = STEP(COLO_JOINING, COLO_AS_NONE, node_give_up),

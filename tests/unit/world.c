@@ -8,7 +8,7 @@
 #define TICK_MS 10u
 #define SILENCE_MS 300u /* of replication and heartbeats */
 #define CONTROL_SILENCE_MS 1000u
-#define LINES 200u
+#define LINES 2000u
 #define NOTHING G_MAXUINT64 /* a disk that is no copy of anything */
 
 /* A colo-vm. */
@@ -19,6 +19,8 @@ struct vm {
 	gboolean filling, promotable, linked; /* of a standby; of a primary: linked */
 	gboolean lost;
 	guint link; /* which one it is or was */
+	gboolean deaf; /* no comparator */
+	guint64 last_word_ms; /* words arrive in order */
 	guint life; /* of which process; what was under way for an older one is dropped */
 };
 
@@ -35,12 +37,19 @@ struct host {
 	gboolean ever_heard;
 	gboolean peer_up;
 	guint64 question; /* to the arbiter, the last one */
+	guint64 frozen_since_ms, frozen_until_ms;
+	gboolean disk_fails; /* of the record */
+	guint64 disk_slow_ms;
+	/* The operator called it dead: it comes back when all is mended, and the other one is
+	 * there to tell it. What is being done about it: */
+	gboolean distrusted, forcing;
 };
 
 struct happening {
 	guint64 at_ms, order;
 	guint host, life;
 	gboolean of_vm; /* its life is the vm's, else the colod's */
+	gboolean on_wire; /* whoever sent it may be dead by then */
 	void (*fn)(test_world *world, guint host, const struct happening *happening);
 	guint64 number, number2;
 	void *thing;
@@ -52,8 +61,8 @@ struct world {
 	guint64 now_ms, order;
 	GSequence *queue;
 	struct host host[2];
-	gboolean cut[WORLD__LINKS];
-	guint64 cut_since_ms[WORLD__LINKS];
+	gboolean cut[WORLD__LINKS][2]; /* what comes to a host */
+	guint64 cut_since_ms[WORLD__LINKS][2];
 	guint links; /* of colo-vms so far */
 	guint connection; /* which one of the colods' */
 	enum colo_arbiter_kind kind;
@@ -131,9 +140,20 @@ static struct happening *happen(test_world *world, guint host, gboolean of_vm, g
 
 /* Links between processes that both live: as good as no cut; else lost by silence. */
 
+static gboolean is_frozen(const test_world *world, guint host)
+{
+	return world->now_ms < world->host[host].frozen_until_ms;
+}
+
+/* What is sent to a host arrives there. */
+static gboolean arrives(const test_world *world, enum world_link link, guint host)
+{
+	return !world->cut[link][host] && world->host[0].on && world->host[1].on;
+}
+
 static gboolean link_works(const test_world *world, enum world_link link)
 {
-	return !world->cut[link] && world->host[0].on && world->host[1].on;
+	return arrives(world, link, 0) && arrives(world, link, 1);
 }
 
 /* What colo-vm tells. */
@@ -180,7 +200,7 @@ static void lose_link_later(test_world *world, guint host, const struct happenin
 /* The other side of a machine's link hears of its end, or finds out. */
 static void end_other_link(test_world *world, guint host)
 {
-	const gboolean works = link_works(world, WORLD_REPLICATION);
+	const gboolean works = arrives(world, WORLD_REPLICATION, !host);
 
 	happen(world, !host, TRUE, works ? 1 : SILENCE_MS, lose_link_later)->number =
 		world->host[host].vm.link;
@@ -267,8 +287,12 @@ static void first_commit(test_world *world, guint host, const struct happening *
 	struct vm *primary = &world->host[host].vm;
 	struct vm *standby = &world->host[!host].vm;
 
-	if (!primary->linked || !standby->filling)
+	if (!primary->linked || primary->link != happening->number || !standby->filling)
 		return;
+	if (is_frozen(world, !host)) {
+		happen(world, host, TRUE, 10, first_commit)->number = happening->number;
+		return;
+	}
 	standby->filling = FALSE;
 	standby->promotable = TRUE;
 	standby->knows = primary->knows;
@@ -283,7 +307,8 @@ static void begin_fill(test_world *world, guint host)
 	struct vm *primary = &world->host[host].vm;
 	struct vm *standby = &world->host[!host].vm;
 
-	if (!link_works(world, WORLD_REPLICATION) || !standby->up || !standby->standby ||
+	if (!link_works(world, WORLD_REPLICATION) || is_frozen(world, !host) ||
+	    !standby->up || !standby->standby ||
 	    standby->filling || standby->promotable || primary->linked) {
 		answer(world, host, COLO_WORD_PROTECT, FALSE, 5);
 		return;
@@ -294,7 +319,8 @@ static void begin_fill(test_world *world, guint host)
 	standby->filling = TRUE;
 	standby->lost = FALSE;
 	news(world, !host, COLO_VM_JOINED, 2);
-	happen(world, host, TRUE, 30 + world_random(world, 300), first_commit);
+	happen(world, host, TRUE, 30 + world_random(world, 300), first_commit)->number =
+		primary->link;
 }
 
 static void become_durable(test_world *world, guint host, const struct happening *happening)
@@ -325,15 +351,58 @@ static void power_down(test_world *world, guint host, const struct happening *ha
 	struct vm *other = &world->host[!host].vm;
 
 	if (world->host[host].vm.linked && other->linked && link_works(world, WORLD_REPLICATION)) {
-		other->linked = FALSE;
-		other->lost = TRUE;
-		news(world, !host, COLO_VM_PRIMARY_ENDED, 1);
+		other->linked = other->filling = FALSE;
+		other->lost = other->promotable;
+		news(world, !host, other->promotable ? COLO_VM_PRIMARY_ENDED : COLO_VM_WAITING,
+		     1);
 	}
 	if (world->host[host].node)
 		colo_node_vm_news(world->host[host].node, COLO_VM_POWEROFF, NULL);
 	end_vm(world, host);
 }
 
+static void hear_word(test_world *world, guint host, const struct happening *happening)
+{
+	const enum colo_word word = (enum colo_word)happening->number;
+	struct vm *vm = &world->host[host].vm;
+
+	switch (word) {
+	case COLO_WORD_PROTECT:
+		begin_fill(world, host);
+		break;
+	case COLO_WORD_RESUME:
+		if (vm->linked && vm->resting)
+			lose_link(world, host);
+		if (!vm->standby)
+			vm->held = vm->guarded = vm->resting = FALSE;
+		answer(world, host, word, !vm->standby, 1);
+		break;
+	case COLO_WORD_PROMOTE:
+		promote(world, host);
+		break;
+	case COLO_WORD_GIVE_UP:
+		answer(world, host, word, vm->lost, 1);
+		if (vm->lost) {
+			vm->lost = vm->promotable = FALSE;
+			news(world, host, COLO_VM_WAITING, 2);
+		}
+		break;
+	case COLO_WORD_HAND_OVER:
+		answer(world, host, word, vm->linked && vm->guarded, 5);
+		if (vm->linked && vm->guarded)
+			vm->resting = TRUE;
+		break;
+	case COLO_WORD_POWERDOWN:
+		answer(world, host, word, TRUE, 1);
+		if (!vm->held && !vm->resting)
+			happen(world, host, TRUE, 50, power_down);
+		break;
+	default:
+		answer(world, host, word, TRUE, 1);
+	}
+}
+
+/* In the socket at once: it is heard even if colod dies now. */
 static void vm_say(void *data, enum colo_word word)
 {
 	struct side *side = data;
@@ -343,38 +412,10 @@ static void vm_say(void *data, enum colo_word word)
 	note(world, "%u: tells colo-vm word %d", side->host, word);
 	if (!vm->there)
 		return;
-	switch (word) {
-	case COLO_WORD_PROTECT:
-		begin_fill(world, side->host);
-		break;
-	case COLO_WORD_RESUME:
-		if (vm->linked && vm->resting)
-			lose_link(world, side->host);
-		vm->held = vm->guarded = vm->resting = FALSE;
-		answer(world, side->host, word, TRUE, 1);
-		break;
-	case COLO_WORD_PROMOTE:
-		promote(world, side->host);
-		break;
-	case COLO_WORD_GIVE_UP:
-		answer(world, side->host, word, vm->lost, 1);
-		if (vm->lost) {
-			vm->lost = vm->promotable = FALSE;
-			news(world, side->host, COLO_VM_WAITING, 2);
-		}
-		break;
-	case COLO_WORD_HAND_OVER:
-		answer(world, side->host, word, vm->linked && vm->guarded, 5);
-		if (vm->linked && vm->guarded)
-			vm->resting = TRUE;
-		break;
-	case COLO_WORD_POWERDOWN:
-		answer(world, side->host, word, TRUE, 1);
-		happen(world, side->host, TRUE, 50, power_down);
-		break;
-	default:
-		answer(world, side->host, word, TRUE, 1);
-	}
+	vm->last_word_ms =
+		MAX(vm->last_word_ms, world->now_ms + world_random(world, 4));
+	happen(world, side->host, TRUE, vm->last_word_ms - world->now_ms, hear_word)->number =
+		word;
 }
 
 static void vm_end(void *data, gboolean kill)
@@ -393,12 +434,12 @@ static void speak(test_world *world, guint host)
 	struct vm *vm = &here->vm;
 	struct host *there = &world->host[!host];
 
-	if (!vm->up || vm->standby || vm->held || vm->resting)
+	if (!vm->up || vm->standby || vm->held || vm->resting || is_frozen(world, host))
 		return;
 	if (vm->guarded) {
 		/* What the standby has committed may go out. */
-		if (!vm->linked || !link_works(world, WORLD_REPLICATION) ||
-		    !there->vm.promotable || !there->vm.linked)
+		if (!vm->linked || !link_works(world, WORLD_REPLICATION) || vm->deaf ||
+		    !there->vm.promotable || !there->vm.linked || is_frozen(world, !host))
 			return;
 		there->vm.knows = there->disk = vm->knows + 1;
 	}
@@ -421,15 +462,28 @@ static guint64 now_ms(void *data)
 
 static void recorded(test_world *world, guint host, const struct happening *happening)
 {
-	world->host[host].record = *(const struct colo_record *)happening->thing;
-	colo_node_recorded(world->host[host].node, TRUE, NULL);
+	colo_node_recorded(world->host[host].node, happening->number != 0, "the model says so");
+}
+
+/* Between this and its being told, colod can die. */
+static void reach_disk(test_world *world, guint host, const struct happening *happening)
+{
+	const gboolean fails = world->host[host].disk_fails;
+
+	/* Whether it is on disk after an error of a flush, nobody knows. */
+	if (!fails || world_random(world, 2))
+		world->host[host].record = *(const struct colo_record *)happening->thing;
+	happen(world, host, FALSE, world_random(world, 4), recorded)->number = !fails;
 }
 
 static void record(void *data, const struct colo_record *record)
 {
 	struct side *side = data;
-	struct happening *happening = happen(side->world, side->host, FALSE,
-					     1 + world_random(side->world, 8), recorded);
+	struct happening *happening =
+		happen(side->world, side->host, FALSE,
+		       1 + world_random(side->world, 8) +
+			       side->world->host[side->host].disk_slow_ms,
+		       reach_disk);
 
 	note(side->world, "%u: writes down %s %" G_GUINT64_FORMAT, side->host,
 	     colo_part_name(record->part), record->generation);
@@ -478,6 +532,7 @@ static void arrive_at_arbiter(test_world *world, guint host, const struct happen
 		}
 	}
 	back = happen(world, host, FALSE, in_ms, verdict);
+	back->life = happening->life;
 	back->thing = g_memdup2(&said, sizeof(said));
 	back->number = happening->number;
 }
@@ -487,9 +542,12 @@ static void ask(void *data, judge_fn judge, guint64 generation, gboolean force)
 	struct side *side = data;
 	const struct question question = { judge, generation, force };
 	struct happening *happening = happen(side->world, side->host, FALSE,
-					     1 + world_random(side->world, 5),
+					     1 + (world_random(side->world, 20) ?
+							  world_random(side->world, 5) :
+							  world_random(side->world, 3000)),
 					     arrive_at_arbiter);
 
+	happening->on_wire = TRUE;
 	happening->thing = g_memdup2(&question, sizeof(question));
 	happening->number = ++side->world->host[side->host].question;
 }
@@ -620,7 +678,7 @@ static void deliver(test_world *world, guint host, const struct happening *happe
 
 	if (!here->peer_up || !here->node || letter->connection != world->connection)
 		return;
-	if (!link_works(world, WORLD_CONTROL)) {
+	if (!arrives(world, WORLD_CONTROL, host)) {
 		/* It is sent again until it arrives or the connection is given up, and keeps
 		 * its place. */
 		put_off(world, happening);
@@ -693,6 +751,8 @@ static void order_answer(void *data, enum colo_order order, const char *code,
 	struct side *side = data;
 
 	note(side->world, "%u: order %d: %s", side->host, order, code ? message : "done");
+	if (order == COLO_ORDER_PROMOTE)
+		side->world->host[!side->host].forcing = FALSE;
 }
 
 /* Connections come and go. */
@@ -706,29 +766,37 @@ static void peer_goes_down(test_world *world, guint host, const struct happening
 		colo_node_peer_down(world->host[host].node);
 }
 
+/* How long nothing has come on a link. */
+static gboolean is_silent(const test_world *world, enum world_link link, guint host, guint64 ms)
+{
+	if (world->cut[link][host] && world->now_ms > world->cut_since_ms[link][host] + ms)
+		return TRUE;
+	return is_frozen(world, !host) &&
+	       world->now_ms > world->host[!host].frozen_since_ms + ms;
+}
+
 static void watch_peers(test_world *world)
 {
-	const gboolean works = link_works(world, WORLD_CONTROL) && world->host[0].node &&
-			       world->host[1].node;
+	const gboolean both = world->host[0].node && world->host[1].node;
+	const gboolean works = link_works(world, WORLD_CONTROL) && both;
 
+	if (works && !world->host[0].peer_up && !world->host[1].peer_up &&
+	    !is_frozen(world, 0) && !is_frozen(world, 1) && world_random(world, 10) == 0) {
+		world->connection++;
+		world->host[0].peer_up = world->host[1].peer_up = TRUE;
+		colo_node_peer_up(world->host[0].node);
+		colo_node_peer_up(world->host[1].node);
+		return;
+	}
 	for (guint i = 0; i < 2; i++) {
 		struct host *host = &world->host[i];
 
-		if (works && !world->host[0].peer_up && !world->host[1].peer_up && i == 0 &&
-		    world_random(world, 10) == 0) {
-			world->connection++;
-			world->host[0].peer_up = world->host[1].peer_up = TRUE;
-			colo_node_peer_up(world->host[0].node);
-			colo_node_peer_up(world->host[1].node);
-		} else if (!works && host->peer_up &&
-			   (!world->host[!i].node || !world->host[!i].on ||
-			    world->now_ms > world->cut_since_ms[WORLD_CONTROL] +
-						    CONTROL_SILENCE_MS)) {
+		if (!host->peer_up || is_frozen(world, i))
+			continue;
+		/* Silence, or the other end has gone. */
+		if (is_silent(world, WORLD_CONTROL, i, CONTROL_SILENCE_MS) || !both ||
+		    (!world->host[!i].peer_up && arrives(world, WORLD_CONTROL, i)))
 			peer_goes_down(world, i, NULL);
-		} else if (works && host->peer_up && !world->host[!i].peer_up) {
-			/* The other end was started anew. */
-			peer_goes_down(world, i, NULL);
-		}
 	}
 }
 
@@ -739,7 +807,9 @@ static void beat(test_world *world)
 		struct host *other = &world->host[!i];
 		struct colo_peer_state self;
 
-		if (link_works(world, WORLD_HEARTBEAT) && other->node) {
+		if (is_frozen(world, i))
+			continue;
+		if (arrives(world, WORLD_HEARTBEAT, i) && other->node && !is_frozen(world, !i)) {
 			colo_node_self(other->node, &self);
 			host->heard_ms = world->now_ms;
 			host->ever_heard = TRUE;
@@ -761,11 +831,9 @@ static void beat(test_world *world)
 
 static void watch_replication(test_world *world)
 {
-	if (link_works(world, WORLD_REPLICATION) ||
-	    world->now_ms < world->cut_since_ms[WORLD_REPLICATION] + SILENCE_MS)
-		return;
 	for (guint i = 0; i < 2; i++)
-		lose_link(world, i);
+		if (!is_frozen(world, i) && is_silent(world, WORLD_REPLICATION, i, SILENCE_MS))
+			lose_link(world, i);
 }
 
 /* Hosts. */
@@ -791,7 +859,8 @@ static void begin_anew(test_world *world, guint host)
 		note(world, "%u: finds a colo-vm", host);
 		colo_node_adopt(here->node, &found);
 		colo_node_vm_news(here->node, COLO_VM_UP, NULL);
-		colo_node_vm_news(here->node, COLO_VM_GUARD, NULL);
+		if (!vm->deaf)
+			colo_node_vm_news(here->node, COLO_VM_GUARD, NULL);
 		if (vm->standby && !vm->linked && !vm->promotable)
 			colo_node_vm_news(here->node, COLO_VM_WAITING, NULL);
 	} else if (!here->record.stopped) {
@@ -803,9 +872,10 @@ void world_start_colod(test_world *world, guint host)
 {
 	struct host *here = &world->host[host];
 
-	if (!here->on || here->node)
+	if (!here->on || here->node || is_frozen(world, host))
 		return;
 	note(world, "%u: colod starts", host);
+	here->node_life++;
 	begin_anew(world, host);
 }
 
@@ -817,6 +887,7 @@ void world_kill_colod(test_world *world, guint host)
 		return;
 	note(world, "%u: colod is killed", host);
 	here->node_life++;
+	world->host[!host].forcing = FALSE;
 	g_clear_pointer(&here->node, colo_node_free);
 	here->peer_up = FALSE;
 }
@@ -827,6 +898,7 @@ void world_power_on(test_world *world, guint host)
 		return;
 	note(world, "%u: power on", host);
 	world->host[host].on = TRUE;
+	world->host[host].frozen_until_ms = 0;
 	world->host[host].ever_heard = FALSE;
 	world_start_colod(world, host);
 }
@@ -858,14 +930,68 @@ void world_kill_vm(test_world *world, guint host)
 	end_vm(world, host);
 }
 
+void world_cut_to(test_world *world, enum world_link link, guint host, gboolean cut)
+{
+	if (world->cut[link][host] == cut)
+		return;
+	note(world, "link %d to %u: %s", link, host, cut ? "cut" : "mended");
+	world->cut[link][host] = cut;
+	if (cut)
+		world->cut_since_ms[link][host] = world->now_ms;
+}
+
 void world_cut(test_world *world, enum world_link link, gboolean cut)
 {
-	if (world->cut[link] == cut)
+	world_cut_to(world, link, 0, cut);
+	world_cut_to(world, link, 1, cut);
+}
+
+void world_freeze(test_world *world, guint host, guint64 ms)
+{
+	if (!world->host[host].on)
 		return;
-	note(world, "link %d: %s", link, cut ? "cut" : "mended");
-	world->cut[link] = cut;
-	if (cut)
-		world->cut_since_ms[link] = world->now_ms;
+	note(world, "%u: stands still for %" G_GUINT64_FORMAT " ms", host, ms);
+	if (!is_frozen(world, host))
+		world->host[host].frozen_since_ms = world->now_ms;
+	world->host[host].frozen_until_ms =
+		MAX(world->host[host].frozen_until_ms, world->now_ms + ms);
+}
+
+void world_break_disk(test_world *world, guint host, gboolean fails, guint64 slow_ms)
+{
+	if (fails || slow_ms)
+		note(world, "%u: the record's disk fails or is slow", host);
+	world->host[host].disk_fails = fails;
+	world->host[host].disk_slow_ms = slow_ms;
+}
+
+void world_comparator(test_world *world, guint host, gboolean there)
+{
+	struct vm *vm = &world->host[host].vm;
+
+	if (!vm->there || vm->deaf == !there)
+		return;
+	note(world, "%u: the comparator %s", host, there ? "is back" : "dies");
+	vm->deaf = !there;
+	if (vm->up)
+		news(world, host, there ? COLO_VM_GUARD : COLO_VM_NO_GUARD, 1);
+}
+
+/* The guest's own doing. */
+void world_guest_off(test_world *world, guint host)
+{
+	const struct vm *vm = &world->host[host].vm;
+
+	if (!vm->up || vm->standby || vm->held || vm->resting)
+		return;
+	note(world, "%u: the guest switches off", host);
+	happen(world, host, TRUE, 0, power_down);
+}
+
+void world_arbiter_forgets(test_world *world)
+{
+	note(world, "the arbiter loses its record");
+	world->recorded = FALSE;
 }
 
 void world_cut_arbiter(test_world *world, guint host, gboolean cut)
@@ -877,48 +1003,160 @@ void world_cut_arbiter(test_world *world, guint host, gboolean cut)
 
 void world_order(test_world *world, guint host, enum colo_order order, gboolean force)
 {
-	if (!world->host[host].node)
+	if (!world->host[host].node || is_frozen(world, host))
 		return;
 	note(world, "%u: order %d%s", host, order, force ? ", forced" : "");
 	colo_node_order(world->host[host].node, order, force);
 }
 
+/* Whether the operator can know that going on here takes nothing back. */
+static gboolean may_force(const test_world *world, guint host)
+{
+	const struct host *here = &world->host[host], *other = &world->host[!host];
+
+	if (other->on || !here->node || is_frozen(world, host) || other->record.part == COLO_PART_SOLO ||
+	    other->record.part == COLO_PART_PROMOTED)
+		return FALSE;
+	if (here->vm.there)
+		return here->vm.knows >= world->outputs &&
+		       (!here->vm.standby || here->vm.promotable);
+	return here->disk != NOTHING && here->disk >= world->outputs;
+}
+
+gboolean world_force(test_world *world, guint host)
+{
+	if (!may_force(world, host))
+		return FALSE;
+	world->host[!host].distrusted = world->host[!host].forcing = TRUE;
+	world_order(world, host, COLO_ORDER_PROMOTE, TRUE);
+	return TRUE;
+}
+
+static void order_something(test_world *world, guint host)
+{
+	static const enum colo_order orders[] = {
+		COLO_ORDER_SWITCHOVER, COLO_ORDER_SWITCHOVER, COLO_ORDER_STOP,
+		COLO_ORDER_START,      COLO_ORDER_CHECKPOINT, COLO_ORDER_STAND_DOWN,
+		COLO_ORDER_DISCARD,    COLO_ORDER_START,
+	};
+
+	if (world_random(world, 4) == 0)
+		world_force(world, host);
+	else
+		world_order(world, host, orders[world_random(world, G_N_ELEMENTS(orders))],
+			    FALSE);
+}
+
+static void cut_something(test_world *world, guint host)
+{
+	const enum world_link link = (enum world_link)world_random(world, WORLD__LINKS);
+
+	if (world_random(world, 3) == 0)
+		world_cut_to(world, link, host, TRUE);
+	else
+		world_cut(world, link, world_random(world, 2));
+}
+
 void world_misfortune(test_world *world)
 {
 	const guint host = world_random(world, 2);
-	const enum world_link link = (enum world_link)world_random(world, WORLD__LINKS);
 
-	switch (world_random(world, 10)) {
+	switch (world_random(world, 20)) {
 	case 0:
+	case 1:
 		world_power_off(world, host);
 		break;
-	case 1:
 	case 2:
-		world_power_on(world, host);
-		break;
 	case 3:
-		world_kill_vm(world, host);
+		if (!world->host[host].distrusted)
+			world_power_on(world, host);
 		break;
 	case 4:
-		world_kill_colod(world, host);
+		world_kill_vm(world, host);
 		break;
 	case 5:
-		world_start_colod(world, host);
-		break;
 	case 6:
-		world_cut(world, link, world_random(world, 2));
+		world_kill_colod(world, host);
 		break;
 	case 7:
-		world_cut_arbiter(world, host, world_random(world, 2));
+		world_start_colod(world, host);
 		break;
 	case 8:
-		world_order(world, host, COLO_ORDER_SWITCHOVER, FALSE);
-		break;
 	case 9:
-		world_cut(world, link, FALSE);
+		cut_something(world, host);
+		break;
+	case 10:
+		world_cut_arbiter(world, host, world_random(world, 2));
+		break;
+	case 11:
+	case 12:
+		order_something(world, host);
+		break;
+	case 13:
+		world_freeze(world, host, 100 + world_random(world, 9900));
+		break;
+	case 14:
+		world_freeze(world, host, world_random(world, 1500));
+		break;
+	case 15:
+		world_break_disk(world, host, world_random(world, 2),
+				 world_random(world, 5000));
+		break;
+	case 16:
+		world_break_disk(world, host, FALSE, 0);
+		break;
+	case 17:
+		world_comparator(world, host, world_random(world, 2));
+		break;
+	case 18:
+		if (world_random(world, 4) == 0)
+			world_guest_off(world, host);
+		else if (world_random(world, 8) == 0)
+			world_arbiter_forgets(world);
+		break;
+	case 19:
+		for (guint i = 0; i < WORLD__LINKS; i++)
+			world_cut(world, (enum world_link)i, FALSE);
 		world_cut_arbiter(world, host, FALSE);
 		break;
 	}
+}
+
+/* What is known where a guest could go on; NOTHING: nowhere. */
+static guint64 knowledge(const test_world *world, guint host)
+{
+	const struct host *here = &world->host[host];
+	const struct vm *vm = &here->vm;
+
+	if (vm->there && vm->up && (!vm->standby || vm->promotable))
+		return vm->knows;
+	/* What its own node calls no copy. */
+	return here->record.generation && here->record.part == COLO_PART_NONE ? NOTHING :
+										here->disk;
+}
+
+gboolean world_person(test_world *world)
+{
+	const guint64 a = knowledge(world, 0), b = knowledge(world, 1);
+	const guint better = a == NOTHING || (b != NOTHING && b > a) ? 1 : 0;
+	/* Whose guest runs needs no second look. */
+	const guint host = world_speaking(world) == 1 ?
+				   (colo_state_is_primary(world_state(world, 0)) ? 0 : 1) :
+				   better;
+	const guint64 best = host ? b : a;
+	const enum colo_state state = world_state(world, host);
+
+	if (best == NOTHING)
+		return FALSE;
+	note(world, "a person decides for %u", host);
+	/* What nobody has any more is given up. */
+	world->outputs = MIN(world->outputs, best);
+	world_order(world, !host, COLO_ORDER_DISCARD, TRUE);
+	world_run(world, 2000);
+	if (state == COLO_STOPPED)
+		world_order(world, host, COLO_ORDER_START, FALSE);
+	world_order(world, host, COLO_ORDER_PROMOTE, TRUE);
+	return TRUE;
 }
 
 void world_mend(test_world *world)
@@ -927,7 +1165,12 @@ void world_mend(test_world *world)
 		world_cut(world, (enum world_link)i, FALSE);
 	for (guint i = 0; i < 2; i++) {
 		world_cut_arbiter(world, i, FALSE);
-		world_power_on(world, i);
+		world_break_disk(world, i, FALSE, 0);
+		world_comparator(world, i, TRUE);
+		if (!world->host[i].forcing && world->host[!i].node)
+			world->host[i].distrusted = FALSE;
+		if (!world->host[i].distrusted)
+			world_power_on(world, i);
 		world_start_colod(world, i);
 	}
 }
@@ -939,10 +1182,20 @@ static void carry_out(test_world *world, struct happening *happening)
 	const struct host *host = &world->host[happening->host];
 	const guint life = happening->of_vm ? host->vm.life : host->node_life;
 
-	if (life == happening->life && host->on && (happening->of_vm || host->node))
+	if (happening->on_wire ||
+	    (life == happening->life && host->on && (happening->of_vm || host->node)))
 		happening->fn(world, happening->host, happening);
 	g_free(happening->thing);
 	g_free(happening);
+}
+
+/* What waits for a host that stands still keeps its order, but for what came by different
+ * ways. */
+static void wait_for_host(test_world *world, struct happening *happening)
+{
+	happening->at_ms = world->host[happening->host].frozen_until_ms +
+			   (happening->of_vm ? world_random(world, 1) : 0);
+	g_sequence_insert_sorted(world->queue, happening, by_time, NULL);
 }
 
 static void tick(test_world *world)
@@ -952,7 +1205,7 @@ static void tick(test_world *world)
 	if (world->now_ms % 50 == 0) {
 		beat(world);
 		for (guint i = 0; i < 2; i++)
-			if (world->host[i].node)
+			if (world->host[i].node && !is_frozen(world, i))
 				colo_node_tick(world->host[i].node);
 	}
 	for (guint i = 0; i < 2; i++)
@@ -971,7 +1224,10 @@ void world_run(test_world *world, guint64 ms)
 			struct happening *happening = g_sequence_get(first);
 
 			g_sequence_remove(first);
-			carry_out(world, happening);
+			if (is_frozen(world, happening->host) && !happening->on_wire)
+				wait_for_host(world, happening);
+			else
+				carry_out(world, happening);
 			first = g_sequence_get_begin_iter(world->queue);
 		}
 		if (world->now_ms % TICK_MS == 0)

@@ -34,8 +34,23 @@ void world_kill_vm(test_world *world, guint host);
 void world_kill_colod(test_world *world, guint host);
 void world_start_colod(test_world *world, guint host);
 void world_cut(test_world *world, enum world_link link, gboolean cut);
+/* What is sent to `host`: one way only. */
+void world_cut_to(test_world *world, enum world_link link, guint host, gboolean cut);
+/* All of a host stands still; then it goes on with what it had begun, and what has come since. */
+void world_freeze(test_world *world, guint host, guint64 ms);
+/* That of the record. */
+void world_break_disk(test_world *world, guint host, gboolean fails, guint64 slow_ms);
+void world_comparator(test_world *world, guint host, gboolean there);
+void world_guest_off(test_world *world, guint host);
+void world_arbiter_forgets(test_world *world);
 void world_cut_arbiter(test_world *world, guint host, gboolean cut);
 void world_order(test_world *world, guint host, enum colo_order order, gboolean force);
+/* Has an operator force the guest on there, if the other host is dead and this one's copy knows
+ * all. FALSE: it is not so. */
+gboolean world_force(test_world *world, guint host);
+/* Somebody looks at both copies, gives the worse one up and has the better one go on; FALSE:
+ * there is none. */
+gboolean world_person(test_world *world);
 /* Does one of these, chosen at random. */
 void world_misfortune(test_world *world);
 /* Everything works again and is switched on. */
