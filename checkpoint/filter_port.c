@@ -6,10 +6,10 @@
 
 #include "checkpoint/protocol.h"
 #include "kvm/iov.h"
+#include "kvm/net_pass.h"
 
 struct filter_port {
-	struct vmm_net_port port;
-	struct vmm_net_port *real;
+	struct vmm_net_pass pass;
 	guint device;
 	struct ckpt_filter *filter;
 };
@@ -48,7 +48,7 @@ static gboolean send_filtered(struct filter_port *port, const struct iovec *iov,
 
 	filter->ops->out(filter->filter, port->device, filter->scratch, len,
 			 is_partial(iov));
-	return port->real->send(port->real->data, changed, G_N_ELEMENTS(changed));
+	return port->pass.real->send(port->pass.real->data, changed, G_N_ELEMENTS(changed));
 }
 
 static gboolean port_send(void *data, const struct iovec *iov, guint count)
@@ -57,7 +57,7 @@ static gboolean port_send(void *data, const struct iovec *iov, guint count)
 	const struct ckpt_filter *filter = port->filter;
 
 	if (!filter->is_twin && filter->ops->is_idle(filter->filter))
-		return port->real->send(port->real->data, iov, count);
+		return port->pass.real->send(port->pass.real->data, iov, count);
 	return send_filtered(port, iov, count);
 }
 
@@ -69,7 +69,7 @@ static gssize port_receive(void *data, const struct iovec *iov, guint count)
 	gsize len;
 
 	filter->shown = FALSE;
-	got = port->real->receive(port->real->data, iov, count);
+	got = port->pass.real->receive(port->pass.real->data, iov, count);
 	if (got <= (gssize)CKPT_NET_HEADER || filter->shown || filter->is_twin ||
 	    filter->ops->is_idle(filter->filter))
 		return got;
@@ -81,52 +81,15 @@ static gssize port_receive(void *data, const struct iovec *iov, guint count)
 	return got;
 }
 
-static void port_set_offloads(void *data, guint64 features)
-{
-	struct filter_port *port = data;
-
-	port->real->set_offloads(port->real->data, features);
-}
-
-static void port_attach(void *data, void (*ready)(void *net), void *net)
-{
-	struct filter_port *port = data;
-
-	port->real->attach(port->real->data, ready, net);
-}
-
-static void port_want_receive(void *data, gboolean want)
-{
-	struct filter_port *port = data;
-
-	port->real->want_receive(port->real->data, want);
-}
-
-static void port_free(void *data)
-{
-	struct filter_port *port = data;
-
-	port->real->free(port->real->data);
-	g_free(port);
-}
-
 struct vmm_net_port *ckpt_filter_port_new_take(struct vmm_net_port *real_take,
 					       guint device, struct ckpt_filter *filter)
 {
 	struct filter_port *port = g_new0(struct filter_port, 1);
 
-	port->real = real_take;
+	vmm_net_pass_init(&port->pass, real_take);
 	port->device = device;
 	port->filter = filter;
-	port->port = (struct vmm_net_port){
-		.data = port,
-		.send = port_send,
-		.receive = port_receive,
-		.set_offloads = port_set_offloads,
-		.features = real_take->features,
-		.attach = port_attach,
-		.want_receive = port_want_receive,
-		.free = port_free,
-	};
-	return &port->port;
+	port->pass.port.send = port_send;
+	port->pass.port.receive = port_receive;
+	return &port->pass.port;
 }

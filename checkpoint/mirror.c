@@ -6,6 +6,7 @@
 #include <sys/random.h>
 
 #include "kvm/iov.h"
+#include "kvm/net_pass.h"
 
 #define HEADER_LEN CKPT_NET_HEADER
 
@@ -25,8 +26,7 @@ struct ckpt_mirror {
 };
 
 struct mirror_port {
-	struct vmm_net_port port;
-	struct vmm_net_port *real;
+	struct vmm_net_pass pass;
 	guint device;
 	ckpt_mirror *mirror;
 	ckpt_addresses *addresses; /* may be NULL */
@@ -84,7 +84,7 @@ static gboolean port_send(void *data, const struct iovec *iov, guint count)
 {
 	struct mirror_port *port = data;
 
-	if (!port->real->send(port->real->data, iov, count))
+	if (!port->pass.real->send(port->pass.real->data, iov, count))
 		return FALSE;
 	if (port->addresses)
 		ckpt_addresses_learn(port->addresses, iov, count);
@@ -95,7 +95,7 @@ static gboolean port_send(void *data, const struct iovec *iov, guint count)
 static gssize port_receive(void *data, const struct iovec *iov, guint count)
 {
 	struct mirror_port *port = data;
-	gssize got = port->real->receive(port->real->data, iov, count);
+	gssize got = port->pass.real->receive(port->pass.real->data, iov, count);
 
 	/* What is shorter than a header the card drops. */
 	if (got >= HEADER_LEN)
@@ -104,34 +104,12 @@ static gssize port_receive(void *data, const struct iovec *iov, guint count)
 	return got;
 }
 
-static void port_set_offloads(void *data, guint64 features)
-{
-	struct mirror_port *port = data;
-
-	port->real->set_offloads(port->real->data, features);
-}
-
-static void port_attach(void *data, void (*ready)(void *net), void *net)
-{
-	struct mirror_port *port = data;
-
-	port->real->attach(port->real->data, ready, net);
-}
-
-static void port_want_receive(void *data, gboolean want)
-{
-	struct mirror_port *port = data;
-
-	port->real->want_receive(port->real->data, want);
-}
-
 static void port_free(void *data)
 {
 	struct mirror_port *port = data;
 
-	port->real->free(port->real->data);
 	port->mirror->ports--;
-	g_free(port);
+	vmm_net_pass_free(port);
 }
 
 ckpt_mirror *ckpt_mirror_new(vmm_rng_source rng, void *rng_data)
@@ -180,22 +158,15 @@ struct vmm_net_port *ckpt_mirror_port_new_take(struct vmm_net_port *real_take,
 	struct mirror_port *port = g_new0(struct mirror_port, 1);
 
 	g_assert(device <= G_MAXUINT8);
-	port->real = real_take;
+	vmm_net_pass_init(&port->pass, real_take);
 	port->device = device;
 	port->mirror = mirror;
 	port->addresses = addresses;
-	port->port = (struct vmm_net_port){
-		.data = port,
-		.send = port_send,
-		.receive = port_receive,
-		.set_offloads = port_set_offloads,
-		.features = real_take->features,
-		.attach = port_attach,
-		.want_receive = port_want_receive,
-		.free = port_free,
-	};
+	port->pass.port.send = port_send;
+	port->pass.port.receive = port_receive;
+	port->pass.port.free = port_free;
 	mirror->ports++;
-	return &port->port;
+	return &port->pass.port;
 }
 
 void ckpt_mirror_frame(ckpt_mirror *mirror, guint device, const struct iovec *frame)

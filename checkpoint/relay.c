@@ -5,14 +5,14 @@
 #include <string.h>
 
 #include "kvm/iov.h"
+#include "kvm/net_pass.h"
 
 #define HEADER_LEN 12u
 /* Frames in one run of the handler. */
 #define BATCH 64u
 
 struct relay {
-	struct vmm_net_port port;
-	struct vmm_net_port *real;
+	struct vmm_net_pass pass;
 	guint device;
 	vmm_source *source;
 	ckpt_relay_fn fn; /* NULL: off */
@@ -46,7 +46,7 @@ static void keep(struct relay *relay, gsize len)
 	g_queue_push_tail(&relay->kept, g_bytes_new(relay->scratch, len));
 	relay->kept_bytes += len;
 	if (relay->kept_bytes >= CKPT_RELAY_MAX)
-		relay->real->want_receive(relay->real->data, FALSE);
+		relay->pass.real->want_receive(relay->pass.real->data, FALSE);
 }
 
 /* A frame that has come while the machine rests; FALSE: there is none. */
@@ -54,7 +54,7 @@ static gboolean relay_one(struct relay *relay)
 {
 	struct iovec iov[] = { { relay->scratch, HEADER_LEN },
 			       { relay->scratch + HEADER_LEN, VMM_NET_FRAME_MAX - HEADER_LEN } };
-	gssize got = relay->real->receive(relay->real->data, iov, G_N_ELEMENTS(iov));
+	gssize got = relay->pass.real->receive(relay->pass.real->data, iov, G_N_ELEMENTS(iov));
 	struct iovec frame = { relay->scratch, (gsize)MAX(got, 0) };
 
 	/* What is shorter than a header the card would drop. */
@@ -83,7 +83,7 @@ static gboolean port_send(void *data, const struct iovec *iov, guint count)
 {
 	struct relay *relay = data;
 
-	return relay->real->send(relay->real->data, iov, count);
+	return relay->pass.real->send(relay->pass.real->data, iov, count);
 }
 
 static gssize give_kept(struct relay *relay, const struct iovec *iov, guint count)
@@ -104,14 +104,7 @@ static gssize port_receive(void *data, const struct iovec *iov, guint count)
 		return 0;
 	if (relay->kept.length)
 		return give_kept(relay, iov, count);
-	return relay->real->receive(relay->real->data, iov, count);
-}
-
-static void port_set_offloads(void *data, guint64 features)
-{
-	struct relay *relay = data;
-
-	relay->real->set_offloads(relay->real->data, features);
+	return relay->pass.real->receive(relay->pass.real->data, iov, count);
 }
 
 static void port_attach(void *data, void (*ready)(void *net), void *net)
@@ -120,7 +113,7 @@ static void port_attach(void *data, void (*ready)(void *net), void *net)
 
 	relay->ready = ready;
 	relay->net = net;
-	relay->real->attach(relay->real->data, on_ready, relay);
+	relay->pass.real->attach(relay->pass.real->data, on_ready, relay);
 }
 
 static void port_want_receive(void *data, gboolean want)
@@ -129,16 +122,8 @@ static void port_want_receive(void *data, gboolean want)
 
 	relay->want_receive = want;
 	if (!relay->fn)
-		relay->real->want_receive(relay->real->data, want);
+		relay->pass.real->want_receive(relay->pass.real->data, want);
 	wake(relay);
-}
-
-static void port_serve_at_rest(void *data, gboolean on)
-{
-	struct relay *relay = data;
-
-	if (relay->real->serve_at_rest)
-		relay->real->serve_at_rest(relay->real->data, on);
 }
 
 static void port_free(void *data)
@@ -147,9 +132,8 @@ static void port_free(void *data)
 
 	vmm_source_remove(relay->source);
 	g_queue_clear_full(&relay->kept, (GDestroyNotify)g_bytes_unref);
-	relay->real->free(relay->real->data);
 	g_free(relay->scratch);
-	g_free(relay);
+	vmm_net_pass_free(relay);
 }
 
 struct vmm_net_port *ckpt_relay_port_new_take(struct vmm_net_port *real_take, guint device,
@@ -157,22 +141,16 @@ struct vmm_net_port *ckpt_relay_port_new_take(struct vmm_net_port *real_take, gu
 {
 	struct relay *relay = g_new0(struct relay, 1);
 
-	relay->real = real_take;
+	vmm_net_pass_init(&relay->pass, real_take);
 	relay->device = device;
 	/* No descriptor: it is only ever called by vmm_loop_again(). */
 	relay->source = vmm_loop_add(loop, -1, 0, on_wake, relay);
-	relay->port = (struct vmm_net_port){
-		.data = relay,
-		.send = port_send,
-		.receive = port_receive,
-		.set_offloads = port_set_offloads,
-		.features = real_take->features,
-		.attach = port_attach,
-		.want_receive = port_want_receive,
-		.serve_at_rest = port_serve_at_rest,
-		.free = port_free,
-	};
-	return &relay->port;
+	relay->pass.port.send = port_send;
+	relay->pass.port.receive = port_receive;
+	relay->pass.port.attach = port_attach;
+	relay->pass.port.want_receive = port_want_receive;
+	relay->pass.port.free = port_free;
+	return &relay->pass.port;
 }
 
 void ckpt_relay_start(struct vmm_net_port *port, ckpt_relay_fn fn, void *data)
@@ -183,8 +161,8 @@ void ckpt_relay_start(struct vmm_net_port *port, ckpt_relay_fn fn, void *data)
 		relay->scratch = g_malloc(VMM_NET_FRAME_MAX);
 	relay->fn = fn;
 	relay->data = data;
-	port_serve_at_rest(relay, TRUE);
-	relay->real->want_receive(relay->real->data, TRUE);
+	relay->pass.port.serve_at_rest(relay, TRUE);
+	relay->pass.real->want_receive(relay->pass.real->data, TRUE);
 }
 
 void ckpt_relay_stop(struct vmm_net_port *port)
@@ -194,7 +172,7 @@ void ckpt_relay_stop(struct vmm_net_port *port)
 	if (!relay->fn)
 		return;
 	relay->fn = NULL;
-	port_serve_at_rest(relay, FALSE);
-	relay->real->want_receive(relay->real->data, relay->want_receive);
+	relay->pass.port.serve_at_rest(relay, FALSE);
+	relay->pass.real->want_receive(relay->pass.real->data, relay->want_receive);
 	wake(relay);
 }
