@@ -203,6 +203,11 @@ static void without_the_arbiter_two_halves_are_silent_until_they_meet_again(void
 	world_cut_arbiter(pair, 0, TRUE);
 	world_cut_arbiter(pair, 1, TRUE);
 	cut_all(pair, TRUE);
+	for (guint i = 0; i < 100 && world_state(pair, 0) != COLO_HOLDING; i++)
+		world_run(pair, 10);
+	/* Also before the arbiter is given up. */
+	assert_int_equal(world_state(pair, 0), COLO_HOLDING);
+	assert_non_null(world_reason(pair, 0));
 	world_run(pair, 1000);
 	before = world_outputs(pair);
 	world_run(pair, 5000);
