@@ -9,6 +9,8 @@
 #include <netinet/in.h>
 #include <string.h>
 
+#include "base/clock.h"
+
 #define HEADER_LEN 12u
 #define FRAME_MIN 60u /* what Ethernet carries, without its checksum */
 #define FRAME_MAX 128u
@@ -228,26 +230,55 @@ gboolean ckpt_announce(const ckpt_addresses *addresses, const guint8 *mac,
 	return TRUE;
 }
 
-/* From one to the next. Switches learn from the first; the others are for those that were
- * lost, or came while a bridge's port was not forwarding yet. */
-static const guint waits_ms[] = { 100, 200, 700 };
+/* After the first. Switches learn from that; the others are for those that were lost, or
+ * came while a bridge's port was not forwarding yet. */
+static const guint at_ms[] = { 100, 300, 1000 };
+/* A host that stood still may find the other one promoted, and is told so within this. */
+#define TICK_MS 50u
+#define LATE_MS 100u
+#define PUT_OFF_MS 500u
 
 struct ckpt_announcer {
 	const ckpt_addresses *addresses;
 	const guint8 *mac;
 	struct vmm_net_port *port;
 	vmm_timer *timer;
+	guint64 ticked_ns;
+	guint waited_ms, put_off_ms; /* without what it stood still */
 	guint again; /* which of them comes next */
 };
 
-static void announce_once_more(void *data)
+static void announce(ckpt_announcer *announcer)
+{
+	if (!ckpt_announce(announcer->addresses, announcer->mac, announcer->port))
+		g_debug("announcement %u: no room for all of it", announcer->again);
+}
+
+static gboolean is_late(ckpt_announcer *announcer)
+{
+	const guint64 now = base_clock_monotonic_ns();
+	const guint64 passed_ms = (now - announcer->ticked_ns) / 1000000;
+
+	announcer->ticked_ns = now;
+	return passed_ms > TICK_MS + LATE_MS;
+}
+
+static void tick(void *data)
 {
 	ckpt_announcer *announcer = data;
 
-	if (!ckpt_announce(announcer->addresses, announcer->mac, announcer->port))
-		g_debug("announcement %u: no room for all of it", announcer->again);
-	if (announcer->again < G_N_ELEMENTS(waits_ms))
-		vmm_timer_set(announcer->timer, waits_ms[announcer->again++], 0);
+	if (is_late(announcer))
+		announcer->put_off_ms = PUT_OFF_MS;
+	else if (announcer->put_off_ms)
+		announcer->put_off_ms -= TICK_MS;
+	else
+		announcer->waited_ms += TICK_MS;
+	if (announcer->waited_ms >= at_ms[announcer->again] && !announcer->put_off_ms) {
+		announce(announcer);
+		announcer->again++;
+	}
+	if (announcer->again < G_N_ELEMENTS(at_ms))
+		vmm_timer_set(announcer->timer, TICK_MS, 0);
 }
 
 ckpt_announcer *ckpt_announcer_new(vmm_loop *loop, const ckpt_addresses *addresses,
@@ -258,8 +289,10 @@ ckpt_announcer *ckpt_announcer_new(vmm_loop *loop, const ckpt_addresses *address
 	announcer->addresses = addresses;
 	announcer->mac = mac;
 	announcer->port = port;
-	announcer->timer = vmm_timer_new(loop, announce_once_more, announcer);
-	announce_once_more(announcer);
+	announcer->timer = vmm_timer_new(loop, tick, announcer);
+	announce(announcer);
+	announcer->ticked_ns = base_clock_monotonic_ns();
+	vmm_timer_set(announcer->timer, TICK_MS, 0);
 	return announcer;
 }
 

@@ -27,7 +27,9 @@ gboolean ckpt_announce(const ckpt_addresses *addresses, const guint8 *mac,
 		       struct vmm_net_port *port);
 
 /* Does so at once, and 100 ms, 300 ms and 1 s later: with what is known by then. All are
- * borrowed and live longer. With the device lock held; the later ones come from `loop`. */
+ * borrowed and live longer. One that would be late, since the host or the loop stood still, is put
+ * off by half a second: if somebody else was promoted meanwhile, that is known by then. With the
+ * device lock held; the later ones come from `loop`. */
 typedef struct ckpt_announcer ckpt_announcer;
 ckpt_announcer *ckpt_announcer_new(vmm_loop *loop, const ckpt_addresses *addresses,
 				   const guint8 *mac, struct vmm_net_port *port);

@@ -54,6 +54,8 @@ static GStrv command_line(void *data, int *fd)
 	add(argv, "--tap", taps(guard->pair));
 	add(argv, "--rule", g_strdup(config->rule));
 	add(argv, "--late-max", g_strdup_printf("%u", config->late_max_ms));
+	/* The standby believes it lost, and may be promoted, after twice as long. */
+	add(argv, "--stall", g_strdup_printf("%u", guard->pair->checkpoint.silence_ms / 2));
 	add(argv, "--memory", g_strdup_printf("%" G_GUINT64_FORMAT "M", config->memory >> 20));
 	add(argv, "--receive-buffer",
 	    g_strdup_printf("%" G_GUINT64_FORMAT "M", config->receive_buffer >> 20));

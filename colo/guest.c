@@ -279,9 +279,12 @@ static void connected(void *data)
 static void closed(void *data, const char *why)
 {
 	colo_guest *guest = data;
+	const gboolean was_ready = guest->ready;
 
 	guest->ready = FALSE;
 	guest->asked = FALSE;
+	if (was_ready)
+		guest->hooks->news(guest->data, COLO_VM_DEAF, NULL);
 }
 
 /* Its life. */

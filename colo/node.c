@@ -296,6 +296,10 @@ void colo_node_vm_news(colo_node *node, enum colo_vm_news news, const char *deta
 	switch (news) {
 	case COLO_VM_UP:
 		node->vm_up = TRUE;
+		node->vm_deaf = FALSE;
+		break;
+	case COLO_VM_DEAF:
+		node->vm_deaf = TRUE;
 		break;
 	case COLO_VM_WAITING:
 		node->vm_ready = TRUE;
@@ -402,7 +406,7 @@ void colo_node_vm_gone(colo_node *node, const char *how)
 	const enum colo_state state = node->state;
 
 	node->vm = node->vm_up = node->vm_ready = node->vm_promotable = FALSE;
-	node->vm_ending = node->guard = node->link_lost = FALSE;
+	node->vm_deaf = node->vm_ending = node->guard = node->link_lost = FALSE;
 	node->durable = FALSE;
 	if (node->go && state == COLO_HANDING)
 		node->link_lost = TRUE;
@@ -910,7 +914,7 @@ void colo_node_self(const colo_node *node, struct colo_peer_state *state)
 		.epoch = node->epoch,
 		.state = node->state,
 		.part = node->record.part,
-		.flags = (node->vm && !node->vm_ending ? COLO_PEER_VM : 0) |
+		.flags = (node->vm && !node->vm_ending && !node->vm_deaf ? COLO_PEER_VM : 0) |
 			 (node->vm_ready ? COLO_PEER_READY : 0) |
 			 (node->vm_promotable ? COLO_PEER_LIVE : 0) |
 			 (node->record.stopped ? COLO_PEER_ENDED : 0),

@@ -61,6 +61,7 @@ enum colo_word {
 /* What colo-vm tells. */
 enum colo_vm_news {
 	COLO_VM_UP, /* its control socket answers: a guest that was started is running */
+	COLO_VM_DEAF, /* it was closed: it dies, most likely, and is gone when all is freed */
 	COLO_VM_WAITING, /* a standby can be filled */
 	COLO_VM_JOINED, /* it is being filled */
 	COLO_VM_STANDBY, /* it holds a first commit */

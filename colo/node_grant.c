@@ -54,6 +54,8 @@ void node_ask_grant(colo_node *node)
 {
 	node->ask_again_ms = 0;
 	node->refused_consent = FALSE;
+	node_say_why(node, NULL, "%s is lost: asking whether this node may go on alone",
+		     node_peer_name(node));
 	node_grant_tick(node);
 }
 

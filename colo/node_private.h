@@ -63,7 +63,7 @@ struct colo_node {
 
 	/* Our colo-vm. */
 	gboolean vm; /* a process is there */
-	gboolean vm_up, vm_ready, vm_promotable, vm_ending, guard;
+	gboolean vm_up, vm_deaf, vm_ready, vm_promotable, vm_ending, guard;
 	gboolean link_lost; /* of a standby: to its primary; of a primary: to its standby */
 	guint64 link_lost_ms;
 	gboolean durable;

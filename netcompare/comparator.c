@@ -2,6 +2,13 @@
 /*
  * The comparator at work.
  *
+ * A host that stood still may find the other one promoted when it goes on: what the
+ * secondary said before is still in its sockets then, and would let packets out beside
+ * those of the new primary. So whoever did not run for long forgets what it was told, and
+ * holds everything until a checkpoint that begins after that is committed: which only
+ * happens where the secondary is one still. What cannot be seen is a stop between this look
+ * and the verdicts of one batch.
+ *
  * Whatever comes in (packets, words, a time) ends with settle(): verdicts are flushed
  * and the next look at the clock is set. Where nobody says anything, or nobody is
  * there, the gate is closed.
@@ -24,6 +31,15 @@
 #define WAITING_MAX 65536u
 #define WAITING_BYTES_MAX (512u << 20)
 #define NOT_BEFORE_US 200 /* how often the clock is looked at, at most */
+#define STALL_MS 150u
+#define STALL_LOOKS 3 /* within that time, at least */
+
+/* Runs before all others whenever the main loop wakes. */
+struct watch {
+	GSource source;
+	ncmp_comparator *comparator;
+	gint64 awake_ns; /* when it last did; 0: nothing is guarded */
+};
 
 struct ncmp_comparator {
 	struct ncmp_comparator_hooks hooks;
@@ -45,8 +61,11 @@ struct ncmp_comparator {
 	guint64 waiting_max, waiting_bytes_max;
 	guint64 crowded_after; /* the marker after which packets were last too many, plus 1 */
 	gboolean stale; /* what comes from the queue is of another colo-vm's guest */
-	guint64 markers, strangers, crowded, secondary_lost, requests;
+	gint64 stall_ns;
+	guint64 stalled_cut; /* commits up to this epoch's do not count */
+	guint64 markers, strangers, crowded, secondary_lost, requests, stalls;
 	GSource *readable, *clock, *seconds;
+	struct watch *watch;
 	gint64 look_us; /* when `clock` is due; -1: never */
 	struct base_ratelimit stranger_limit, divergence_limit;
 };
@@ -303,6 +322,7 @@ static void greeted(void *data, gboolean another)
 
 	find_interfaces(c);
 	c->gate_told = c->restarted = FALSE;
+	c->stalled_cut = 0;
 	if (!another)
 		return;
 	/* The guest that sent what is held, and what is on its way here, is no more. */
@@ -347,7 +367,8 @@ static void told(void *data, const struct ncmp_message *m)
 		c->restarted = FALSE;
 		break;
 	case WIRE_OUTPUT_COMMITTED:
-		ncmp_compare_committed(c->compare, m->epoch, now_ns());
+		if (m->epoch > c->stalled_cut)
+			ncmp_compare_committed(c->compare, m->epoch, now_ns());
 		break;
 	case WIRE_OUTPUT_FRAME:
 		ncmp_compare_secondary(c->compare, m->epoch, (guint8)m->device,
@@ -433,6 +454,57 @@ static gboolean each_second(gpointer data)
 
 static GSourceFuncs clock_functions = { .dispatch = dispatch_clock };
 
+/* Standing still. */
+
+static gboolean prepare_watch(GSource *source, gint *timeout_ms)
+{
+	const struct watch *watch = (struct watch *)source;
+	const ncmp_comparator *c = watch->comparator;
+
+	*timeout_ms = c->gate == NCMP_GATE_GUARDED ?
+			      (gint)(c->stall_ns / STALL_LOOKS / 1000000) :
+			      -1;
+	return FALSE;
+}
+
+static gboolean check_watch(GSource *source)
+{
+	struct watch *watch = (struct watch *)source;
+	const ncmp_comparator *c = watch->comparator;
+	const gint64 before_ns = watch->awake_ns, now = now_ns();
+
+	watch->awake_ns = c->gate == NCMP_GATE_GUARDED ? now : 0;
+	return before_ns && now - before_ns > c->stall_ns;
+}
+
+static gboolean dispatch_watch(GSource *source, GSourceFunc callback, gpointer data)
+{
+	return callback(data);
+}
+
+static GSourceFuncs watch_functions = { prepare_watch, check_watch, dispatch_watch };
+
+static gboolean stalled(gpointer data)
+{
+	ncmp_comparator *c = data;
+
+	if (c->gate != NCMP_GATE_GUARDED)
+		return G_SOURCE_CONTINUE;
+	c->stalls++;
+	ncmp_compare_set_gate(c->compare, NCMP_GATE_CLOSED);
+	ncmp_peer_drain(c->peer);
+	if (c->gate == NCMP_GATE_GUARDED) {
+		ncmp_compare_set_gate(c->compare, NCMP_GATE_GUARDED);
+		c->stalled_cut = ncmp_peer_talk(c->peer)->cut;
+		request(c, 0, NCMP_CAUSE_STALL);
+		g_info("stall: did not run for more than %u ms, all is held until the "
+		       "next checkpoint",
+		       (guint)(c->stall_ns / 1000000));
+	}
+	settle(c);
+	return G_SOURCE_CONTINUE;
+}
+
 /* Made and freed. */
 
 static GSource *attach(GSource *source, GSourceFunc callback, gpointer data)
@@ -455,6 +527,7 @@ ncmp_comparator *ncmp_comparator_new(const struct ncmp_comparator_options *optio
 
 	c->hooks = *hooks;
 	c->look_us = -1;
+	c->stall_ns = (options->stall_ms ? options->stall_ms : STALL_MS) * (gint64)1000000;
 	c->vm = g_strdup(options->vm);
 	c->taps = g_strdupv((char **)options->taps);
 	c->cards = g_strv_length(c->taps);
@@ -486,6 +559,7 @@ void ncmp_comparator_free(ncmp_comparator *c)
 	end_source(&c->readable);
 	end_source(&c->clock);
 	end_source(&c->seconds);
+	end_source((GSource **)&c->watch);
 	ncmp_peer_free(c->peer);
 	g_clear_pointer(&c->compare, ncmp_compare_free);
 	ncmp_mode_free(c->mode);
@@ -500,6 +574,17 @@ void ncmp_comparator_set_dump(ncmp_comparator *c, ncmp_dump *dump)
 	c->dump = dump;
 }
 
+static void start_watch(ncmp_comparator *c)
+{
+	GSource *source = g_source_new(&watch_functions, sizeof(struct watch));
+
+	c->watch = (struct watch *)source;
+	c->watch->comparator = c;
+	c->watch->awake_ns = 0;
+	g_source_set_priority(source, G_PRIORITY_HIGH);
+	attach(source, stalled, c);
+}
+
 void ncmp_comparator_start(ncmp_comparator *c)
 {
 	const struct ncmp_peer_hooks hooks = { c, greeted, told, words_settled, gone };
@@ -508,6 +593,7 @@ void ncmp_comparator_start(ncmp_comparator *c)
 	c->clock = attach(g_source_new(&clock_functions, sizeof(GSource)),
 			  look_at_clock, c);
 	c->seconds = attach(g_timeout_source_new(SECOND_MS), each_second, c);
+	start_watch(c);
 	c->peer = ncmp_peer_new(c->vm, c->cards, &hooks);
 	c->readable = attach(g_unix_fd_source_new(ncmp_queue_fd(c->queue), G_IO_IN),
 			     G_SOURCE_FUNC(receive), c);
@@ -530,6 +616,7 @@ void ncmp_comparator_get_state(const ncmp_comparator *c,
 		.crowded = c->crowded,
 		.secondary_lost = c->secondary_lost,
 		.requests = c->requests,
+		.stalls = c->stalls,
 	};
 	ncmp_queue_get_counters(c->queue, &state->queue);
 	ncmp_compare_get_counters(c->compare, &state->compare);

@@ -26,6 +26,9 @@ struct ncmp_comparator_options {
 	 * 0: 512 MiB. They are the kernel's memory; what the comparison keeps of them
 	 * is not in it. */
 	guint64 waiting_max, waiting_bytes_max;
+	/* After not having run for longer than this, all is held until a checkpoint that is
+	 * asked for then is committed; 0: 150. */
+	guint stall_ms;
 	enum ncmp_mode_choice mode;
 };
 
@@ -63,6 +66,7 @@ struct ncmp_comparator_state {
 	guint64 crowded; /* packets dropped since too much waited */
 	guint64 secondary_lost; /* times at which colo-vm said that frames were lost */
 	guint64 requests; /* for checkpoints */
+	guint64 stalls; /* times at which it had not run for long */
 	struct ncmp_queue_counters queue;
 	struct ncmp_compare_counters compare;
 };

@@ -22,6 +22,7 @@ const char *ncmp_cause_name(enum ncmp_cause cause)
 		[NCMP_CAUSE_MISSING] = "missing", [NCMP_CAUSE_LATE] = "late",
 		[NCMP_CAUSE_OVERRUN] = "overrun", [NCMP_CAUSE_MEMORY] = "memory",
 		[NCMP_CAUSE_OPAQUE] = "opaque",	  [NCMP_CAUSE_RESTART] = "restart",
+		[NCMP_CAUSE_STALL] = "stall",
 	};
 
 	return (guint)cause < NCMP_CAUSES && names[cause] ? names[cause] : "unknown";

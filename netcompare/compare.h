@@ -33,8 +33,9 @@ enum ncmp_cause {
 	NCMP_CAUSE_MEMORY = 6, /* a bound on what is kept was reached */
 	NCMP_CAUSE_OPAQUE = 7, /* a packet that cannot be compared */
 	NCMP_CAUSE_RESTART = 8, /* the comparator is new and knows no connection */
+	NCMP_CAUSE_STALL = 9, /* it did not run for a while: what it knows may be over */
 };
-#define NCMP_CAUSES 9u
+#define NCMP_CAUSES 10u
 const char *ncmp_cause_name(enum ncmp_cause cause); /* static: "payload" */
 
 struct ncmp_divergence {

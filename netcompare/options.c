@@ -8,10 +8,12 @@
 #include "base/units.h"
 
 #define LATE_MAX_MS 60000
+#define STALL_MIN_MS 10
+#define STALL_MAX_MS 600000
 
 struct words {
 	char *tap, *rule, *memory, *receive, *mode;
-	int queue, queue_length, late_max_ms, verbosity;
+	int queue, queue_length, late_max_ms, stall_ms, verbosity;
 	gboolean remove_rule, replay;
 };
 
@@ -51,6 +53,8 @@ static gboolean read_words(struct ncmp_options *options, struct words *words,
 		  &options->captures, NULL, "[PRIMARY.pcap SECONDARY.pcap]" },
 		{ "late-max", 0, 0, G_OPTION_ARG_INT, &words->late_max_ms,
 		  "What the secondary may be late by at most (200)", "MS" },
+		{ "stall", 0, 0, G_OPTION_ARG_INT, &words->stall_ms,
+		  "How long not to have run before all is held anew (150)", "MS" },
 		{ "memory", 0, 0, G_OPTION_ARG_STRING, &words->memory,
 		  "What may be kept of packets (256M)", "SIZE" },
 		{ "queue-length", 0, 0, G_OPTION_ARG_INT, &words->queue_length,
@@ -115,6 +119,9 @@ static gboolean judge_comparator(struct ncmp_options *options,
 	if (words->late_max_ms < 1 || words->late_max_ms > LATE_MAX_MS)
 		return ncmp_error_set(error, NCMP_ERROR_CONFIG,
 				      "--late-max: 1 to %u ms", LATE_MAX_MS);
+	if (words->stall_ms && (words->stall_ms < STALL_MIN_MS || words->stall_ms > STALL_MAX_MS))
+		return ncmp_error_set(error, NCMP_ERROR_CONFIG, "--stall: %u to %u ms",
+				      STALL_MIN_MS, STALL_MAX_MS);
 	if (words->queue_length < 64 || words->queue_length > 1 << 24)
 		return ncmp_error_set(error, NCMP_ERROR_CONFIG,
 				      "--queue-length: 64 to %u packets", 1u << 24);
@@ -135,6 +142,7 @@ static gboolean judge_comparator(struct ncmp_options *options,
 			words->receive);
 	c->vm = options->vm;
 	c->compare.late_max_ms = (guint)words->late_max_ms;
+	c->stall_ms = (guint)words->stall_ms;
 	c->compare.late_min_ms = MIN(5u, c->compare.late_max_ms);
 	c->queue.number = (guint16)words->queue;
 	c->waiting_max = (guint64)words->queue_length;

@@ -152,6 +152,7 @@ JsonObject *ncmp_comparator_status(const ncmp_comparator *comparator)
 	set_count(status, "requests", s.requests);
 	set_count(status, "strangers", s.strangers);
 	set_count(status, "crowded", s.crowded);
+	set_count(status, "stalls", s.stalls);
 	set_count(status, "secondary-lost", s.secondary_lost);
 	json_object_set_object_member(status, "queue", queue_words(&s.queue));
 	add_comparison(status, &s.compare);

@@ -37,7 +37,7 @@ CLOSED, OPEN, GUARDED = 0, 1, 2
 HELLO, GATE, CUT, COMMITTED, FRAME, LOST = 1, 2, 3, 4, 5, 6
 READY, REQUEST, MODE = 16, 17, 18
 CAUSES = {1: "payload", 2: "flags", 3: "missing", 4: "late", 5: "overrun", 6: "memory",
-          7: "opaque", 8: "restart"}
+          7: "opaque", 8: "restart", 9: "stall"}
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNET = 0x40000000
@@ -389,6 +389,7 @@ class Comparator(bed.Machine):
         self.socket = os.path.join(directory, "netcompare.sock")
         self.words = [*prefix, PROGRAM, "--vm", vm.path if vm else "/nonexistent",
                       "--queue", str(number), "--tap", taps, "--control", self.socket, "-vv",
+                      "--stall", "60000",  # but for who wants to see that
                       *options]
         self._control = None
         bed.Machine.all.append(self)

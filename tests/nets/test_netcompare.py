@@ -198,6 +198,31 @@ def a_comparator_that_dies_lets_nothing_out():
         bed.check("and from there on it compares", net.gets(datagram("both")))
 
 
+def one_that_stood_still_holds_everything():
+    with Scene("--stall", "1500", gate=GUARDED) as scene:
+        net, vm = scene.net, scene.vm
+        bed.check("a connection is open", open_connection(scene))
+        scene.comparator.process.send_signal(signal.SIGSTOP)
+        net.send(net.to_client(datagram("both say it")))
+        vm.frame(net.to_client(datagram("both say it")))
+        vm.checkpoint()
+        net.send(net.to_client(segment("", 1000, SYN | ACK)))
+        vm.frame(net.to_client(datagram("both, again")))
+        net.send(net.to_client(datagram("both, again")))
+        time.sleep(2.5)
+        scene.comparator.process.send_signal(signal.SIGCONT)
+        bed.check("a comparator that stood still lets nothing out: no match, no commit of "
+                  "before, no repetition", net.gets_nothing())
+        bed.check("it asks for a checkpoint", vm.request() == "stall")
+        vm.checkpoint()
+        got = []
+        while len(got) < 3 and (more := net.got(nets.SOON_S)):
+            got += more
+        bed.check("whose commit lets all of it out", len(got) == 3, got)
+        bed.check("the status counts it", scene.comparator.status()["stalls"] >= 1,
+                  scene.comparator.status())
+
+
 def without_counters(rules):
     return [line for line in rules.splitlines() if "counter" not in line] + [
         str(rules.count("queue"))]
@@ -634,6 +659,7 @@ if __name__ == "__main__":
         what_the_other_guest_never_says_waits_for_a_checkpoint,
         packets_after_a_marker_wait_for_its_commit_and_are_then_compared,
         a_comparator_that_dies_lets_nothing_out,
+        one_that_stood_still_holds_everything,
         a_lost_connection_to_colo_vm_closes_the_gate,
         a_dead_guest_is_heard_no_more,
         colo_vm_may_die_while_it_is_asked_for_a_checkpoint,

@@ -603,7 +603,7 @@ static void a_port_without_room_is_said(void **state)
 
 static void wait_for_sent(vmm_loop *loop, const struct rig *rig, guint count)
 {
-	for (guint i = 0; i < 400 && rig->port.sent->len < count; i++)
+	for (guint i = 0; i < 2000 && rig->port.sent->len < count; i++)
 		vmm_loop_iterate(loop, 10);
 	assert_int_equal(rig->port.sent->len, count);
 }
@@ -630,6 +630,22 @@ static void an_announcement_is_repeated_a_few_times(void **state)
 	ckpt_announcer_free(announcer);
 	vmm_loop_iterate(loop, 150);
 	assert_int_equal(rig->port.sent->len, 16);
+}
+
+static void after_standing_still_nothing_is_announced_at_once(void **state)
+{
+	struct rig *rig = *state;
+	g_autoptr(vmm_loop) loop = vmm_loop_new(NULL);
+	ckpt_announcer *announcer;
+
+	send_arp(rig, MAC_A, 0, IP4_A);
+	announcer = ckpt_announcer_new(loop, rig->addresses, NULL, &rig->port.port);
+	g_usleep(400 * 1000);
+	for (guint i = 0; i < 5; i++)
+		vmm_loop_iterate(loop, 50);
+	assert_int_equal(rig->port.sent->len, 2);
+	wait_for_sent(loop, rig, 4);
+	ckpt_announcer_free(announcer);
 }
 
 static void only_what_is_new_or_another_counts_as_a_change(void **state)
@@ -670,6 +686,7 @@ int main(void)
 		TEST(the_other_node_can_be_told_of_them),
 		TEST(what_the_other_node_says_is_judged),
 		TEST(an_announcement_is_repeated_a_few_times),
+		TEST(after_standing_still_nothing_is_announced_at_once),
 		TEST(only_what_is_new_or_another_counts_as_a_change),
 		TEST(an_ipv4_address_is_announced_by_arp_in_both_forms),
 		TEST(an_ipv6_address_is_announced_by_an_advertisement),

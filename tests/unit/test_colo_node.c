@@ -114,6 +114,19 @@ static void a_killed_colo_vm_is_followed_within_100_ms(void **state)
 	world_free(pair);
 }
 
+static void a_killed_colo_vm_is_followed_before_the_kernel_is_done_with_it(void **state)
+{
+	test_world *pair = protected_pair(COLO_ARBITER_ETCD);
+
+	world_kill_vm(pair, 0);
+	world_run(pair, 40);
+	must(pair, world_state(pair, 1) != COLO_STANDBY, "the other node waits");
+	assert_int_equal(world_count(pair, "vm-gone"), 0);
+	until_protected(pair, "it is not protected again");
+	assert_int_equal(primary_of(pair), 1);
+	world_free(pair);
+}
+
 static void a_lost_standby_leaves_its_primary_speaking(void **state)
 {
 	test_world *pair = protected_pair(COLO_ARBITER_ETCD);
@@ -190,6 +203,11 @@ static void without_the_arbiter_two_halves_are_silent_until_they_meet_again(void
 	world_cut_arbiter(pair, 0, TRUE);
 	world_cut_arbiter(pair, 1, TRUE);
 	cut_all(pair, TRUE);
+	for (guint i = 0; i < 100 && world_state(pair, 0) != COLO_HOLDING; i++)
+		world_run(pair, 10);
+	/* Also before the arbiter is given up. */
+	assert_int_equal(world_state(pair, 0), COLO_HOLDING);
+	assert_non_null(world_reason(pair, 0));
 	world_run(pair, 1000);
 	before = world_outputs(pair);
 	world_run(pair, 5000);
@@ -444,6 +462,7 @@ int main(void)
 		cmocka_unit_test(a_new_pair_becomes_protected_in_any_order_of_its_nodes),
 		cmocka_unit_test(a_host_that_loses_power_is_followed_by_the_other_and_comes_back),
 		cmocka_unit_test(a_killed_colo_vm_is_followed_within_100_ms),
+		cmocka_unit_test(a_killed_colo_vm_is_followed_before_the_kernel_is_done_with_it),
 		cmocka_unit_test(a_lost_standby_leaves_its_primary_speaking),
 		cmocka_unit_test(one_lost_way_of_heartbeats_is_no_reason_to_do_anything),
 		cmocka_unit_test(a_cut_replication_link_leaves_the_primary_in_its_place),

@@ -8,6 +8,7 @@
 #define TICK_MS 10u
 #define SILENCE_MS 300u /* of replication and heartbeats */
 #define CONTROL_SILENCE_MS 1000u
+#define GONE_MS 50u /* until the kernel has freed what a colo-vm had */
 #define LINES 2000u
 #define NOTHING G_MAXUINT64 /* a disk that is no copy of anything */
 
@@ -194,6 +195,12 @@ static void tell_gone(test_world *world, guint host, const struct happening *hap
 		colo_node_vm_gone(world->host[host].node, "killed by signal 9");
 }
 
+static void tell_deaf(test_world *world, guint host, const struct happening *happening)
+{
+	if (world->host[host].node)
+		colo_node_vm_news(world->host[host].node, COLO_VM_DEAF, NULL);
+}
+
 /* A machine loses the other one. */
 static void lose_link_later(test_world *world, guint host, const struct happening *happening);
 
@@ -244,8 +251,10 @@ static void end_vm(test_world *world, guint host)
 		end_other_link(world, host);
 	vm->life++;
 	*vm = (struct vm){ .life = vm->life };
-	if (world->host[host].on)
-		happen(world, host, FALSE, 2, tell_gone);
+	if (world->host[host].on) {
+		happen(world, host, FALSE, 2, tell_deaf);
+		happen(world, host, FALSE, GONE_MS, tell_gone);
+	}
 }
 
 static void vm_is_up(test_world *world, guint host, const struct happening *happening)
