@@ -62,6 +62,7 @@ static struct colo_record record_after(const colo_node *node, enum colo_durable 
 		[COLO_AS_PRIMARY] = COLO_PART_PRIMARY, [COLO_AS_SOLO] = COLO_PART_SOLO,
 		[COLO_AS_LEAVING] = COLO_PART_LEAVING, [COLO_AS_PROMOTED] = COLO_PART_PROMOTED,
 	};
+	const enum colo_durable before = durable;
 	struct colo_record record = node->record;
 
 	if (durable == COLO_KEEP)
@@ -70,9 +71,11 @@ static struct colo_record record_after(const colo_node *node, enum colo_durable 
 		record.stopped = durable == COLO_AS_STOPPED;
 		return record;
 	}
+	if (durable == COLO_AS_OLDER)
+		durable = record.part == COLO_PART_NONE ? COLO_AS_NONE : COLO_AS_STANDBY;
 	record.generation = generation;
 	record.part = parts[durable];
-	if (durable != COLO_AS_NONE)
+	if (durable != COLO_AS_NONE && before != COLO_AS_OLDER)
 		record.stopped = FALSE;
 	return record;
 }
@@ -131,6 +134,13 @@ static void take_step(colo_node *node, const struct node_event *event)
 	answer_orders(node);
 }
 
+/* What was never called protected must not be promoted. */
+static void give_up_lost(colo_node *node)
+{
+	if (node->state == COLO_JOINING && node->link_lost)
+		node->ops->vm_say(node->data, COLO_WORD_GIVE_UP);
+}
+
 /* Who waits for an answer to a step that could not be made durable gets one. What else it
  * was for is tried again from node_tick() or by whoever sees the need again. */
 static void step_failed(colo_node *node, const struct node_event *event, const char *why)
@@ -148,8 +158,7 @@ static void step_failed(colo_node *node, const struct node_event *event, const c
 			node->ops->peer_answer(node->data, node->seal_id, FALSE, message);
 		node->seal_id = 0;
 		/* The link may have been lost while it was being written. */
-		if (node->state == COLO_JOINING && node->link_lost)
-			node->ops->vm_say(node->data, COLO_WORD_GIVE_UP);
+		give_up_lost(node);
 		break;
 	case COLO_ON_TAKE:
 		if (node->take_id)
@@ -165,6 +174,7 @@ static void step_failed(colo_node *node, const struct node_event *event, const c
 		break;
 	case COLO_ON_ENDED:
 		node_answer(node, COLO_ORDER_STOP, "failed", why);
+		give_up_lost(node);
 		break;
 	default:
 		break;
@@ -284,10 +294,8 @@ static void primary_lost(colo_node *node, const char *detail)
 	node->link_lost = TRUE;
 	node->link_lost_ms = node_now(node);
 	node->ops->event(node->data, "primary-lost", detail);
-	/* What was never called protected must not be promoted. */
-	if (node->state == COLO_JOINING &&
-	    !(node->moving && node->move.event == COLO_ON_SEAL))
-		node->ops->vm_say(node->data, COLO_WORD_GIVE_UP);
+	if (!(node->moving && node->move.event == COLO_ON_SEAL))
+		give_up_lost(node);
 	node_consider_claim(node);
 }
 
@@ -320,15 +328,22 @@ void colo_node_vm_news(colo_node *node, enum colo_vm_news news, const char *deta
 	case COLO_VM_PRIMARY_ENDED:
 		/* Other words ("quit", "resume") say that it goes on without us, or ended for
 		 * no wish of its guest's. */
-		if (!g_strcmp0(detail, "poweroff") || !g_strcmp0(detail, "reset"))
-			node_happen(node, COLO_ON_ENDED, node->record.generation);
-		else
+		if (g_strcmp0(detail, "poweroff") && g_strcmp0(detail, "reset")) {
 			primary_lost(node, detail);
+			break;
+		}
+		node->link_lost = TRUE;
+		node->link_lost_ms = node_now(node);
+		node_happen(node, COLO_ON_ENDED, node->record.generation);
 		break;
 	case COLO_VM_PROTECTED:
 		if (node->state == COLO_SYNCING && node->seal == NODE_UNSEALED) {
 			node->seal = NODE_COMMITTED;
 			node_happen(node, COLO_ON_COMMIT, node->record.generation);
+		} else if (node->state == COLO_SOLO) {
+			/* What an earlier colod asked for, or what took too long to answer:
+			 * nobody waits for it any more, and it begins anew. */
+			node->ops->vm_say(node->data, COLO_WORD_UNPROTECT);
 		}
 		break;
 	case COLO_VM_UNPROTECTED:

@@ -163,8 +163,11 @@ static gboolean is_ahead(const colo_node *node, guint64 generation)
 {
 	const struct colo_record *record = &node->record;
 
+	/* It has agreed before, or never had a copy; or is a later standby. */
 	if (record->generation == generation + 1)
-		return record->part != COLO_PART_NONE;
+		return record->part != COLO_PART_NONE &&
+		       (record->part != COLO_PART_STANDBY ||
+			colo_state_is_secondary(node->state));
 	if (record->generation == generation)
 		return record->part == COLO_PART_SOLO || record->part == COLO_PART_PROMOTED;
 	return record->generation > generation;

@@ -44,6 +44,10 @@ static void tick_alone(colo_node *node)
 {
 	const char *why = why_not_yet(node);
 
+	/* What the arbiter answered says more. */
+	if (node->behind && (node->verdict == COLO_VERDICT_DENIED ||
+			     node->verdict == COLO_VERDICT_NO_RECORD))
+		return;
 	if (why)
 		node_say_why(node, node->unlike ? "make them alike: colo status shows what "
 						  "differs" :
@@ -111,7 +115,10 @@ void node_protect_verdict(colo_node *node, enum colo_verdict verdict, const char
 		return;
 	}
 	node->ask_again_ms = node_now(node) + NODE_AGAIN_MS;
-	node_say_why(node, "it is asked again by itself",
+	node_say_why(node,
+		     verdict == COLO_VERDICT_UNREACHABLE ?
+			     "it is asked again by itself" :
+			     "look at the arbiter's record; colo promote --force writes it anew",
 		     "the arbiter has not taken down that the pair is protected: %s",
 		     why ? why : "it does not say why");
 }

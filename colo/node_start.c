@@ -55,22 +55,34 @@ static gboolean arbiter_knows(const colo_node *node, guint64 generation)
 	       record->owner == node->self && record->generation == generation;
 }
 
+static gboolean is_settling(const colo_node *node)
+{
+	return node_now(node) < node->since_ms + NODE_SETTLE_MS;
+}
+
 static void start(colo_node *node, const struct colo_startup_decision *decision)
 {
 	switch (decision->right) {
 	case COLO_STARTUP_OURS:
+		/* A grant that was not written down: the other one may have been forced since. */
+		if (decision->generation != node->record.generation && !node->peer_up &&
+		    is_settling(node))
+			break;
 		node->behind = node->ops->arbiter_keeps_records &&
 			       !arbiter_knows(node, decision->generation);
 		node_happen(node, COLO_ON_BEGIN, decision->generation);
 		break;
 	case COLO_STARTUP_CLAIM:
 		/* If the other node holds the guest, it claims meanwhile. */
-		if (node_now(node) < node->since_ms + NODE_SETTLE_MS && node->record.generation)
+		if (is_settling(node))
 			break;
 		node->begin = decision->generation + 1;
 		claim_start(node, decision->generation);
 		break;
 	case COLO_STARTUP_CREATE:
+		/* It may have been forced to begin while nobody could tell the arbiter. */
+		if (!node->peer_up && is_settling(node))
+			break;
 		node->begin = decision->generation;
 		node_begin_asking(node, NODE_BEGIN);
 		node->ops->arbiter_create(node->data, decision->generation, FALSE);
@@ -180,6 +192,9 @@ void node_force(colo_node *node)
 		why = "the other node has the guest: end it there before, or colo switchover";
 	else if (node->state == COLO_STANDBY && !node->link_lost)
 		why = "the primary is alive: colo switchover hands the guest over";
+	else if (!node->vm && node->record.generation && node->record.part == COLO_PART_NONE)
+		why = "the disks here are no whole copy of the guest's: they were being filled, "
+		      "or were given up";
 	else if (node->moving || (!node_arbiter_is_free(node) && node->asked != NODE_READ))
 		why = "the arbiter is being asked: try again";
 	if (why) {

@@ -11,8 +11,8 @@
 #include <glib.h>
 
 enum colo_part {
-	COLO_PART_NONE, /* no copy of the guest's disks that counts */
-	COLO_PART_STANDBY, /* secondary of a protected pair: alone, its disks may be older */
+	COLO_PART_NONE, /* no whole copy of the guest's disks: never, or being filled */
+	COLO_PART_STANDBY, /* whole, but the other node went on, or was to: it may be older */
 	COLO_PART_PRIMARY, /* primary of a protected pair */
 	COLO_PART_SOLO, /* ran alone, with the grant for this generation */
 	COLO_PART_LEAVING, /* was primary and is handing over to the other node */

@@ -72,6 +72,7 @@ enum colo_event {
 enum colo_durable {
 	COLO_KEEP, /* nothing */
 	COLO_AS_NONE,
+	COLO_AS_OLDER, /* standby, where there is a whole copy; else none */
 	COLO_AS_STANDBY,
 	COLO_AS_PRIMARY,
 	COLO_AS_SOLO,

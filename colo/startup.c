@@ -163,10 +163,26 @@ static void both_ran(struct case_ *at)
 	       at->known->record.generation);
 }
 
+/* It agreed that this node goes on as the next generation, which then never began. Where it
+ * could be the standby of one that did, and our record restored from a backup, the arbiter
+ * has to know of none. */
+static gboolean peer_gave_way(const struct colo_startup *known)
+{
+	const gboolean none_began = known->verdict == COLO_VERDICT_RECORD &&
+				    known->arbiter.generation <= known->record.generation;
+
+	return (known->record.part == COLO_PART_PRIMARY ||
+		known->record.part == COLO_PART_LEAVING) &&
+	       known->peer.generation == known->record.generation + 1 &&
+	       (known->peer.part == COLO_PART_NONE ||
+		(known->peer.part == COLO_PART_STANDBY && none_began));
+}
+
 /* It was forced, or this node's record was restored from a backup. */
 static gboolean peer_is_newer(const struct colo_startup *known)
 {
-	return known->peer_up && known->peer.generation > known->record.generation;
+	return known->peer_up && known->peer.generation > known->record.generation &&
+	       !peer_gave_way(known);
 }
 
 static gboolean has_run(enum colo_part part)
@@ -205,7 +221,7 @@ static void compare(struct case_ *at)
 	} else if (is_newest_part(record->part)) {
 		begin_own(at);
 	} else if (up && record->part == COLO_PART_LEAVING &&
-		   peer->generation == record->generation) {
+		   (peer->generation == record->generation || peer_gave_way(known))) {
 		/* It has not taken over, and nothing of it lives. */
 		begin_own(at);
 	} else {
@@ -266,6 +282,11 @@ void colo_startup_decide(const struct colo_startup *known,
 	if (peer_runs(known) && known->peer.generation == known->record.generation &&
 	    known->record.part != COLO_PART_NONE && known->record.part != COLO_PART_STANDBY)
 		both_ran(&at);
+	else if (peer_runs(known) && known->peer.part == COLO_PART_PROMOTED)
+		/* Until then a whole copy here, though older, is worth keeping. */
+		decide(&at, COLO_STARTUP_WAIT, NULL,
+		       "%s took the guest over and is still writing to its disks: joining it then",
+		       at.other);
 	else if (peer_runs(known))
 		decide(&at, COLO_STARTUP_JOIN, NULL, "%s runs the guest: joining it", at.other);
 	else if (peer_lives(known))

@@ -347,9 +347,17 @@ static void a_node_that_stands_down_hands_over_or_ends_its_guest_until_it_comes_
 
 /* How lives end, by what was said at the end. */
 static GHashTable *endings;
+static guint lost;
 
-static void count_ending(const test_world *world)
+struct ending {
+	guint count;
+	guint32 seed; /* the first */
+};
+
+static void count_ending(const test_world *world, guint32 seed)
 {
+	struct ending *ending;
+
 	GString *kind = g_string_new(NULL);
 
 	for (guint i = 0; i < 2; i++) {
@@ -361,9 +369,13 @@ static void count_ending(const test_world *world)
 	for (char *at = kind->str; *at; at++)
 		if (g_ascii_isdigit(*at))
 			*at = '#';
-	g_hash_table_insert(endings, g_strdup(kind->str),
-			    GUINT_TO_POINTER(1 + GPOINTER_TO_UINT(g_hash_table_lookup(
-							 endings, kind->str))));
+	ending = g_hash_table_lookup(endings, kind->str);
+	if (!ending) {
+		ending = g_new(struct ending, 1);
+		*ending = (struct ending){ 0, seed };
+		g_hash_table_insert(endings, g_strdup(kind->str), ending);
+	}
+	ending->count++;
 	g_string_free(kind, TRUE);
 }
 
@@ -415,10 +427,11 @@ static gboolean live(guint32 seed, enum colo_arbiter_kind kind)
 	mend(pair);
 	decided = world_protected(pair);
 	if (!decided && !world_violation(pair)) {
-		count_ending(pair);
+		count_ending(pair, seed);
 		for (guint i = 0; i < 3 && !world_protected(pair) && world_person(pair); i++)
 			mend(pair);
-		must_end_well(pair, seed, kind, world_protected(pair));
+		lost += world_is_lost(pair);
+		must_end_well(pair, seed, kind, world_is_lost(pair) || world_protected(pair));
 	}
 	must_end_well(pair, seed, kind, TRUE);
 	world_free(pair);
@@ -436,17 +449,18 @@ static void whatever_happens_nobody_lets_out_what_contradicts_what_was_seen(void
 {
 	const guint seeds = number("SEEDS", SEEDS), first = number("SEED", 1);
 	GHashTableIter at;
-	gpointer kind, count;
+	gpointer kind, ending;
 	guint decided = 0;
 
-	endings = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+	endings = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
 
 	for (guint i = 0; i < seeds; i++)
 		decided += live(first + i, (enum colo_arbiter_kind)((first + i) % 4));
 	printf("%u lives from seed %u on: %u ended protected, %u needed a person\n", seeds, first,
 	       decided, seeds - decided);
-	for (g_hash_table_iter_init(&at, endings); g_hash_table_iter_next(&at, &kind, &count);)
-		printf("%6u  %s\n", GPOINTER_TO_UINT(count), (const char *)kind);
+	for (g_hash_table_iter_init(&at, endings); g_hash_table_iter_next(&at, &kind, &ending);)
+		printf("%6u  (first seed %u) %s\n", ((struct ending *)ending)->count,
+		       ((struct ending *)ending)->seed, (const char *)kind);
 	g_hash_table_unref(endings);
 	assert_true(decided > seeds / 2);
 }

@@ -65,6 +65,19 @@ static gboolean peer_is_live(const struct colo_startup *known)
 	return known->peer_up && known->peer.generation >= known->record.generation;
 }
 
+/* It agreed to a next generation of ours that never began. */
+static gboolean gave_way(const struct colo_startup *known)
+{
+	const struct colo_peer_state *peer = &known->peer;
+
+	if (peer->generation != known->record.generation + 1)
+		return FALSE;
+	return peer->part == COLO_PART_NONE ||
+	       (peer->part == COLO_PART_STANDBY && known->keeps_records &&
+		known->verdict == COLO_VERDICT_RECORD &&
+		known->arbiter.generation <= known->record.generation);
+}
+
 static void check_start(const struct colo_startup *known,
 			const struct colo_startup_decision *made)
 {
@@ -77,7 +90,7 @@ static void check_start(const struct colo_startup *known,
 
 	CHECK(made->right != COLO_STARTUP_FORCED);
 	CHECK(!own->stopped);
-	CHECK(!known->peer_up || peer->generation <= own->generation);
+	CHECK(!known->peer_up || peer->generation <= own->generation || gave_way(known));
 	CHECK(!known->peer_up || !ran(peer->part) || !ran(own->part) ||
 	      peer->generation < own->generation);
 	CHECK(!has_record || !known->arbiter.solo ||
@@ -89,7 +102,8 @@ static void check_start(const struct colo_startup *known,
 		CHECK(!own->generation && made->generation == 1 &&
 		      (made->right == COLO_STARTUP_CREATE || has_record));
 	if (own->part == COLO_PART_LEAVING)
-		CHECK(known->peer_up && peer->generation == own->generation);
+		CHECK(known->peer_up &&
+		      (peer->generation == own->generation || gave_way(known)));
 	if (known->keeps_records && known->verdict == COLO_VERDICT_UNREACHABLE)
 		CHECK(own->part == COLO_PART_SOLO && made->right == COLO_STARTUP_OURS &&
 		      made->generation == own->generation);

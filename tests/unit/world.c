@@ -386,6 +386,12 @@ static void hear_word(test_world *world, guint host, const struct happening *hap
 			vm->held = vm->guarded = vm->resting = FALSE;
 		answer(world, host, word, !vm->standby, 1);
 		break;
+	case COLO_WORD_UNPROTECT:
+		lose_link(world, host);
+		if (!vm->standby)
+			vm->held = vm->guarded = vm->resting = FALSE;
+		answer(world, host, word, !vm->standby, 1);
+		break;
 	case COLO_WORD_PROMOTE:
 		promote(world, host);
 		break;
@@ -1034,7 +1040,7 @@ static gboolean may_force(const test_world *world, guint host)
 
 gboolean world_force(test_world *world, guint host)
 {
-	if (!may_force(world, host))
+	if (!may_force(world, host) || world->host[!host].forcing)
 		return FALSE;
 	world->host[!host].distrusted = world->host[!host].forcing = TRUE;
 	world_order(world, host, COLO_ORDER_PROMOTE, TRUE);
@@ -1144,6 +1150,11 @@ static guint64 knowledge(const test_world *world, guint host)
 										here->disk;
 }
 
+gboolean world_is_lost(const test_world *world)
+{
+	return knowledge(world, 0) == NOTHING && knowledge(world, 1) == NOTHING;
+}
+
 gboolean world_person(test_world *world)
 {
 	const guint64 a = knowledge(world, 0), b = knowledge(world, 1);
@@ -1176,7 +1187,8 @@ void world_mend(test_world *world)
 		world_cut_arbiter(world, i, FALSE);
 		world_break_disk(world, i, FALSE, 0);
 		world_comparator(world, i, TRUE);
-		if (!world->host[i].forcing && world->host[!i].node)
+		if (!world->host[i].forcing && world->host[!i].node &&
+		    !is_frozen(world, !i))
 			world->host[i].distrusted = FALSE;
 		if (!world->host[i].distrusted)
 			world_power_on(world, i);

@@ -51,6 +51,9 @@ gboolean world_force(test_world *world, guint host);
 /* Somebody looks at both copies, gives the worse one up and has the better one go on; FALSE:
  * there is none. */
 gboolean world_person(test_world *world);
+/* Whether there is none any more: one host lost power before a promotion's writes were on its
+ * disks, and the other one's copy was given up, or being filled. */
+gboolean world_is_lost(const test_world *world);
 /* Does one of these, chosen at random. */
 void world_misfortune(test_world *world);
 /* Everything works again and is switched on. */
