@@ -310,6 +310,9 @@ static void set_gate(ncmp_comparator *c, enum ncmp_gate gate)
 	if (c->gate == gate)
 		return;
 	g_message("gate: %s -> %s", gate_name(c->gate), gate_name(gate));
+	/* Said in one breath: we come late, and somebody else may speak already. */
+	if (gate == NCMP_GATE_CLOSED)
+		ncmp_queue_recall(c->queue);
 	c->gate = gate;
 	ncmp_mode_restart(c->mode);
 	ncmp_compare_set_gate(c->compare, gate);

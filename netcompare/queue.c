@@ -50,6 +50,7 @@ struct ncmp_queue {
 	guint64 kernel_lost; /* when last looked at */
 	struct base_ratelimit refusals;
 	gboolean refused; /* verdicts were not taken */
+	gboolean recalls; /* what is accepted is dropped */
 };
 
 /* Messages to the kernel. */
@@ -139,14 +140,15 @@ static void put_verdict(void *data, enum ncmp_verdict kind, guint32 id,
 {
 	ncmp_queue *queue = data;
 	struct nfqnl_msg_verdict_hdr verdict = {
-		htonl(kind == NCMP_VERDICT_DROP ? NF_DROP : NF_ACCEPT), htonl(id)
+		htonl(kind == NCMP_VERDICT_DROP || queue->recalls ? NF_DROP : NF_ACCEPT),
+		htonl(id)
 	};
 	guint start = begin_message(queue, kind == NCMP_VERDICT_ACCEPT_UP_TO
 						   ? NFQNL_MSG_VERDICT_BATCH
 						   : NFQNL_MSG_VERDICT);
 
 	put_attribute(queue->out, NFQA_VERDICT_HDR, &verdict, sizeof(verdict));
-	if (kind == NCMP_VERDICT_CHANGE)
+	if (kind == NCMP_VERDICT_CHANGE && !queue->recalls)
 		put_attribute(queue->out, NFQA_PAYLOAD, changed, len);
 	end_message(queue, start);
 	if (queue->out->len >= SEND_BYTES && !queue->refused)
@@ -514,6 +516,13 @@ void ncmp_queue_drop(ncmp_queue *queue, guint32 id)
 void ncmp_queue_drop_all(ncmp_queue *queue)
 {
 	queue->counters.dropped += ncmp_verdicts_drop_all(queue->verdicts);
+}
+
+void ncmp_queue_recall(ncmp_queue *queue)
+{
+	queue->recalls = TRUE;
+	ncmp_verdicts_flush(queue->verdicts, put_verdict, queue);
+	queue->recalls = FALSE;
 }
 
 void ncmp_queue_flush(ncmp_queue *queue)

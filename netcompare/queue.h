@@ -66,6 +66,8 @@ void ncmp_queue_drop(ncmp_queue *queue, guint32 id);
 /* Everything that has no verdict yet. */
 void ncmp_queue_drop_all(ncmp_queue *queue);
 void ncmp_queue_flush(ncmp_queue *queue);
+/* What was accepted since the last flush is dropped instead (its counters stay). */
+void ncmp_queue_recall(ncmp_queue *queue);
 
 /* What has no verdict now. */
 void ncmp_queue_get_waiting(const ncmp_queue *queue, guint64 *packets, guint64 *bytes);

@@ -223,6 +223,21 @@ def one_that_stood_still_holds_everything():
                   scene.comparator.status())
 
 
+def a_commit_that_is_heard_of_too_late_lets_nothing_out():
+    with Scene(gate=GUARDED) as scene:
+        net, vm = scene.net, scene.vm
+        net.send(net.to_client(datagram("held")))
+        bed.check("what only the primary's guest said is held", net.gets_nothing(0.1))
+        scene.comparator.process.send_signal(signal.SIGSTOP)
+        vm.checkpoint()
+        vm.gate(CLOSED)  # it was handed over
+        scene.comparator.process.send_signal(signal.SIGCONT)
+        bed.check("the comparator hears of the closed gate",
+                  scene.comparator.says("guarded -> closed"))
+        bed.check("a commit that it hears of with the closed gate lets nothing out",
+                  net.gets_nothing())
+
+
 def without_counters(rules):
     return [line for line in rules.splitlines() if "counter" not in line] + [
         str(rules.count("queue"))]
@@ -660,6 +675,7 @@ if __name__ == "__main__":
         packets_after_a_marker_wait_for_its_commit_and_are_then_compared,
         a_comparator_that_dies_lets_nothing_out,
         one_that_stood_still_holds_everything,
+        a_commit_that_is_heard_of_too_late_lets_nothing_out,
         a_lost_connection_to_colo_vm_closes_the_gate,
         a_dead_guest_is_heard_no_more,
         colo_vm_may_die_while_it_is_asked_for_a_checkpoint,

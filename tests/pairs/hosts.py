@@ -29,6 +29,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.realpath
 import bed  # noqa: E402
 
 NODES = ("alpha", "beta")
+REPLICATION_PORT, CONTROL_PORT, HEARTBEAT_PORT = 7700, 7701, 7702
 LAN = {"alpha": "10.98.0.1", "beta": "10.98.0.2", "client": "10.98.0.3"}
 REPL = {"alpha": "10.97.0.1", "beta": "10.97.0.2"}
 GUEST, GUEST_MAC = "10.98.0.9", "52:54:00:c0:98:09"
@@ -185,9 +186,12 @@ class Network:
         self.nft("""
             table bridge cuts {
                 set ways { type ifname . ifname . ipv4_addr . ipv4_addr; }
+                set ports { type inet_service; }
                 chain forward {
                     type filter hook forward priority 0
                     iifname . oifname . ip saddr . ip daddr @ways drop
+                    iifname "repl-*" tcp dport @ports drop
+                    iifname "repl-*" tcp sport @ports drop
                 }
             }""")
 
@@ -226,8 +230,12 @@ class Network:
         self.nft("add element bridge cuts ways { "
                  + ", ".join(self.way(*way) for way in ways) + " }")
 
+    def cut_port(self, port):
+        """What goes from or to a TCP port is lost on the replication link."""
+        self.nft(f"add element bridge cuts ports {{ {port} }}")
+
     def mend(self):
-        self.nft("flush set bridge cuts ways")
+        self.nft("flush set bridge cuts ways\nflush set bridge cuts ports")
 
     def start_etcd(self):
         """FALSE where there is none on this machine. Runs until the end."""
@@ -407,8 +415,12 @@ class Host:
     def last_event(self):
         return self.must("events", since=1 << 40)["last"]
 
+    def told_since(self, number):
+        return [(event["event"], event.get("detail"))
+                for event in self.must("events", since=number)["events"]]
+
     def events_since(self, number):
-        return [event["event"] for event in self.must("events", since=number)["events"]]
+        return [name for name, _ in self.told_since(number)]
 
     def colo(self, *words, seconds=PATIENCE_S):
         """The command, as an operator uses it on this host."""
@@ -482,9 +494,10 @@ class Pair:
         }
         for host in self.hosts:
             sections[f"node {host.name}"] = {
-                "replication": f"{REPL[host.name]}:7700",
-                "control": f"{REPL[host.name]}:7701",
-                "heartbeat": f"{REPL[host.name]}:7702; {LAN[host.name]}:7702"}
+                "replication": f"{REPL[host.name]}:{REPLICATION_PORT}",
+                "control": f"{REPL[host.name]}:{CONTROL_PORT}",
+                "heartbeat": f"{REPL[host.name]}:{HEARTBEAT_PORT}; "
+                             f"{LAN[host.name]}:{HEARTBEAT_PORT}"}
         return sections
 
     @staticmethod

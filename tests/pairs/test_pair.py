@@ -8,7 +8,9 @@ else is heard, the connection lives, and the pair is protected again without a h
 What each event does to the roles is tested step by step in tests/unit/test_colo_node.c; this
 shows that the real parts do it.
 """
+import json
 import os
+import random
 import sys
 import time
 import traceback
@@ -381,6 +383,43 @@ def the_replication_link_is_lost(world):
         world.well(f"the replication link was cut, {name}", primary)
 
 
+def one_connection_of_the_replication_link_is_lost(world):
+    primary, standby = world.protected()
+    before = [host.last_event() for host in (primary, standby)]
+    world.network.cut_port(hosts.CONTROL_PORT)
+    check("the two colods are cut from each other: that is noticed",
+          hosts.eventually(lambda: not primary.status()["peer"]["reachable"]))
+    time.sleep(QUIET_S)
+    told = primary.events_since(before[0]) + standby.events_since(before[1])
+    check("nobody's role changes", not {"holding", "solo", "promoting"} & set(told), told)
+    world.network.mend()
+    world.well("the two colods were cut from each other", primary)
+    primary, standby = world.protected()
+    world.network.cut_port(hosts.REPLICATION_PORT)
+    check("the two colo-vms are cut from each other: the primary stays",
+          primary.is_in("solo") and world.echo.is_heard(), world.states())
+    world.network.mend()
+    world.well("the two colo-vms were cut from each other", primary)
+
+
+def all_links_are_lost_one_way(world):
+    for deaf in (0, 1):
+        primary, standby = world.protected()
+        by_role = (primary, standby)
+        source, target = by_role[1 - deaf].name, by_role[deaf].name
+        what = f"all that {source} sends to {target} is lost"
+        world.network.cut(("repl", source, target), ("lan", source, target))
+        winner = hosts.eventually(lambda by_role=by_role: next(
+            (host for host in by_role if host.state == "solo"), None))
+        check(f"{what}: one goes on", winner is not None and world.echo.is_heard(),
+              world.states())
+        loser = world.pair.other(winner)
+        check("the other one is not alone",
+              not hosts.eventually(lambda loser=loser: loser.state == "solo", QUIET_S))
+        world.network.mend()
+        world.well(what, *([primary] if winner is primary else [primary, standby]))
+
+
 def all_links_are_lost(world):
     """Between the nodes; the arbiter is reached by both, one or neither of them."""
     for reached in (("primary", "standby"), ("primary",), ("standby",), ()):
@@ -616,6 +655,9 @@ def ask_status(host):
 def status_is_answered_at_once(world):
     primary, standby = world.protected()
     figures = {"all is well": ask_status(primary)}
+    shown = primary.colo("status", "--json")
+    check("colo status --json says that all is well, and so does its exit status",
+          shown.status == 0 and json.loads(shown.output)["protected"] is True, shown)
     world.network.etcd_frozen(True)
     standby.power_off()  # so that it asks, too
     figures["the arbiter hangs"] = max(ask_status(primary) for _ in range(5))
@@ -640,6 +682,119 @@ def status_is_answered_at_once(world):
         check(f"status is answered while {what}", worst < 1000, worst)
 
 
+# All of it, at random.
+
+
+class Misfortunes:
+    """What can happen to a pair; each gives its name."""
+
+    def __init__(self, world, seed):
+        self.world, self.random = world, random.Random(seed)
+
+    def host(self):
+        return self.random.choice([host for host in self.world.pair.hosts if host.powered]
+                                  or self.world.pair.hosts)
+
+    def power(self):
+        host = self.host()
+        if not host.powered:
+            return "nothing"
+        host.power_off()
+        return f"{host.name} loses power"
+
+    def program(self):
+        host = self.host()
+        name = self.random.choice(("colo-vm", "colo-netcompare", "colo-heartbeat", "colod"))
+        if not host.pids(name):
+            return "nothing"
+        if name == "colod":
+            host.kill_colod()
+        else:
+            host.kill(name)
+        return f"{name} of {host.name} is killed"
+
+    def freeze(self):
+        host = self.host()
+        name = self.random.choice((None, None, "colo-vm", "colod", "colo-netcompare"))
+        host.freeze(name)
+        return f"{name or 'all'} of {host.name} is stopped"
+
+    def links(self):
+        ways = REPL_CUT + LAN_CUT + [(
+            "lan", *pair) for host in hosts.NODES for pair in ((host, "client"),
+                                                              ("client", host))]
+        chosen = self.random.sample(ways, self.random.randint(1, len(ways)))
+        self.world.network.cut(*chosen)
+        return f"cut: {chosen}"
+
+    def arbiter(self):
+        self.world.network.etcd_frozen(True)
+        return "etcd is stopped"
+
+    def order(self):
+        host = self.host()
+        if host.status():
+            host.ask("switchover", 0.01 + self.random.random())
+        return f"switch-over on {host.name}"
+
+    def one(self):
+        kinds = (self.power, self.program, self.freeze, self.links, self.arbiter, self.order)
+        try:
+            return self.random.choice(kinds)()
+        except OSError as error:
+            return f"nothing: {error}"
+
+    def mend(self):
+        self.world.network.mend()
+        self.world.network.etcd_frozen(False)
+        for host in self.random.sample(self.world.pair.hosts, 2):
+            if not host.powered:
+                host.boot()
+            else:
+                host.thaw()
+                if host.colod.poll() is not None:
+                    host.start()
+            time.sleep(self.random.random())
+
+
+def generation(pair):
+    return max((host.status() or {"generation": 0})["generation"] for host in pair.hosts)
+
+
+def whatever_happens(world):
+    """One to three misfortunes at a time. The guest may be lost where both copies are, and only
+    then may the connection be; whatever happens, nobody speaks without a new generation."""
+    seed = int(os.environ.get("SEED") or time.time())
+    note(f"SEED={seed}")
+    misfortunes = Misfortunes(world, seed)
+    for number in range(bed.count(0, 200)):
+        world.protected()
+        before = generation(world.pair)
+        began = {host.name: host.last_event() for host in world.pair.hosts}
+        what = []
+        for _ in range(misfortunes.random.choice((1, 1, 2, 3))):
+            what.append(misfortunes.one())
+            time.sleep(misfortunes.random.choice((0, 0.01, 0.1, 1, 3)) *
+                       misfortunes.random.random())
+        misfortunes.mend()
+        story = f"{number}: {'; '.join(what)}"
+        if not check(f"{story}: the pair is protected again", world.pair.is_protected(),
+                     world.states()):
+            return
+        anew = any(detail and detail.endswith(" on begin") for host in world.pair.hosts
+                   for name, detail in host.told_since(began[host.name]))
+        if anew:
+            note("the guest was started anew")
+            world.end_visit()
+            world.visit()
+        check(f"{story}: the TCP connection goes on", world.talk.goes_on(), world.talk.error)
+        turns = world.listener.speakers(world.turn)
+        if not check(f"{story}: nobody speaks without a new generation",
+                     len(turns) - 1 <= generation(world.pair) - before,
+                     (world.listener.turns[world.turn:], before)):
+            return
+
+
 TESTS = [
     it_starts_cold_in_any_order,
     a_host_loses_power,
@@ -655,6 +810,8 @@ TESTS = [
     a_standby_freezes,
     one_way_of_several_is_lost,
     the_replication_link_is_lost,
+    one_connection_of_the_replication_link_is_lost,
+    all_links_are_lost_one_way,
     all_links_are_lost,
     status_is_answered_at_once,
     a_standby_stands_down,
@@ -666,6 +823,7 @@ TESTS = [
     without_an_arbiter_the_survivor_goes_on,
     an_operator_decides,
     a_fence_agent_decides,
+    whatever_happens,
 ]
 
 
