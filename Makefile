@@ -253,4 +253,8 @@ install: $(PROGRAMS:%=$(BUILD)/%)
 clean:
 	rm -rf build build-*
 
+# A variable, for a script that compiles something.
+print-%:
+	@echo '$($*)'
+
 -include $(wildcard $(BUILD)/*/*.d $(BUILD)/*/*/*.d $(BUILD)/fuzzers/*/*.d $(BUILD)/fuzzers/*/*/*.d)

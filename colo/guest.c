@@ -30,6 +30,7 @@ struct colo_guest {
 	colo_child *child;
 	colo_client *client;
 	gboolean standby, adopting, ready;
+	gboolean seen; /* this one's status was, once */
 	guint poll;
 	JsonObject *status;
 	guint64 status_ns; /* when it came; or since when it is waited for */
@@ -215,6 +216,26 @@ static void tell_found(colo_guest *guest, JsonObject *status, JsonObject *replic
 	guest->hooks->found(guest->data, &found);
 }
 
+/* The connection was lost, and what was told meanwhile with it: as if it had happened now. What
+ * the node knows already means nothing to it. */
+static void catch_up_on_role(colo_guest *guest, JsonObject *replication, const char *state)
+{
+	if (!g_strcmp0(base_json_text(replication, "role"), "primary")) {
+		guest->hooks->news(guest->data, COLO_VM_PROMOTED, NULL);
+		if (!member_object(replication, "merge"))
+			guest->hooks->news(guest->data, COLO_VM_DURABLE, NULL);
+		if (!g_strcmp0(state, "protected"))
+			guest->hooks->news(guest->data, COLO_VM_PROTECTED, NULL);
+		else if (!g_strcmp0(state, "unprotected"))
+			guest->hooks->news(guest->data, COLO_VM_UNPROTECTED,
+					   base_json_text(replication, "lost"));
+	} else if (!g_strcmp0(state, "holding")) {
+		guest->hooks->news(guest->data, COLO_VM_STANDBY, NULL);
+		guest->hooks->news(guest->data, COLO_VM_PRIMARY_LOST,
+				   base_json_text(replication, "lost"));
+	}
+}
+
 /* What happened before its events were heard. */
 static void catch_up(colo_guest *guest, JsonObject *status)
 {
@@ -225,7 +246,10 @@ static void catch_up(colo_guest *guest, JsonObject *status)
 	if (guest->adopting) {
 		guest->adopting = FALSE;
 		tell_found(guest, status, replication);
+	} else if (guest->seen && replication) {
+		catch_up_on_role(guest, replication, state);
 	}
+	guest->seen = TRUE;
 	guest->hooks->news(guest->data, COLO_VM_UP, NULL);
 	if (!g_strcmp0(state, "waiting"))
 		guest->hooks->news(guest->data, COLO_VM_WAITING, NULL);
@@ -297,7 +321,7 @@ static void forget(colo_guest *guest)
 	g_clear_pointer(&guest->client, colo_client_free);
 	g_clear_pointer(&guest->child, colo_child_free);
 	g_clear_pointer(&guest->status, json_object_unref);
-	guest->ready = guest->asked = FALSE;
+	guest->ready = guest->asked = guest->seen = FALSE;
 }
 
 static void ended(void *data, const struct colo_child_end *end)

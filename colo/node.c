@@ -739,6 +739,7 @@ void colo_node_order(colo_node *node, enum colo_order order, gboolean force)
 		return;
 	}
 	node->orders[order] = TRUE;
+	node->ordered_ms[order] = node_now(node);
 	switch (order) {
 	case COLO_ORDER_START:
 		order_start(node);
@@ -787,6 +788,10 @@ void colo_node_tick(colo_node *node)
 {
 	if (!at_leisure(node))
 		return;
+	if ((node->state == COLO_STANDBY || node->state == COLO_PROTECTED) &&
+	    node_now(node) > node->ordered_ms[COLO_ORDER_SWITCHOVER] + NODE_SWITCH_MS)
+		node_answer(node, COLO_ORDER_SWITCHOVER, "failed",
+			    "the other node has not done its part: see colo status there");
 	node_start_tick(node);
 	node_consider_claim(node);
 	node_grant_tick(node);

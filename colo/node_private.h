@@ -11,6 +11,9 @@
  * it asks to start the guest anew. */
 #define NODE_SETTLE_MS 3000u
 #define NODE_PROTECT_AGAIN_MS 1000u
+/* A switch-over that the other node was asked for and that has not come is no longer waited
+ * for. */
+#define NODE_SWITCH_MS 30000u
 /* How often an arbiter that nobody needs is asked whether it is there. */
 #define NODE_WATCH_MS 10000u
 
@@ -101,6 +104,7 @@ struct colo_node {
 	gboolean go; /* the other node was told to take over: there is no way back */
 
 	gboolean orders[COLO__ORDERS]; /* that wait for their end */
+	guint64 ordered_ms[COLO__ORDERS];
 	gboolean stop_now;
 };
 

@@ -19,6 +19,7 @@
 #define SILENCE_MS 1000u
 #define DIAL_AGAIN_MS 250u
 #define ASKS_MAX 32u /* that the peer has not answered */
+#define NOTES_MAX 256 /* of what it says, not yet read */
 
 static const struct base_message_rule rules[] = {
 	{ CKPT_PING, "ping", 0, 0 },
@@ -48,6 +49,7 @@ struct ask {
 struct wire {
 	ckpt_inbox *inbox;
 	guint round;
+	gint notes; /* atomic: on their way to the main context */
 	ckpt_link *link;
 };
 
@@ -68,18 +70,27 @@ struct colo_peer {
 	char *trouble; /* why there is none, as logged last */
 };
 
+static gboolean protocol_error(GError **error, const char *what)
+{
+	g_set_error(error, COLO_ERROR, COLO_ERROR_PEER, "%s", what);
+	return FALSE;
+}
+
 /* Threads of a connection. */
 
 static gboolean arrived(void *data, const struct base_message *message, GError **error)
 {
 	struct wire *wire = data;
-	const struct ckpt_note note = {
+	struct ckpt_note note = {
 		.kind = NOTE_MESSAGE,
 		.round = wire->round,
 		.number = message->type,
-		.thing = g_bytes_new(message->payload, message->length),
+		.thing = NULL,
 	};
 
+	if (g_atomic_int_add(&wire->notes, 1) >= NOTES_MAX)
+		return protocol_error(error, "it says more than can be read");
+	note.thing = g_bytes_new(message->payload, message->length);
 	ckpt_inbox_post(wire->inbox, &note);
 	return TRUE;
 }
@@ -214,12 +225,6 @@ static void dial(colo_peer *peer)
 
 /* What comes. */
 
-static gboolean protocol_error(GError **error, const char *what)
-{
-	g_set_error(error, COLO_ERROR, COLO_ERROR_PEER, "%s", what);
-	return FALSE;
-}
-
 static gboolean read_hello(colo_peer *peer, const guint8 *payload, gsize length,
 			   GError **error)
 {
@@ -348,6 +353,8 @@ static void read_note(void *data, struct ckpt_note *note)
 
 	if (!peer->wire || note->round != peer->wire->round)
 		return;
+	if (note->kind == NOTE_MESSAGE)
+		g_atomic_int_add(&peer->wire->notes, -1);
 	if (note->kind == NOTE_LOST)
 		hang_up(peer, note->text);
 	else if (!judge(peer, (guint16)note->number, note->thing, &error))

@@ -97,9 +97,9 @@ static gboolean refuse(const char *path, GError **error, const char *format, ...
 	g_set_error(
 		error, COLO_ERROR, COLO_ERROR_CONFIG,
 		"generation file %s %s: which copy of the guest this node has is not "
-		"known. If the other node is lost and this copy shall run, `colo "
-		"promote --force`; else remove the file and let the other node fill "
-		"this one",
+		"known. Remove the file, and the other node fills this one; if the "
+		"other node is lost and this copy shall run, `colo promote --force` "
+		"then",
 		path, what);
 	return FALSE;
 }

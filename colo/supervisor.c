@@ -77,10 +77,8 @@ static void announce(void *data, const char *name, const char *detail)
 
 /* The record, on a thread: its disk may hang. */
 
-struct writing {
-	char *path;
-	const colo_pair *pair;
-	guint self;
+struct writing { /* all its own: it may outlive colod's main */
+	char *path, *pair, *node;
 	struct colo_record record;
 };
 
@@ -89,6 +87,8 @@ static void free_writing(void *data)
 	struct writing *writing = data;
 
 	g_free(writing->path);
+	g_free(writing->pair);
+	g_free(writing->node);
 	g_free(writing);
 }
 
@@ -97,8 +97,7 @@ static void write_record(GTask *task, gpointer source, gpointer data, GCancellab
 	const struct writing *writing = data;
 	GError *error = NULL;
 
-	if (colo_record_write(writing->path, writing->pair->name,
-			      writing->pair->node[writing->self].name, &writing->record,
+	if (colo_record_write(writing->path, writing->pair, writing->node, &writing->record,
 			      &error))
 		g_task_return_boolean(task, TRUE);
 	else
@@ -122,8 +121,12 @@ static void record(void *data, const struct colo_record *record)
 	struct writing *writing = g_new(struct writing, 1);
 	GTask *task = g_task_new(NULL, supervisor->over, record_written, supervisor);
 
-	*writing = (struct writing){ g_strdup(supervisor->record_path), supervisor->pair,
-				     supervisor->self, *record };
+	*writing = (struct writing){
+		.path = g_strdup(supervisor->record_path),
+		.pair = g_strdup(supervisor->pair->name),
+		.node = g_strdup(supervisor->pair->node[supervisor->self].name),
+		.record = *record,
+	};
 	g_task_set_task_data(task, writing, free_writing);
 	g_task_run_in_thread(task, write_record);
 	g_object_unref(task);
@@ -310,7 +313,13 @@ static void peer_said(void *data, const struct colo_peer_state *state)
 
 static void peer_asked(void *data, guint64 id, enum colo_ask ask, guint64 generation)
 {
-	colo_node_peer_asked(((colo_supervisor *)data)->node, id, ask, generation);
+	colo_supervisor *supervisor = data;
+
+	/* What runs here decides about the answer. */
+	if (!supervisor->found)
+		colo_peer_answer(supervisor->peer, id, FALSE, "its colod is being started");
+	else
+		colo_node_peer_asked(supervisor->node, id, ask, generation);
 }
 
 static void peer_answered(void *data, enum colo_ask ask, gboolean yes, const char *why)
