@@ -120,6 +120,17 @@ void node_begin_asking(colo_node *node, enum node_asked asked);
 const char *node_peer_name(const colo_node *node);
 guint64 node_now(const colo_node *node);
 
+/* Answers orders that this state fulfils. */
+void node_answer_orders(colo_node *node);
+/* What was never called protected must not be promoted. */
+void node_give_up_lost(colo_node *node);
+/* Nothing waits for the disk, and nothing is waited for. */
+gboolean node_at_leisure(const colo_node *node);
+
+/* colo/node_vm.c. */
+/* The guest was ended on purpose, here. */
+void node_guest_ended(colo_node *node);
+
 /* colo/node_start.c: who may start. */
 void node_look_around(colo_node *node);
 void node_start_tick(colo_node *node);

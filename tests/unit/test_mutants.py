@@ -40,7 +40,7 @@ FAULTS = [
     ("a standby that was told of by nobody counts", "node_protect",
      "if (node->state == COLO_SYNCING && node->seal < NODE_ARBITER)",
      "if (node->state == COLO_SYNCING || node->state == COLO_PROTECTED)"),
-    ("a machine that was written off goes on under a new colod", "node",
+    ("a machine that was written off goes on under a new colod", "node_vm",
      "\treturn node->record.stopped ||\n\t       (!found->standby &&",
      "\treturn FALSE && node->record.stopped ||\n\t       FALSE && (!found->standby &&"),
     ("a promotion's writes are thought durable at once", "roles",
