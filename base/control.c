@@ -34,6 +34,7 @@ struct connection {
 	base_client *client;
 	GByteArray *unread; /* what the socket did not take yet */
 	GSource *source;
+	gboolean spoke; /* it ever sent anything */
 	gboolean sent_all; /* the client will send no more, but may want answers yet */
 	gboolean ending; /* is told what is in `unread`, and closed */
 	gboolean dropped; /* is closed from the main loop, the next thing */
@@ -132,6 +133,7 @@ static gboolean read_requests(struct connection *c)
 
 	if (got < 0)
 		return errno == EAGAIN || errno == EINTR;
+	c->spoke |= got > 0;
 	if (got == 0)
 		c->sent_all = TRUE;
 	else if (!base_client_input(c->client, bytes, (gsize)got))
@@ -156,6 +158,20 @@ static gboolean serve(int fd, GIOCondition condition, gpointer data)
 	return G_SOURCE_REMOVE;
 }
 
+/* Whoever connects and says nothing must not keep out who has a question: the oldest of them
+ * makes room. */
+static void make_room(base_control *control)
+{
+	for (GList *at = g_list_last(control->connections); at; at = at->prev) {
+		struct connection *c = at->data;
+
+		if (c->spoke)
+			continue;
+		close_connection(c);
+		return;
+	}
+}
+
 static gboolean accept_connection(int fd, GIOCondition condition, gpointer data)
 {
 	static const char full[] =
@@ -171,6 +187,8 @@ static gboolean accept_connection(int fd, GIOCondition condition, gpointer data)
 			g_usleep(1000);
 		return G_SOURCE_CONTINUE;
 	}
+	if (g_list_length(control->connections) == BASE_CONTROL_CLIENTS_MAX)
+		make_room(control);
 	if (g_list_length(control->connections) == BASE_CONTROL_CLIENTS_MAX) {
 		g_warning("control: client refused clients=%u",
 			  BASE_CONTROL_CLIENTS_MAX);

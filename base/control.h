@@ -9,6 +9,7 @@
 
 #include "base/protocol.h"
 
+/* At once; one more is told so, unless one that never said anything can make room. */
 #define BASE_CONTROL_CLIENTS_MAX 16u
 #define BASE_CONTROL_UNREAD_MAX (256u << 10) /* bytes kept for a client */
 

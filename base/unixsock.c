@@ -136,7 +136,7 @@ static base_listener *listen_on(const char *path, int type, GError **error)
 		host_error(error, errno, "make socket %s", path);
 		return NULL;
 	}
-	if (listen(fd, 8) < 0 || lstat(path, &st) < 0) {
+	if (listen(fd, 64) < 0 || lstat(path, &st) < 0) {
 		host_error(error, errno, "listen on %s", path);
 		unlink(path);
 		return NULL;

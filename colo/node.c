@@ -295,6 +295,8 @@ colo_node *colo_node_new(const colo_pair *pair, guint self, const struct colo_re
 
 void colo_node_free(colo_node *node)
 {
+	if (!node)
+		return;
 	g_queue_free_full(node->later, g_free);
 	g_free(node->reason);
 	g_free(node->advice);

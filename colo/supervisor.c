@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "base/clock.h"
+#include "base/key.h"
 #include "base/control.h"
 #include "colo/arbiter.h"
 #include "colo/beat.h"
@@ -495,7 +496,11 @@ static gboolean prepare(colo_supervisor *supervisor, GError **error)
 	const colo_pair *pair = supervisor->pair;
 	const char *self = pair->node[supervisor->self].name;
 	struct colo_record record;
+	g_autoptr(base_key) key = base_key_read(pair->key, error);
 
+	/* Every part reads it for itself, some much later. */
+	if (!key)
+		return FALSE;
 	supervisor->record_path = g_build_filename(supervisor->places->state, "generation", NULL);
 	if (!make_places(supervisor->places, error) ||
 	    !colo_record_read(supervisor->record_path, pair->name, self, &record, error))

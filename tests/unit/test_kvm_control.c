@@ -520,6 +520,7 @@ static void clients_past_the_limit_are_told_so(void **state)
 
 	for (guint i = 0; i < BASE_CONTROL_CLIENTS_MAX; i++) {
 		fds[i] = join(served->path);
+		say(fds[i], "what\n");
 		turn_loop();
 	}
 	extra = join(served->path);
@@ -534,6 +535,24 @@ static void clients_past_the_limit_are_told_so(void **state)
 	turn_loop();
 	assert_string_equal(served->fake.asked->str, "pause ");
 	close(extra);
+}
+
+static void clients_that_say_nothing_make_room(void **state)
+{
+	struct served *served = *state;
+	int fds[3 * BASE_CONTROL_CLIENTS_MAX], extra;
+
+	for (guint i = 0; i < G_N_ELEMENTS(fds); i++) {
+		fds[i] = join(served->path);
+		turn_loop();
+	}
+	extra = join(served->path);
+	say(extra, "{\"command\":\"pause\"}\n");
+	turn_loop();
+	assert_string_equal(served->fake.asked->str, "pause ");
+	close(extra);
+	for (guint i = 0; i < G_N_ELEMENTS(fds); i++)
+		close(fds[i]);
 }
 
 static void a_subscriber_that_does_not_read_is_dropped(void **state)
@@ -655,6 +674,7 @@ int main(void)
 		SOCKET(a_client_that_ends_its_sending_still_gets_a_late_answer),
 		SOCKET(a_client_that_goes_before_its_answer_does_no_harm),
 		SOCKET(clients_past_the_limit_are_told_so),
+		SOCKET(clients_that_say_nothing_make_room),
 		SOCKET(a_subscriber_that_does_not_read_is_dropped),
 		SOCKET(one_that_asks_without_reading_stops_only_itself),
 		SOCKET(an_oversized_line_is_answered_and_the_connection_closed),
