@@ -201,11 +201,11 @@ RUN_TESTS = BUILD=$(BUILD) MICROGUEST=$(BUILD)/guest/microguest.bin COLO_BUILD=$
 check:
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory tests
-	@$(RUN_TESTS) layers unit corpora micro nets pairs testbed system
+	@$(RUN_TESTS) layers unit corpora micro testbed+nets+pairs system
 check-quick:
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory tests
-	@$(RUN_TESTS) layers unit corpora micro nets pairs
+	@$(RUN_TESTS) layers unit corpora micro nets+pairs
 check-long:
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory tests
