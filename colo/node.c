@@ -188,6 +188,9 @@ static void begin_step(colo_node *node, const struct node_event *event)
 	const struct colo_record record =
 		record_after(node, step->durable, event->generation);
 
+	/* One that has ended while something was being written, after which another began. */
+	if (event->event == COLO_ON_GONE && node->vm)
+		return;
 	if (!step->known) {
 		g_info("event %s means nothing in state %s", colo_event_name(event->event),
 		       colo_state_name(node->state));

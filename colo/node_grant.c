@@ -207,10 +207,14 @@ void node_consented(colo_node *node)
 
 void node_give_up(colo_node *node)
 {
-	node->vm_promotable = node->link_lost = FALSE;
-	if (node->vm)
-		node->ops->vm_say(node->data, COLO_WORD_GIVE_UP);
-	else
+	/* What its primary still feeds is not given up: it is of the later generation already,
+	 * if an earlier colod has not written that down; or the link is about to end. */
+	if (node->link_lost) {
+		node->vm_promotable = node->link_lost = FALSE;
+		if (node->vm)
+			node->ops->vm_say(node->data, COLO_WORD_GIVE_UP);
+	}
+	if (!node->vm)
 		node_happen(node, COLO_ON_GONE, node->record.generation);
 	node_answer(node, COLO_ORDER_PROMOTE, "failed", "the other node has the grant");
 }

@@ -166,7 +166,8 @@ static gboolean arm_again(colo_node *node)
 {
 	if ((node->state != COLO_SOLO && node->state != COLO_SYNCING) ||
 	    !node->ops->arbiter_keeps_records ||
-	    (node->verdict != COLO_VERDICT_DENIED && node->verdict != COLO_VERDICT_NO_RECORD) ||
+	    (!node->behind && node->verdict != COLO_VERDICT_DENIED &&
+	     node->verdict != COLO_VERDICT_NO_RECORD) ||
 	    (node->peer_up && colo_state_is_primary(node->peer.state)))
 		return FALSE;
 	node->ops->event(node->data, "forced", "the arbiter's record is written anew");
@@ -192,6 +193,8 @@ void node_force(colo_node *node)
 		why = "the other node has the guest: end it there before, or colo switchover";
 	else if (node->state == COLO_STANDBY && !node->link_lost)
 		why = "the primary is alive: colo switchover hands the guest over";
+	else if (node->vm && (node->state == COLO_STOPPED || node->state == COLO_WAITING))
+		why = "colo-vm is being ended: try again";
 	else if (!node->vm && node->record.generation && node->record.part == COLO_PART_NONE)
 		why = "the disks here are no whole copy of the guest's: they were being filled, "
 		      "or were given up";
