@@ -288,6 +288,9 @@ static void vm_start(void *data, gboolean standby)
 		violate(side->world, "host %u starts a stale guest: it knows %" G_GUINT64_FORMAT
 				     " of %" G_GUINT64_FORMAT " outputs",
 			side->host, host->disk, side->world->outputs);
+	/* The model's colo-vm flushes what an earlier one left before its guest runs. */
+	if (!standby)
+		host->durable_disk = host->disk;
 	happen(side->world, side->host, TRUE, 2 + world_random(side->world, 20), vm_is_up);
 }
 
