@@ -3,7 +3,7 @@
 """A working stock guest (working.py) is saved and loaded again and again, and notices nothing.
 
 One connection from outside the hosts echoes numbered messages all the time, another has lines
-made durable on the guest's disk. COUNT says how often (6; 100 with LONG=1).
+made durable on the guest's disk. COUNT says how often (4; 100 with LONG=1).
 """
 import random
 import time
@@ -77,7 +77,7 @@ def copy(source, target, path):
 
 
 def save_and_load(h1, h2):
-    times = bed.count(6, 100)
+    times = bed.count(4, 100)
     # the last time goes to the other host; of many, some go there and back
     moves = {times} | {n for n in range(1, times) if n % 20 in (10, 15)}
     chance = random.Random()
