@@ -206,6 +206,12 @@ check-quick:
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory tests
 	@$(RUN_TESTS) layers unit corpora micro nets+pairs
+## make check-alone    those of them that are one process each
+.PHONY: check-alone
+check-alone:
+	@$(MAKE) --no-print-directory deps
+	@$(MAKE) --no-print-directory tests
+	@$(RUN_TESTS) layers unit corpora micro
 check-long:
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory tests
