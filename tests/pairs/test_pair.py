@@ -18,95 +18,9 @@ import traceback
 import hosts
 import visitors
 from hosts import bed
+from world import LAN_CUT, QUIET_S, REPL_CUT, Skipped, World
 
 check, note = bed.check, bed.note
-QUIET_S = 1.5  # in which what must not happen would have happened
-REPL_CUT = [("repl", "alpha", "beta"), ("repl", "beta", "alpha")]
-LAN_CUT = [("lan", "alpha", "beta"), ("lan", "beta", "alpha")]
-
-
-class World:
-    """The network, the pair that is there, and who looks at it."""
-
-    def __init__(self):
-        self.network = hosts.Network()
-        self.listener = visitors.Listener(self.network)
-        self.pair = self.echo = self.talk = self.sections = None
-        self.failed = 0
-
-    def new_pair(self, **sections):
-        """Another one; nothing of it is started."""
-        self.end_pair()
-        if sections.get("arbiter", {}).get("type", "etcd") == "etcd" and \
-                not self.network.start_etcd():
-            raise Skipped("there is no etcd: install etcd-server")
-        self.pair, self.sections = hosts.Pair(self.network, **sections), sections
-        self.failed = bed.Results.failed
-        return self.pair
-
-    def visit(self):
-        self.echo = visitors.Echo(self.network)
-        self.talk = visitors.Talk(self.network)
-
-    def protected(self, **sections):
-        """A protected pair with visitors: the one that is there, where all went well."""
-        if self.pair is None or self.sections != sections or not self.talk or \
-                self.failed != bed.Results.failed or self.talk.error:
-            self.new_pair(**sections).start()
-        primary, standby = self.pair.protected()
-        if not self.talk:
-            self.visit()
-        if not (self.talk.goes_on() and self.echo.is_heard()):
-            raise RuntimeError(f"the guest does not answer: {self.talk.error}")
-        self.turn = len(self.listener.turns) - 1
-        return primary, standby
-
-    def well(self, what, *speakers):
-        """After `what`, when these hosts were heard in this order: all is as it was."""
-        check(f"{what}: the pair is protected again by itself", self.pair.is_protected(),
-              self.states())
-        check(f"{what}: the TCP connection goes on", self.talk.goes_on(), self.talk.error)
-        self.unharmed(what, *speakers)
-
-    def unharmed(self, what, *speakers):
-        names = [host.name for host in speakers]
-        check(f"{what}: no answer was wrong", not self.echo.wrong and not self.talk.error,
-              (self.echo.wrong[:3], self.talk.error))
-        check(f"{what}: {' and then '.join(names)} spoke, never two of them",
-              self.listener.speakers(self.turn) == names and not self.listener.lost(),
-              (self.listener.turns[self.turn:], self.listener.lost()))
-
-    def states(self):
-        return "\n".join(f"{host.name}: {host.status()}" for host in self.pair.hosts)
-
-    def is_quiet(self, seconds=QUIET_S):
-        """Whether the guest is heard by nobody; what is on its way has some time."""
-        time.sleep(0.2)
-        begin = time.monotonic()
-        time.sleep(seconds)
-        return self.echo.silent_since(begin)
-
-    def end_visit(self):
-        if self.echo:
-            self.echo.stop()
-            self.talk.abandon()
-        self.echo = self.talk = None
-
-    def end_pair(self):
-        self.end_visit()
-        if self.pair:
-            self.pair.end()
-        self.pair = None
-
-    def close(self):
-        try:
-            self.end_pair()
-        finally:
-            self.network.close()
-
-
-class Skipped(Exception):
-    pass
 
 
 # From cold.
