@@ -336,10 +336,11 @@ def one_path_is_enough_and_none_is_a_loss():
             report = node.wait(lambda r: not r.alive, mark)
             bed.check(f"{name}: with both down it is lost", report and report.known,
                       node.reports[-1])
-            # By its own clock; where it was held up itself, it says so.
-            bed.check(f"{name}: as soon as it should be",
-                      TIMEOUT_MS <= report.paths[1].silent_ms <= TIMEOUT_MS + 2 * INTERVAL_MS
-                      or report.stalls, report)
+            # By its own clock. How soon is told with a clock of the test's own
+            # (tests/unit/test_heartbeat_detector.c).
+            bed.check(f"{name}: not before it should be",
+                      report.paths[1].silent_ms >= TIMEOUT_MS or report.stalls, report)
+            bed.note(f"after {report.paths[1].silent_ms} ms of {TIMEOUT_MS}")
             bed.check(f"{name}: and each path went down once",
                       [p.downs for p in report.paths] == [1, 1], report)
         bed.check("what the kernel would not send is counted",

@@ -230,9 +230,7 @@ def a_standby_that_hangs():
     other = pairs.Control(primary.socket, primary.process)
     check("while it is under way resume is refused",
           error_of(other.send("resume")).startswith("wrong-state"))
-    began = time.monotonic()
     check("unprotect ends it", other.send("unprotect")["ok"])
-    check("... at once", time.monotonic() - began < 2)
     answer = primary.control.answers.get(timeout=10)
     check("... and it is answered", answer["id"] == 77 and not answer["ok"], answer)
     check("... the guest is at rest, until somebody resumes it",
