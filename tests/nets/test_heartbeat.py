@@ -464,6 +464,9 @@ def a_flood_keeps_nobody_out():
                                     address(0, 0))
                     sent[0] += 100
 
+        def refused(path):  # which of them comes through is the kernel's and chance's
+            return path.malformed + path.forged
+
         mark = scene.a.mark()
         before = scene.a.next()
         ticks = cpu_ticks(scene.a.process.pid)
@@ -486,7 +489,7 @@ def a_flood_keeps_nobody_out():
         bed.check("the peer is not lost in a flood", scene.a.kept(mark))
         bed.check("nor the path", all(r.paths[0].up for r in flooded))
         bed.check("which is counted where it is read",
-                  after.paths[0].malformed > before.paths[0].malformed, after)
+                  refused(after.paths[0]) > refused(before.paths[0]), after)
         bed.check("and costs a bounded share of a processor", used < 0.5, used)
         bed.check("the log tells it", "a flood of datagrams" in scene.a.errors.text)
         # The filter must let a peer in that is started anew.
@@ -633,8 +636,10 @@ def a_log_that_nobody_reads_holds_up_nothing():
             inject([bytes(SIZE)], 0, 0)
             time.sleep(0.1)
         bed.check("and goes on while its log is full", scene.b.hears() and scene.b.kept(mark))
+        malformed = before.paths[0].malformed + 30
         bed.check("though there was something to tell",
-                  scene.a.next().paths[0].malformed - before.paths[0].malformed == 30)
+                  scene.a.wait(lambda r: r.paths[0].malformed == malformed, scene.a.mark()),
+                  scene.a.reports[-1])
         scene.a.process.send_signal(signal.SIGTERM)
         bed.check("and it ends when it is told to", scene.a.process.wait(SOON_S) == 0)
 
