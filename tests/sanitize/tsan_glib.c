@@ -5,7 +5,8 @@
  * built with SANITIZE=thread.
  */
 #include <dlfcn.h>
-#include <glib.h>
+#include <gio/gio.h>
+#include <stdlib.h>
 
 void __tsan_acquire(void *address);
 void __tsan_release(void *address);
@@ -86,6 +87,123 @@ gpointer g_async_queue_try_pop(GAsyncQueue *queue)
 	data = real(queue);
 	__tsan_acquire(queue);
 	return data;
+}
+
+gpointer g_async_queue_timeout_pop(GAsyncQueue *queue, guint64 timeout)
+{
+	static __typeof__(&g_async_queue_timeout_pop) known;
+	__typeof__(&g_async_queue_timeout_pop) real =
+		__atomic_load_n(&known, __ATOMIC_RELAXED);
+	gpointer data;
+
+	if (!real)
+		__atomic_store_n(&known, real = REAL(g_async_queue_timeout_pop),
+				 __ATOMIC_RELAXED);
+	data = real(queue, timeout);
+	__tsan_acquire(queue);
+	return data;
+}
+
+/* What is called later, by the thread of a main context. */
+
+struct call {
+	GSourceFunc function;
+	gpointer data;
+	GDestroyNotify notify;
+};
+
+static gboolean make_call(gpointer data)
+{
+	struct call *call = data;
+	gboolean again;
+
+	__tsan_acquire(call);
+	again = call->function(call->data);
+	__tsan_release(call);
+	return again;
+}
+
+static void end_call(gpointer data)
+{
+	struct call *call = data;
+
+	__tsan_acquire(call);
+	if (call->notify)
+		call->notify(call->data);
+	free(call);
+}
+
+guint g_idle_add_full(gint priority, GSourceFunc function, gpointer data, GDestroyNotify notify)
+{
+	static __typeof__(&g_idle_add_full) known;
+	__typeof__(&g_idle_add_full) real = __atomic_load_n(&known, __ATOMIC_RELAXED);
+	struct call *call = malloc(sizeof(*call));
+
+	if (!real)
+		__atomic_store_n(&known, real = REAL(g_idle_add_full), __ATOMIC_RELAXED);
+	*call = (struct call){ function, data, notify };
+	__tsan_release(call);
+	return real(priority, make_call, call, end_call);
+}
+
+/* What is done by a thread of a pool, and then told. */
+
+#define TASK_FUNCTION "tsan-function"
+
+static void work(GTask *task, gpointer source, gpointer data, GCancellable *cancellable)
+{
+	GTaskThreadFunc function;
+
+	__tsan_acquire(task);
+	function = (GTaskThreadFunc)g_object_get_data(G_OBJECT(task), TASK_FUNCTION);
+	function(task, source, data, cancellable);
+}
+
+void g_task_run_in_thread(GTask *task, GTaskThreadFunc function)
+{
+	static __typeof__(&g_task_run_in_thread) known;
+	__typeof__(&g_task_run_in_thread) real = __atomic_load_n(&known, __ATOMIC_RELAXED);
+
+	if (!real)
+		__atomic_store_n(&known, real = REAL(g_task_run_in_thread), __ATOMIC_RELAXED);
+	g_object_set_data(G_OBJECT(task), TASK_FUNCTION, (gpointer)function);
+	__tsan_release(task);
+	real(task, work);
+}
+
+void g_task_return_boolean(GTask *task, gboolean result)
+{
+	static __typeof__(&g_task_return_boolean) known;
+	__typeof__(&g_task_return_boolean) real = __atomic_load_n(&known, __ATOMIC_RELAXED);
+
+	if (!real)
+		__atomic_store_n(&known, real = REAL(g_task_return_boolean), __ATOMIC_RELAXED);
+	__tsan_release(task);
+	real(task, result);
+}
+
+void g_task_return_error(GTask *task, GError *error)
+{
+	static __typeof__(&g_task_return_error) known;
+	__typeof__(&g_task_return_error) real = __atomic_load_n(&known, __ATOMIC_RELAXED);
+
+	if (!real)
+		__atomic_store_n(&known, real = REAL(g_task_return_error), __ATOMIC_RELAXED);
+	__tsan_release(task);
+	real(task, error);
+}
+
+gboolean g_task_propagate_boolean(GTask *task, GError **error)
+{
+	static __typeof__(&g_task_propagate_boolean) known;
+	__typeof__(&g_task_propagate_boolean) real =
+		__atomic_load_n(&known, __ATOMIC_RELAXED);
+
+	if (!real)
+		__atomic_store_n(&known, real = REAL(g_task_propagate_boolean),
+				 __ATOMIC_RELAXED);
+	__tsan_acquire(task);
+	return real(task, error);
 }
 
 /* An error domain's number is found once by each thread that comes first: the same one. GLib's
