@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The heartbeat daemon at work: sockets, timer, signals, colod, in one thread.
+ * The heartbeat daemon at work: sockets, timer, signals, colod, in one thread. What is done
+ * in a turn is heartbeat/heart.h's to say.
  *
- * One turn: wait; take the time; read what came (all that waits, after a stall); send
- * what is due; judge; report. Nothing in it waits, takes a lock or allocates, but for
- * log lines, which are few, and left out where stderr would block.
- *
- * A socket is read for a bounded number of datagrams each interval, so that a flood
- * costs a bounded share of a processor and never keeps us from sending and judging.
+ * Nothing in a turn waits, takes a lock or allocates, but for log lines, which are few, and
+ * left out where stderr would block.
  *
  * When colod goes away without having ended us, heartbeats go on with what it said
  * last, as stale: its guest may run on, and a colod that is restarted must not look
@@ -31,54 +28,27 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/ratelimit.h"
-#include "heartbeat/detector.h"
-#include "heartbeat/message.h"
-#include "heartbeat/peer.h"
+#include "heartbeat/heart.h"
 
 #define MS G_GUINT64_CONSTANT(1000000)
 #define SECOND G_GUINT64_CONSTANT(1000000000)
-#define REPORT_NS (250 * MS)
-#define STALE_NS SECOND /* since colod was heard */
-#define BURST_NS (5 * MS) /* between two bursts that colod's news cause */
-#define BURST_MS 5
 #define MEND_NS (100 * MS) /* between two attempts at a socket */
-#define READS 64u /* datagrams in an interval, beyond those that news explain */
-#define FLOOD_NS SECOND /* for which the kernel filters */
-#define READS_AT_MOST 1024u /* more than fit into a socket's buffer */
 #define TELLS 64u /* messages of colod in a turn */
-#define FAREWELLS 3 /* bursts that say that we leave */
 
 /* What epoll says; below HB_PATHS_MAX: a path. */
 enum { ON_TIMER = HB_PATHS_MAX, ON_SIGNAL, ON_COLOD, ON__COUNT };
 
 struct hb_daemon {
 	const struct hb_options *options;
-	hb_codec *codec;
-	hb_detector *detector;
-	struct hb_peer peer;
+	hb_heart *heart;
 	int epoll, timer, signals, colod; /* colod: -1 once it is gone */
-	gboolean paused[HB_PATHS_MAX]; /* read enough in this interval */
-	guint reads[HB_PATHS_MAX]; /* that are left of it */
-	guint64 sequence[HB_PATHS_MAX];
-	guint64 flood_ns[HB_PATHS_MAX]; /* when to try without a filter; 0: there is
-					   none */
-	guint64 filtered[HB_PATHS_MAX]; /* for which session */
-
-	struct hb_self self; /* as colod said it */
-	guint64 told_ns; /* when; 0: never */
-	gboolean stale, leaving;
+	gboolean paused[HB_PATHS_MAX]; /* not waited for */
 
 	guint64 now_ns; /* of this turn */
-	guint64 tick_ns, burst_ns, report_ns, mend_ns; /* due; burst: 0 for none */
-	guint64 last_burst_ns;
+	guint64 mend_ns; /* due */
 	guint64 end_ns; /* G_MAXUINT64: not yet to be seen */
 	guint64 offset_ns; /* when tai_offset_s is to be asked for again */
 	guint32 tai_offset_s;
-
-	/* What colod was told last. */
-	gboolean reported_alive;
-	guint reported_up;
-	struct hb_self reported_peer;
 
 	guint seen_up; /* by the log */
 	gboolean seen_alive;
@@ -110,19 +80,10 @@ static const char *words(const hb_daemon *daemon, guint path)
 	return hb_path_words(daemon->options->path[path]);
 }
 
-static guint up_mask(const hb_daemon *daemon)
-{
-	guint mask = 0;
-
-	for (guint i = 0; i < daemon->options->paths; i++)
-		mask |= (guint)hb_detector_path_up(daemon->detector, i) << i;
-	return mask;
-}
-
 /* Tells at most once a second of each path, and each time what is true then. */
 static void log_beliefs(hb_daemon *daemon)
 {
-	guint up = up_mask(daemon);
+	guint up = hb_heart_up(daemon->heart);
 	gboolean alive = up != 0;
 
 	for (guint i = 0; i < daemon->options->paths; i++) {
@@ -146,8 +107,9 @@ static void log_beliefs(hb_daemon *daemon)
 		g_warning("peer %s: lost, silent on all paths", daemon->options->peer);
 }
 
-static void log_refusal(hb_daemon *daemon, guint path, enum hb_verdict verdict)
+static void log_refusal(void *data, guint path, enum hb_verdict verdict)
 {
+	hb_daemon *daemon = data;
 	static const char *const why[HB__VERDICTS] = {
 		[HB_MALFORMED] = "not one of this pair and path",
 		[HB_FORGED] = "its MAC is wrong; have both nodes the same key?",
@@ -173,8 +135,9 @@ static void log_error(hb_daemon *daemon, guint path, int err, const char *what)
 
 /* All clocks as near to one instant as can be had without being interrupted in between.
  */
-static struct hb_instant read_clocks(hb_daemon *daemon)
+static struct hb_instant read_clocks(void *data)
 {
+	hb_daemon *daemon = data;
 	struct hb_instant best = { 0 };
 	guint64 best_gap = G_MAXUINT64;
 
@@ -236,118 +199,59 @@ static void mend_paths(hb_daemon *daemon)
 		rc = hb_path_mend(path, &what);
 		if (rc)
 			log_error(daemon, i, -rc, what);
-		daemon->flood_ns[i] = 0;
+		hb_heart_path_is_new(daemon->heart, i);
 		watch(daemon, i);
 	}
 }
 
-/* Floods */
+/* What the heart asks for */
 
-static void filter_path(hb_daemon *daemon, guint path)
+static void rest(void *data, guint path)
 {
-	guint8 head[HB_FILTER_HEAD];
-
-	daemon->filtered[path] =
-		hb_detector_alive(daemon->detector) ? daemon->peer.ours : 0;
-	hb_codec_head(daemon->codec, path, head);
-	hb_path_filter(daemon->options->path[path], head, daemon->filtered[path]);
+	pause_path(data, path, TRUE);
 }
 
-static void begin_filtering(hb_daemon *daemon, guint path)
+static void wake(void *data, guint path)
 {
-	daemon->flood_ns[path] = daemon->now_ns + FLOOD_NS;
-	filter_path(daemon, path);
-	if (may_log(&daemon->flood_limit[path]))
+	pause_path(data, path, FALSE);
+}
+
+static void filter(void *data, guint path, const guint8 head[HB_FILTER_HEAD],
+		   guint64 session, gboolean begins)
+{
+	hb_daemon *daemon = data;
+
+	hb_path_filter(daemon->options->path[path], head, session);
+	if (begins && may_log(&daemon->flood_limit[path]))
 		g_warning(
 			"path %u: a flood of datagrams, all but the peer's are dropped "
 			"%s",
 			path, words(daemon, path));
 }
 
-/* Each interval: what is let in follows what we believe, and ends after a while. */
-static void review_filter(hb_daemon *daemon, guint path)
+static void unfilter(void *data, guint path)
 {
-	guint64 session = hb_detector_alive(daemon->detector) ? daemon->peer.ours : 0;
-
-	if (!daemon->flood_ns[path])
-		return;
-	if (daemon->now_ns >= daemon->flood_ns[path]) {
-		daemon->flood_ns[path] = 0;
-		hb_path_unfilter(daemon->options->path[path]);
-	} else if (session != daemon->filtered[path]) {
-		filter_path(daemon, path);
-	}
+	hb_path_unfilter(((hb_daemon *)data)->options->path[path]);
 }
 
-/* Sending */
-
-static void send_on(hb_daemon *daemon, guint path)
+static gboolean send_datagram(void *data, guint path, const struct hb_datagram *datagram)
 {
-	struct hb_instant now = read_clocks(daemon);
-	struct hb_message message = {
-		.path = path,
-		.session = daemon->peer.ours,
-		.echo = daemon->peer.session,
-		.greets = hb_peer_next_stranger(&daemon->peer),
-		.sequence = ++daemon->sequence[path],
-		.self = daemon->self,
-		.sent_ns = now.mono_ns,
-		.sent_tai_ns = now.tai_ns,
-		.tai_offset_s = now.tai_offset_s,
-	};
-	struct hb_datagram datagram;
-	int rc;
+	hb_daemon *daemon = data;
+	int rc = hb_path_send(daemon->options->path[path], datagram, sizeof(*datagram));
 
-	if (daemon->stale)
-		message.self.flags |= HB_FLAG_STALE;
-	if (daemon->leaving)
-		message.self.flags |= HB_FLAG_LEAVING;
-	hb_detector_tell(daemon->detector, path, now.mono_ns, &message);
-	hb_codec_seal(daemon->codec, &message, &datagram);
-	rc = hb_path_send(daemon->options->path[path], &datagram, sizeof(datagram));
-	hb_detector_sent(daemon->detector, path, !rc);
 	if (!rc)
 		daemon->seen_error[path] = 0;
 	else if (rc != -ENOTCONN) /* of that, mend_paths() tells */
 		log_error(daemon, path, -rc, "send");
+	return !rc;
 }
 
-static void send_on_all(hb_daemon *daemon)
+static gssize receive(void *data, guint path, void *bytes, gsize room)
 {
-	for (guint i = 0; i < daemon->options->paths; i++)
-		send_on(daemon, i);
+	return hb_path_receive(((hb_daemon *)data)->options->path[path], bytes, room);
 }
 
-static void tick(hb_daemon *daemon)
-{
-	const guint64 interval_ns = daemon->options->interval_ms * MS;
-	gboolean stale =
-		!daemon->told_ns || daemon->now_ns - daemon->told_ns > STALE_NS;
-
-	if (stale != daemon->stale && daemon->told_ns && stale)
-		daemon->burst_ns = 0; /* this one tells it */
-	daemon->stale = stale;
-	for (guint i = 0; i < daemon->options->paths; i++) {
-		daemon->reads[i] = READS + 2 * daemon->options->interval_ms / BURST_MS;
-		pause_path(daemon, i, FALSE);
-		review_filter(daemon, i);
-	}
-	send_on_all(daemon);
-	daemon->tick_ns += interval_ns;
-	if (daemon->tick_ns <= daemon->now_ns)
-		daemon->tick_ns = daemon->now_ns + interval_ns;
-}
-
-static void burst(hb_daemon *daemon)
-{
-	daemon->burst_ns = 0;
-	daemon->last_burst_ns = daemon->now_ns;
-	send_on_all(daemon);
-}
-
-/* Receiving */
-
-static guint64 new_session(void)
+static guint64 new_session(void *data)
 {
 	guint64 session = 0;
 
@@ -358,65 +262,36 @@ static guint64 new_session(void)
 	return session;
 }
 
-static void hear(hb_daemon *daemon, guint path, const void *bytes, gsize length)
+static void log_stall(void *data, guint64 stalled_ns)
 {
-	struct hb_instant now = read_clocks(daemon);
-	struct hb_message message;
-	enum hb_verdict verdict =
-		hb_codec_open(daemon->codec, path, bytes, length, &message);
+	hb_daemon *daemon = data;
 
-	if (verdict == HB_HEARD)
-		verdict = hb_peer_judge(
-			&daemon->peer, &message,
-			hb_detector_proves(daemon->detector, &message, now.mono_ns));
-	verdict = hb_detector_hear(daemon->detector, path, verdict, &message, &now);
-	if (hb_peer_is_worn(&daemon->peer))
-		hb_peer_renew(&daemon->peer, new_session());
-	log_refusal(daemon, path, verdict);
-}
-
-/* As much as may be; FALSE: there is more. */
-static gboolean read_some(hb_daemon *daemon, guint path)
-{
-	guint8 bytes[sizeof(struct hb_datagram) + 1]; /* longer ones show */
-
-	for (; daemon->reads[path]; daemon->reads[path]--) {
-		gssize n = hb_path_receive(daemon->options->path[path], bytes,
-					   sizeof(bytes));
-
-		if (n < 0)
-			return TRUE;
-		hear(daemon, path, bytes, (gsize)n);
-	}
-	return FALSE;
-}
-
-/* What was in the socket before there was a filter is read once, since heartbeats may
- * be among it. */
-static void read_path(hb_daemon *daemon, guint path)
-{
-	if (read_some(daemon, path))
-		return;
-	if (!daemon->flood_ns[path]) {
-		begin_filtering(daemon, path);
-		daemon->reads[path] = READS_AT_MOST;
-		if (read_some(daemon, path))
-			return;
-	}
-	pause_path(daemon, path, TRUE);
-}
-
-static void read_after_stall(hb_daemon *daemon, guint64 stalled_ns)
-{
 	if (may_log(&daemon->stall_limit))
 		g_warning("stall: this daemon did not run for %" G_GUINT64_FORMAT
 			  " ms; the peer is not judged by that time",
 			  stalled_ns / MS);
-	for (guint i = 0; i < daemon->options->paths; i++) {
-		daemon->reads[i] = READS_AT_MOST;
-		read_path(daemon, i);
-	}
 }
+
+static gboolean report(void *data, const struct hb_report *report)
+{
+	/* Where it is full, the next turn tries again. */
+	return send(((hb_daemon *)data)->colod, report, sizeof(*report),
+		    MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
+}
+
+static const struct hb_heart_ops heart_ops = {
+	.clocks = read_clocks,
+	.session = new_session,
+	.receive = receive,
+	.send = send_datagram,
+	.rest = rest,
+	.wake = wake,
+	.filter = filter,
+	.unfilter = unfilter,
+	.report = report,
+	.refused = log_refusal,
+	.stalled = log_stall,
+};
 
 /* colod */
 
@@ -427,22 +302,11 @@ static void orphaned(hb_daemon *daemon)
 		  "daemon",
 		  daemon->options->linger_ms);
 	base_fd_clear(&daemon->colod);
+	hb_heart_orphan(daemon->heart);
 	daemon->end_ns = daemon->now_ns + daemon->options->linger_ms * MS;
 	for (guint i = 0; i < daemon->options->paths; i++)
 		hb_path_only_send(daemon->options->path[i]);
 	mend_paths(daemon);
-}
-
-static void told(hb_daemon *daemon, const struct hb_self *self)
-{
-	gboolean news = daemon->stale || memcmp(self, &daemon->self, sizeof(*self));
-
-	daemon->self = *self;
-	daemon->told_ns = daemon->now_ns;
-	daemon->stale = FALSE;
-	if (news && !daemon->burst_ns)
-		daemon->burst_ns =
-			MAX(daemon->now_ns, daemon->last_burst_ns + BURST_NS);
 }
 
 static void read_colod(hb_daemon *daemon)
@@ -461,46 +325,19 @@ static void read_colod(hb_daemon *daemon)
 			return;
 		}
 		if (hb_tell_read(bytes, (gsize)n, &self))
-			told(daemon, &self);
+			hb_heart_told(daemon->heart, &self);
 		else if (may_log(&daemon->tell_limit))
 			g_warning("colod: said what is no message, left alone");
 	}
-}
-
-static void report(hb_daemon *daemon)
-{
-	const struct hb_self *peer = hb_detector_peer(daemon->detector);
-	gboolean alive = hb_detector_alive(daemon->detector);
-	guint up = up_mask(daemon);
-	struct hb_instant now;
-	struct hb_report message;
-
-	if (daemon->now_ns < daemon->report_ns && alive == daemon->reported_alive &&
-	    up == daemon->reported_up &&
-	    !memcmp(peer, &daemon->reported_peer, sizeof(*peer)))
-		return;
-	now = read_clocks(daemon);
-	hb_detector_report(daemon->detector, &now, &message);
-	/* Where it is full, the next turn tries again. */
-	if (send(daemon->colod, &message, sizeof(message),
-		 MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
-		return;
-	daemon->report_ns = daemon->now_ns + REPORT_NS;
-	daemon->reported_alive = alive;
-	daemon->reported_up = up;
-	daemon->reported_peer = *peer;
 }
 
 /* One turn */
 
 static void arm(hb_daemon *daemon)
 {
-	guint64 due = MIN(daemon->tick_ns, daemon->end_ns);
+	guint64 due = MIN(hb_heart_due(daemon->heart), daemon->end_ns);
 	struct itimerspec when = { 0 };
 
-	due = MIN(due, hb_detector_deadline(daemon->detector));
-	if (daemon->burst_ns)
-		due = MIN(due, daemon->burst_ns);
 	when.it_value.tv_sec = (time_t)(due / SECOND);
 	when.it_value.tv_nsec = (long)(due % SECOND);
 	/* Also takes back that it went off. */
@@ -509,9 +346,7 @@ static void arm(hb_daemon *daemon)
 
 static void leave(hb_daemon *daemon)
 {
-	daemon->leaving = TRUE;
-	for (guint i = 0; i < FAREWELLS; i++)
-		send_on_all(daemon);
+	hb_heart_leave(daemon->heart);
 	daemon->end_ns = daemon->now_ns;
 	if (can_log())
 		g_message("ends on a signal; the peer is told");
@@ -519,28 +354,20 @@ static void leave(hb_daemon *daemon)
 
 static void take_turn(hb_daemon *daemon, const gboolean ready[ON__COUNT])
 {
-	guint64 stalled_ns = hb_detector_turn(daemon->detector, daemon->now_ns);
+	guint paths = 0;
 
-	if (stalled_ns)
-		read_after_stall(daemon, stalled_ns);
 	for (guint i = 0; i < daemon->options->paths; i++)
-		if (ready[i])
-			read_path(daemon, i);
+		paths |= (guint)ready[i] << i;
+	hb_heart_hear(daemon->heart, daemon->now_ns, paths);
 	if (ready[ON_COLOD] && daemon->colod >= 0)
 		read_colod(daemon);
 	if (daemon->now_ns >= daemon->mend_ns) {
 		daemon->mend_ns = daemon->now_ns + MEND_NS;
 		mend_paths(daemon);
 	}
-	if (daemon->now_ns >= daemon->tick_ns)
-		tick(daemon);
-	if (daemon->burst_ns && daemon->now_ns >= daemon->burst_ns)
-		burst(daemon);
-	hb_detector_judge(daemon->detector);
-	if (daemon->colod >= 0) {
-		report(daemon);
+	hb_heart_beat(daemon->heart);
+	if (daemon->colod >= 0)
 		log_beliefs(daemon);
-	}
 	if (ready[ON_SIGNAL])
 		leave(daemon);
 }
@@ -616,23 +443,22 @@ static hb_codec *read_key(const struct hb_options *options, GError **error)
 
 hb_daemon *hb_daemon_new(const struct hb_options *options, GError **error)
 {
+	const struct hb_heart_config config = { options->paths, options->interval_ms,
+						options->timeout_ms };
 	g_autoptr(hb_daemon) daemon = g_new0(hb_daemon, 1);
+	hb_codec *codec;
 
 	daemon->options = options;
 	daemon->epoll = daemon->timer = daemon->signals = daemon->colod = -1;
 	if (!check_colod(options->fd, error))
 		return NULL;
 	daemon->colod = options->fd;
-	daemon->codec = read_key(options, error);
-	if (!daemon->codec)
+	codec = read_key(options, error);
+	if (!codec)
 		return NULL;
-	hb_peer_init(&daemon->peer, new_session());
 	daemon->now_ns = base_clock_monotonic_ns();
-	daemon->tick_ns = daemon->now_ns;
 	daemon->end_ns = G_MAXUINT64;
-	daemon->stale = TRUE;
-	daemon->detector = hb_detector_new(options->paths, options->interval_ms,
-					   options->timeout_ms, daemon->now_ns);
+	daemon->heart = hb_heart_new(&config, codec, &heart_ops, daemon, daemon->now_ns);
 	return open_all(daemon, error) ? g_steal_pointer(&daemon) : NULL;
 }
 
@@ -644,7 +470,6 @@ void hb_daemon_free(hb_daemon *daemon)
 	base_fd_clear(&daemon->timer);
 	base_fd_clear(&daemon->signals);
 	base_fd_clear(&daemon->colod);
-	g_clear_pointer(&daemon->detector, hb_detector_free);
-	g_clear_pointer(&daemon->codec, hb_codec_free);
+	g_clear_pointer(&daemon->heart, hb_heart_free);
 	g_free(daemon);
 }
