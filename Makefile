@@ -143,9 +143,11 @@ $(BUILD)/colo-vm-faults: $(COLO_OBJECTS)/vm.o $(BUILD)/checkpoint/fault.o $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
+# Functions named in a test's .wrap are its own there.
+unit_wraps = $(addprefix -Wl$(comma)--wrap=,$(shell cat tests/unit/$(1).wrap 2>/dev/null))
 $(UNIT_TESTS): $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(UNIT_HELPERS) $(LIB)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) -lcmocka
+	$(Q)$(CC) $(ALL_LDFLAGS) $(call unit_wraps,$*) -o $@ $^ $(PKG_LIBS) -lcmocka
 $(MICRO_TESTS): $(BUILD)/tests/micro/%: $(BUILD)/tests/micro/%.o $(MICRO_HELPERS) $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) -lcmocka

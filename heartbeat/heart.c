@@ -185,6 +185,10 @@ static void hear(hb_heart *heart, guint path, const void *bytes, gsize length)
 	enum hb_verdict verdict =
 		hb_codec_open(heart->codec, path, bytes, length, &message);
 
+	/* What it says that it heard last is of the session that it echoes: if that is
+	 * not this one, by the clock of an earlier boot, perhaps. */
+	if (verdict == HB_HEARD && message.echo != heart->peer.ours)
+		message.heard_sent_ns = message.heard_age_ns = 0;
 	if (verdict == HB_HEARD)
 		verdict = hb_peer_judge(
 			&heart->peer, &message,

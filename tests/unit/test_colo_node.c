@@ -520,6 +520,7 @@ static gboolean live(guint32 seed, enum colo_arbiter_kind kind)
 	const guint misfortunes = 1 + world_random(pair, MISFORTUNES);
 	gboolean decided;
 
+	world_be_rough(pair);
 	world_power_on(pair, 0);
 	world_power_on(pair, 1);
 	world_run(pair, world_random(pair, 2000));

@@ -5,6 +5,7 @@ with it (tests/unit/world.h) are found out. A check that nothing can fail is non
 
 Each fault is a text that is in the source and what takes its place; where the source has
 changed so that it is not there any more, this says so."""
+import glob
 import os
 import re
 import subprocess
@@ -63,6 +64,11 @@ def flags(name):
                           stdout=subprocess.PIPE).stdout.split()
 
 
+def wraps(test):
+    with open(os.path.join(TOP, "tests", "unit", test + ".wrap"), encoding="utf-8") as names:
+        return ["-Wl,--wrap=" + name for name in names.read().split()]
+
+
 def build(folder, part, old, new, compiler):
     with open(os.path.join(TOP, "colo", part + ".c"), encoding="utf-8") as source:
         text = source.read()
@@ -74,8 +80,9 @@ def build(folder, part, old, new, compiler):
     program = os.path.join(folder, "mutant")
     unit = os.path.join(BUILD, "tests", "unit")
     subprocess.run([*compiler, "-w", "-O1", "-o", program, mutant,
-                    os.path.join(unit, "test_colo_node.o"), os.path.join(unit, "world.o"),
-                    os.path.join(BUILD, "libcolo.a"), *flags("PKG_LIBS"), "-lcmocka"],
+                    os.path.join(unit, "test_colo_node.o"),
+                    *sorted(glob.glob(os.path.join(unit, "world*.o"))),
+                    *wraps("test_colo_node"), os.path.join(BUILD, "libcolo.a"), *flags("PKG_LIBS"), "-lcmocka"],
                    check=True, cwd=TOP)
     return program
 

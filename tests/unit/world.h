@@ -54,6 +54,10 @@ gboolean world_person(test_world *world);
 /* Whether there is none any more: one host lost power before a promotion's writes were on its
  * disks, and the other one's copy was given up, or being filled. */
 gboolean world_is_lost(const test_world *world);
+/* From now on arbiters lose questions and answers, and are slow, now and then. */
+void world_be_rough(test_world *world);
+/* A bit of the record of a host without power. */
+void world_flip(test_world *world, guint host);
 /* Does one of these, chosen at random. */
 void world_misfortune(test_world *world);
 /* Everything works again and is switched on. */
@@ -67,6 +71,8 @@ guint64 world_outputs(const test_world *world); /* that clients have seen */
 guint world_speaking(const test_world *world); /* hosts whose guest is heard */
 /* Both nodes say that the pair is protected. */
 gboolean world_protected(const test_world *world);
+/* The same for two runs of one seed. */
+guint64 world_trace(const test_world *world);
 guint world_count(const test_world *world, const char *event); /* events of that name so far */
 
 #endif
