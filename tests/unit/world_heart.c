@@ -42,6 +42,7 @@ struct heart {
 	gboolean orphan;
 	guint64 end_ms; /* of an orphan */
 	guint64 stopped_until_ms; /* the daemon alone */
+	guint64 read_ns; /* the clock, last */
 	guint64 stall_ns; /* the clock after the last stall */
 	guint64 told_ms; /* by colod, last */
 	gboolean resting[PATHS];
@@ -197,12 +198,13 @@ static void attack(test_world *world)
 
 static struct hb_instant clocks(void *data)
 {
-	const struct heart *heart = data;
+	struct heart *heart = data;
 	test_world *world = heart->side->world;
 	const struct host *host = &world->host[heart->side->host];
-	const guint64 mono_ns = world_clock_ns(world, heart->side->host) +
-				world_random(world, 50000);
+	const guint64 mono_ns = MAX(heart->read_ns, world_clock_ns(world, heart->side->host)) +
+				world_random(world, 1000);
 
+	heart->read_ns = mono_ns; /* it never goes back */
 	return (struct hb_instant){ mono_ns, mono_ns + host->tai_ahead_ns,
 				    host->tai_offset_s };
 }
