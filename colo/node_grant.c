@@ -59,12 +59,22 @@ void node_ask_grant(colo_node *node)
 	node_grant_tick(node);
 }
 
+/* Both ask an arbiter that does not answer, and who has asked it cannot agree meanwhile. So one
+ * of the two stays free for as long as the other one's question takes: that one asks it then. */
+static gboolean leaves_a_turn(const colo_node *node)
+{
+	return node->state == COLO_PROMOTING && node->ask_again_ms && node->arbiter_lost &&
+	       node->peer_up && node->peer.state == COLO_HOLDING &&
+	       node_now(node) <
+		       node->ask_again_ms + node->pair->arbiter.timeout_ms + NODE_AGAIN_MS;
+}
+
 void node_grant_tick(colo_node *node)
 {
 	const gboolean catch_up = node->behind && colo_state_is_primary(node->state);
 
 	if (!(wants_grant(node) || catch_up) || node_now(node) < node->ask_again_ms ||
-	    node->moving || !node_arbiter_is_free(node))
+	    leaves_a_turn(node) || node->moving || !node_arbiter_is_free(node))
 		return;
 	if (wants_grant(node)) {
 		if (!node->ops->arbiter_keeps_records && node->peer_up &&

@@ -221,6 +221,25 @@ static void without_the_arbiter_two_halves_are_silent_until_they_meet_again(void
 	world_free(pair);
 }
 
+/* Whatever the two are waiting for of the arbiter meanwhile. */
+static void without_the_arbiter_a_lost_replication_link_is_agreed_on(void **state)
+{
+	for (guint ms = 0; ms < 2600; ms += 130) {
+		test_world *pair = protected_pair(COLO_ARBITER_ETCD);
+
+		world_cut_arbiter(pair, 0, TRUE);
+		world_cut_arbiter(pair, 1, TRUE);
+		world_cut(pair, WORLD_REPLICATION, TRUE);
+		world_cut(pair, WORLD_CONTROL, TRUE);
+		world_run(pair, ms);
+		world_cut(pair, WORLD_CONTROL, FALSE);
+		world_run(pair, 10000);
+		must_speak(pair, "they do not agree");
+		assert_int_equal(world_speaking(pair), 1);
+		world_free(pair);
+	}
+}
+
 static void only_the_survivor_goes_on_where_there_is_no_arbiter(void **state)
 {
 	test_world *pair = protected_pair(COLO_ARBITER_NONE);
@@ -593,6 +612,7 @@ int main(void)
 		cmocka_unit_test(a_secondary_that_alone_sees_the_arbiter_goes_on),
 		cmocka_unit_test(
 			without_the_arbiter_two_halves_are_silent_until_they_meet_again),
+		cmocka_unit_test(without_the_arbiter_a_lost_replication_link_is_agreed_on),
 		cmocka_unit_test(only_the_survivor_goes_on_where_there_is_no_arbiter),
 		cmocka_unit_test(a_planned_switch_over_changes_places_without_a_grant),
 		cmocka_unit_test(both_without_power_start_with_what_was_primary),
