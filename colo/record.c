@@ -261,6 +261,12 @@ gboolean colo_record_read(const char *path, const char *pair, const char *node,
 	}
 	if (!S_ISREG(status.st_mode))
 		return refuse(path, error, "is not a regular file");
+	/* Who wrote it may have died between the renaming and the flush. What is acted on
+	 * from here on is on disk. */
+	if (fsync(folder)) {
+		err = errno;
+		return fail(error, err, "flush the folder of", path);
+	}
 	length = read_all(fd, text, sizeof(text));
 	if (length < 0)
 		return fail(error, (int)-length, "read", path);

@@ -25,7 +25,8 @@ struct colo_record {
 	gboolean stopped; /* the guest was ended on purpose: do not start it by ourselves */
 };
 
-/* A file that is not there, in a folder that is, is a record of zeros. COLO_ERROR_CONFIG
+/* What is read is on disk, also if whoever wrote it died before it was flushed. A file that
+ * is not there, in a folder that is, is a record of zeros. COLO_ERROR_CONFIG
  * where it is damaged or another pair's or node's, with what to do; COLO_ERROR_HOST where it
  * cannot be read. No older copy is kept: falling back to one could start a stale guest. */
 gboolean colo_record_read(const char *path, const char *pair, const char *node,
