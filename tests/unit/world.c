@@ -500,6 +500,15 @@ enum colo_state world_state(const test_world *world, guint host)
 	return view.state;
 }
 
+gboolean world_hears(const test_world *world, guint host)
+{
+	struct colo_node_view view = { 0 };
+
+	if (world->host[host].node)
+		colo_node_view(world->host[host].node, &view);
+	return view.peer_alive;
+}
+
 enum colo_part world_part(const test_world *world, guint host)
 {
 	return world->host[host].record.part;

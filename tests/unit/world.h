@@ -54,6 +54,10 @@ gboolean world_person(test_world *world);
 /* Whether there is none any more: one host lost power before a promotion's writes were on its
  * disks, and the other one's copy was given up, or being filled. */
 gboolean world_is_lost(const test_world *world);
+/* For a while somebody plays what he recorded of heartbeats, or made of it. */
+void world_attack(test_world *world, guint64 ms);
+/* The daemon alone. */
+void world_stop_heartbeat(test_world *world, guint host, guint64 ms);
 /* From now on arbiters lose questions and answers, and are slow, now and then. */
 void world_be_rough(test_world *world);
 /* A bit of the record of a host without power. */
@@ -65,6 +69,7 @@ void world_mend(test_world *world);
 
 gboolean world_is_on(const test_world *world, guint host);
 enum colo_state world_state(const test_world *world, guint host); /* stopped where there is no colod */
+gboolean world_hears(const test_world *world, guint host); /* its node: the other one */
 enum colo_part world_part(const test_world *world, guint host); /* on disk */
 const char *world_reason(const test_world *world, guint host);
 guint64 world_outputs(const test_world *world); /* that clients have seen */

@@ -32,6 +32,7 @@
 #define BELIEVED_MS (TIMEOUT_MS + 1000u + TIMEOUT_MS + 4u * INTERVAL_MS)
 
 struct datagram {
+	gboolean genuine; /* as its sender sent it, to whom and on which path it did */
 	gsize length;
 	guint8 bytes[sizeof(struct hb_datagram) + 8];
 };
@@ -46,6 +47,12 @@ struct heart {
 	guint64 stall_ns; /* the clock after the last stall */
 	guint64 told_ms; /* by colod, last */
 	gboolean resting[PATHS];
+	/* For checks: what was received last, what was heard, and whether this daemon was
+	 * delayed since. */
+	struct datagram received;
+	guint64 session[PATHS], sequence[PATHS];
+	gboolean delayed[PATHS];
+	gboolean stalled_now;
 };
 
 struct hearts {
@@ -137,6 +144,7 @@ static void carry(test_world *world, guint path, guint to, const struct datagram
 
 static void damage(test_world *world, struct datagram *datagram)
 {
+	datagram->genuine = FALSE;
 	datagram->bytes[world_random(world, (guint32)datagram->length)] ^=
 		(guint8)(1u << world_random(world, 8));
 }
@@ -167,11 +175,14 @@ static void play(test_world *world)
 		break;
 	case 1:
 		to = !to; /* reflected */
+		datagram.genuine = FALSE;
 		break;
 	case 2:
 		path = world_random(world, network->paths);
+		datagram.genuine &= path == network->recorded_path[at];
 		break;
 	case 3:
+		datagram.genuine = FALSE;
 		datagram.length = 1 + world_random(world, sizeof(datagram.bytes) - 1);
 		break;
 	}
@@ -188,7 +199,7 @@ static void attack(test_world *world)
 			play(world);
 	if (world->now_ms < network->flood_until_ms)
 		for (guint i = 0; i < 5; i++) {
-			const struct datagram rubbish = { sizeof(struct hb_datagram), { 1 } };
+			const struct datagram rubbish = { .length = sizeof(struct hb_datagram) };
 
 			carry(world, 0, network->flooded, &rubbish, 0);
 		}
@@ -219,7 +230,7 @@ static guint64 session(void *data)
 
 static gssize receive(void *data, guint path, void *bytes, gsize room)
 {
-	const struct heart *heart = data;
+	struct heart *heart = data;
 	struct hearts *hearts = heart->side->world->host[heart->side->host].hearts;
 	g_autofree struct datagram *datagram = NULL;
 
@@ -228,6 +239,7 @@ static gssize receive(void *data, guint path, void *bytes, gsize room)
 	datagram = g_queue_pop_head(&hearts->inbox[path]);
 	if (!datagram)
 		return -EAGAIN;
+	heart->received = *datagram;
 	memcpy(bytes, datagram->bytes, MIN(room, datagram->length));
 	return (gssize)MIN(room, datagram->length);
 }
@@ -238,7 +250,7 @@ static gboolean send_datagram(void *data, guint path, const struct hb_datagram *
 	test_world *world = heart->side->world;
 	const guint from = heart->side->host, to = !from;
 	const struct shape *shape = &network_of(world)->shape[path][to];
-	struct datagram datagram = { .length = sizeof(*sealed) };
+	struct datagram datagram = { .genuine = TRUE, .length = sizeof(*sealed) };
 
 	memcpy(datagram.bytes, sealed, sizeof(*sealed));
 	world->host[from].hearts->sent_ns = world_clock_ns(world, to);
@@ -333,14 +345,31 @@ static gboolean report(void *data, const struct hb_report *report)
 	return TRUE;
 }
 
+/* What is heard was sent by the other host just so, and is newer than all that was heard. */
 static void refused(void *data, guint path, enum hb_verdict verdict)
 {
+	struct heart *heart = data;
+	test_world *world = heart->side->world;
+	const struct hb_datagram *heard = (const struct hb_datagram *)heart->received.bytes;
+	const guint64 its_session = wire_get64(heard->session);
+	const guint64 sequence = wire_get64(heard->sequence);
+
+	if (verdict != HB_HEARD)
+		return;
+	if (!heart->received.genuine)
+		world_violate(world, "host %u hears what nobody sent it", heart->side->host);
+	if (heart->session[path] == its_session && sequence <= heart->sequence[path])
+		world_violate(world, "host %u hears what was played again", heart->side->host);
+	heart->session[path] = its_session;
+	heart->sequence[path] = sequence;
+	heart->delayed[path] = FALSE;
 }
 
 static void stalled(void *data, guint64 ns)
 {
 	struct heart *heart = data;
 
+	heart->stalled_now = TRUE;
 	heart->stall_ns = world_clock_ns(heart->side->world, heart->side->host);
 }
 
@@ -522,7 +551,9 @@ static void take_turn(test_world *world, struct heart *heart, guint ready)
 {
 	const guint host = heart->side->host;
 	struct hearts *hearts = world->host[host].hearts;
+	const guint up = hb_heart_up(heart->heart);
 
+	heart->stalled_now = FALSE;
 	hb_heart_hear(heart->heart, world_clock_ns(world, host), ready);
 	if (!heart->orphan && world->host[host].node &&
 	    (hearts->news || world->now_ms >= heart->told_ms + TELL_MS)) {
@@ -533,6 +564,11 @@ static void take_turn(test_world *world, struct heart *heart, guint ready)
 	hb_heart_beat(heart->heart);
 	if (!heart->orphan)
 		check_belief(world, host);
+	for (guint i = 0; i < PATHS && heart->stalled_now; i++) {
+		if (!heart->delayed[i] && (up & ~hb_heart_up(heart->heart)) >> i & 1)
+			world_violate(world, "host %u loses path %u by its own delay", host, i);
+		heart->delayed[i] = TRUE;
+	}
 }
 
 static void run(test_world *world, struct heart *heart)
@@ -605,8 +641,7 @@ void world_hearts_misfortune(test_world *world)
 		shape_something(world);
 		break;
 	case 2:
-		network->attack_until_ms = world->now_ms + world_random(world, 8000);
-		world_note(world, "somebody plays recorded heartbeats");
+		world_attack(world, world_random(world, 8000));
 		return; /* which disturbs nothing */
 	case 3:
 		if (world_random(world, 4))
@@ -616,12 +651,8 @@ void world_hearts_misfortune(test_world *world)
 		world_note(world, "%u: a flood of datagrams", host);
 		return;
 	case 4:
-		if (!hearts->now)
-			return;
-		hearts->now->stopped_until_ms = world->now_ms + world_random(world, 3000);
-		world_note(world, "%u: colo-heartbeat is stopped for %" G_GUINT64_FORMAT " ms",
-			   host, hearts->now->stopped_until_ms - world->now_ms);
-		break;
+		world_stop_heartbeat(world, host, world_random(world, 3000));
+		return;
 	case 5:
 		if (!hearts->now)
 			return;
@@ -636,6 +667,23 @@ void world_hearts_misfortune(test_world *world)
 		world_note(world, "%u: its clock is set", host);
 		return;
 	}
+	world_hearts_disturbed(world);
+}
+
+void world_attack(test_world *world, guint64 ms)
+{
+	network_of(world)->attack_until_ms = world->now_ms + ms;
+	world_note(world, "somebody plays recorded heartbeats");
+}
+
+void world_stop_heartbeat(test_world *world, guint host, guint64 ms)
+{
+	struct heart *heart = world->host[host].hearts->now;
+
+	if (!heart)
+		return;
+	heart->stopped_until_ms = world->now_ms + ms;
+	world_note(world, "%u: colo-heartbeat is stopped for %" G_GUINT64_FORMAT " ms", host, ms);
 	world_hearts_disturbed(world);
 }
 

@@ -405,6 +405,8 @@ void world_record_look(test_world *world, guint host, gboolean starts)
 					  &here->record, &error);
 	for (guint i = 0; starts && i < files->planned; i++)
 		carry_out(world, files, &files->calls[i]);
+	if (starts && files->flushed[FILE_NOW] != files->now[FILE_NOW])
+		world_violate(world, "host %u begins with a record that is not on disk yet", host);
 	if (here->damaged && !files->flipped)
 		world_violate(world, "host %u cannot read its record: %s", host, error->message);
 	if (!here->damaged && !may_be(files, &here->record))
