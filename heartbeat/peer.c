@@ -20,10 +20,17 @@ static gboolean is_past(const struct hb_peer *peer, guint64 session)
 }
 
 /* Which place it gets depends on the number, so that many recorded sessions push each
- * other out, and a new one only by chance. */
+ * other out, and a new one only by chance. Of two that want one place, such as a daemon
+ * and the one before it that lingers, each has it for a while: they send in the same
+ * order in each interval, and whoever is last would else be the one that is greeted. */
 static void note_stranger(struct hb_peer *peer, guint64 session)
 {
-	peer->strangers[session % HB_STRANGERS_MAX] = session;
+	const guint place = session % HB_STRANGERS_MAX;
+	guint64 *stranger = &peer->strangers[place];
+
+	if (*stranger && *stranger != session && ++peer->contested[place] % 2)
+		return;
+	*stranger = session;
 }
 
 static void adopt(struct hb_peer *peer, guint64 session)

@@ -510,6 +510,29 @@ static void a_host_that_is_booted_anew_is_heard_again(void **state)
 	}
 }
 
+/* While those of before linger. */
+static void hearts_that_begin_anew_hear_each_other(void **state)
+{
+	for (guint32 seed = 1; seed < 60; seed++) {
+		test_world *pair = world_new(seed, COLO_ARBITER_ETCD);
+
+		world_power_on(pair, 0);
+		world_power_on(pair, 1);
+		world_run(pair, 600);
+		for (guint i = 0; i < 2; i++) {
+			world_kill_colod(pair, i);
+			world_run(pair, seed % 50);
+		}
+		for (guint i = 0; i < 2; i++)
+			world_start_colod(pair, i);
+		world_run(pair, 1600);
+		check(pair);
+		must(pair, world_hears(pair, 0) && world_hears(pair, 1),
+		     "the two do not hear each other");
+		world_free(pair);
+	}
+}
+
 static void a_dead_host_is_not_kept_alive_by_what_it_once_sent(void **state)
 {
 	for (guint32 seed = 1; seed < 40; seed++) {
@@ -735,6 +758,7 @@ int main(void)
 		cmocka_unit_test(
 			a_colod_that_dies_while_it_writes_leaves_what_the_next_one_can_act_on),
 		cmocka_unit_test(a_host_that_is_booted_anew_is_heard_again),
+		cmocka_unit_test(hearts_that_begin_anew_hear_each_other),
 		cmocka_unit_test(a_dead_host_is_not_kept_alive_by_what_it_once_sent),
 		cmocka_unit_test(
 			a_heart_that_was_stopped_does_not_take_it_for_the_others_silence),

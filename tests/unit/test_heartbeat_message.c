@@ -357,6 +357,21 @@ static void all_strangers_are_greeted_in_turn(void **state)
 		assert_true(greeted[i]);
 }
 
+/* A daemon's, and that of the one before it, which lingers and sends a little later. */
+static void of_two_strangers_that_want_one_place_each_is_greeted(void **state)
+{
+	gboolean greeted[2] = { FALSE };
+	struct hb_peer peer;
+
+	hb_peer_init(&peer, OURS);
+	for (guint interval = 1; interval < 8; interval++) {
+		assert_int_equal(judge(&peer, 40, 0, interval), HB_GREETING);
+		assert_int_equal(judge(&peer, 40 + HB_STRANGERS_MAX, 0, interval), HB_GREETING);
+		greeted[hb_peer_next_stranger(&peer) == 40] = TRUE;
+	}
+	assert_true(greeted[0] && greeted[1]);
+}
+
 /* What colod says */
 
 static void colod_is_heard_only_if_it_says_a_whole_message(void **state)
@@ -401,6 +416,7 @@ int main(void)
 		cmocka_unit_test(a_session_that_was_replaced_never_comes_back),
 		cmocka_unit_test(a_peer_is_replaced_only_by_one_that_heard_us_just_now),
 		cmocka_unit_test(all_strangers_are_greeted_in_turn),
+		cmocka_unit_test(of_two_strangers_that_want_one_place_each_is_greeted),
 		cmocka_unit_test(colod_is_heard_only_if_it_says_a_whole_message),
 	};
 
