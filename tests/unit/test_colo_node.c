@@ -240,6 +240,28 @@ static void without_the_arbiter_a_lost_replication_link_is_agreed_on(void **stat
 	}
 }
 
+/* Who has agreed does not go on, whatever becomes of the colod that said so. */
+static void a_consent_outlives_the_colod_that_gave_it(void **state)
+{
+	test_world *pair = protected_pair(COLO_ARBITER_ETCD);
+
+	world_cut_arbiter(pair, 0, TRUE);
+	world_cut_arbiter(pair, 1, TRUE);
+	world_break_disk(pair, 1, FALSE, 1500);
+	world_cut(pair, WORLD_REPLICATION, TRUE);
+	for (guint ms = 0; ms < ENOUGH_MS && world_state(pair, 0) != COLO_SOLO; ms += 10)
+		world_run(pair, 10);
+	assert_int_equal(world_state(pair, 0), COLO_SOLO);
+	world_kill_colod(pair, 1);
+	world_start_colod(pair, 1);
+	cut_all(pair, TRUE);
+	world_cut_arbiter(pair, 1, FALSE);
+	must_speak(pair, "nobody goes on");
+	must_speak(pair, "nobody goes on for long");
+	assert_int_equal(world_speaking(pair), 1);
+	world_free(pair);
+}
+
 static void only_the_survivor_goes_on_where_there_is_no_arbiter(void **state)
 {
 	test_world *pair = protected_pair(COLO_ARBITER_NONE);
@@ -739,6 +761,7 @@ int main(void)
 		cmocka_unit_test(
 			without_the_arbiter_two_halves_are_silent_until_they_meet_again),
 		cmocka_unit_test(without_the_arbiter_a_lost_replication_link_is_agreed_on),
+		cmocka_unit_test(a_consent_outlives_the_colod_that_gave_it),
 		cmocka_unit_test(only_the_survivor_goes_on_where_there_is_no_arbiter),
 		cmocka_unit_test(a_planned_switch_over_changes_places_without_a_grant),
 		cmocka_unit_test(both_without_power_start_with_what_was_primary),

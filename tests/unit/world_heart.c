@@ -182,8 +182,8 @@ static void play(test_world *world)
 		datagram.genuine &= path == network->recorded_path[at];
 		break;
 	case 3:
-		datagram.genuine = FALSE;
 		datagram.length = 1 + world_random(world, sizeof(datagram.bytes) - 1);
+		datagram.genuine &= datagram.length == sizeof(struct hb_datagram);
 		break;
 	}
 	carry(world, path, to, &datagram, 0);
