@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The heartbeat daemon at work: sockets, timer, signals, colod, in one thread. What is done
- * in a turn is heartbeat/heart.h's to say.
+ * The heartbeat daemon at work: sockets, timer, signals, colod, in one thread. What is
+ * done in a turn is heartbeat/heart.h's to say.
  *
- * Nothing in a turn waits, takes a lock or allocates, but for log lines, which are few, and
- * left out where stderr would block.
+ * Nothing in a turn waits, takes a lock or allocates, but for log lines, which are few,
+ * and left out where stderr would block.
  *
  * When colod goes away without having ended us, heartbeats go on with what it said
  * last, as stale: its guest may run on, and a colod that is restarted must not look
@@ -234,7 +234,8 @@ static void unfilter(void *data, guint path)
 	hb_path_unfilter(((hb_daemon *)data)->options->path[path]);
 }
 
-static gboolean send_datagram(void *data, guint path, const struct hb_datagram *datagram)
+static gboolean send_datagram(void *data, guint path,
+			      const struct hb_datagram *datagram)
 {
 	hb_daemon *daemon = data;
 	int rc = hb_path_send(daemon->options->path[path], datagram, sizeof(*datagram));
@@ -458,7 +459,8 @@ hb_daemon *hb_daemon_new(const struct hb_options *options, GError **error)
 		return NULL;
 	daemon->now_ns = base_clock_monotonic_ns();
 	daemon->end_ns = G_MAXUINT64;
-	daemon->heart = hb_heart_new(&config, codec, &heart_ops, daemon, daemon->now_ns);
+	daemon->heart =
+		hb_heart_new(&config, codec, &heart_ops, daemon, daemon->now_ns);
 	return open_all(daemon, error) ? g_steal_pointer(&daemon) : NULL;
 }
 

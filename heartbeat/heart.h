@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What the heartbeat daemon decides: what is sent and when, how much is read, what is
- * believed, what colod is told. No socket, no clock and no wait of its own: everything goes
- * through `ops`, so that two of these and the network between them can be simulated in one
- * process. heartbeat/daemon.h joins it to the kernel.
+ * believed, what colod is told. No socket, no clock and no wait of its own: everything
+ * goes through `ops`, so that two of these and the network between them can be
+ * simulated in one process. heartbeat/daemon.h joins it to the kernel.
  *
- * A turn is hb_heart_hear(), then what colod said (hb_heart_told()), then hb_heart_beat();
- * the next one is taken when something came, and by hb_heart_due() at the latest. One
- * thread; operations never call back. After hb_heart_new() nothing allocates.
+ * A turn is hb_heart_hear(), then what colod said (hb_heart_told()), then
+ * hb_heart_beat(); the next one is taken when something came, and by hb_heart_due() at
+ * the latest. One thread; operations never call back. After hb_heart_new() nothing
+ * allocates.
  */
 #ifndef HB_HEART_H
 #define HB_HEART_H

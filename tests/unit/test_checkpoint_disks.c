@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The disks of a pair in a world that is a model (tests/unit/world_disk.h). SEEDS says how
- * many random lives are lived, SEED with which one to begin.
+ * The disks of a pair in a world that is a model (tests/unit/world_disk.h). SEEDS says
+ * how many random lives are lived, SEED with which one to begin.
  */
 #include <stdarg.h>
 #include <setjmp.h>
@@ -65,7 +65,8 @@ static void a_standby_that_dies_anywhere_in_a_sync_takes_nothing_along(void **st
 			disk_world_run(world, steps);
 			disk_world_kill(world, FALSE, i % 2);
 		}
-		must(world, disk_world_protect(world), steps + 1, "it is not protected again");
+		must(world, disk_world_protect(world), steps + 1,
+		     "it is not protected again");
 		disk_world_kill(world, TRUE, TRUE);
 		disk_world_settle(world);
 		must(world, TRUE, steps + 1, NULL);
@@ -132,15 +133,18 @@ static void a_seed_is_the_same_life_each_time(void **state)
 	assert_true(live(1, &all) != live(2, &all));
 }
 
-static void no_write_that_clients_were_told_of_is_lost_and_none_is_invented(void **state)
+static void no_write_that_clients_were_told_of_is_lost_and_none_is_invented(
+	void **state)
 {
 	const guint seeds = number("SEEDS", SEEDS), first = number("SEED", 1);
 	struct disk_world_counts all = { 0 };
 
 	for (guint i = 0; i < seeds; i++)
 		live(first + i, &all);
-	printf("# %u lives from seed %u on: clients were told of %u records; %u promotions, %u "
-	       "first syncs, %u checkpoints, %u losses of a primary's power; %u died again "
+	printf("# %u lives from seed %u on: clients were told of %u records; %u "
+	       "promotions, %u "
+	       "first syncs, %u checkpoints, %u losses of a primary's power; %u died "
+	       "again "
 	       "before their promotion was durable\n",
 	       seeds, first, all.told, all.promotions, all.syncs, all.checkpoints,
 	       all.power_losses, all.lost);

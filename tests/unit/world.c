@@ -33,9 +33,10 @@ void world_note(test_world *world, const char *format, ...)
 	va_start(arguments, format);
 	text = g_strdup_vprintf(format, arguments);
 	va_end(arguments);
-	g_queue_push_tail(world->lines,
-			  g_strdup_printf("%7" G_GUINT64_FORMAT " %s", world->now_ms, text));
-	world->trace = XXH3_64bits_withSeed(text, strlen(text), world->trace ^ world->now_ms);
+	g_queue_push_tail(world->lines, g_strdup_printf("%7" G_GUINT64_FORMAT " %s",
+							world->now_ms, text));
+	world->trace =
+		XXH3_64bits_withSeed(text, strlen(text), world->trace ^ world->now_ms);
 	if (g_queue_get_length(world->lines) > LINES)
 		g_free(g_queue_pop_head(world->lines));
 }
@@ -52,9 +53,10 @@ void world_violate(test_world *world, const char *format, ...)
 	world_note(world, "VIOLATION: %s", world->violation);
 }
 
-struct happening *world_happen(test_world *world, guint host, gboolean of_vm, guint64 in_ms,
-				void (*fn)(test_world *world, guint host,
-					   const struct happening *happening))
+struct happening *world_happen(test_world *world, guint host, gboolean of_vm,
+			       guint64 in_ms,
+			       void (*fn)(test_world *world, guint host,
+					  const struct happening *happening))
 {
 	struct happening *happening = g_new0(struct happening, 1);
 
@@ -62,13 +64,15 @@ struct happening *world_happen(test_world *world, guint host, gboolean of_vm, gu
 	happening->order = ++world->order;
 	happening->host = host;
 	happening->of_vm = of_vm;
-	happening->life = of_vm ? world->host[host].vm.life : world->host[host].node_life;
+	happening->life =
+		of_vm ? world->host[host].vm.life : world->host[host].node_life;
 	happening->fn = fn;
 	g_sequence_insert_sorted(world->queue, happening, by_time, NULL);
 	return happening;
 }
 
-void world_put_off(test_world *world, const struct happening *happening, gsize thing_bytes)
+void world_put_off(test_world *world, const struct happening *happening,
+		   gsize thing_bytes)
 {
 	struct happening *again = g_memdup2(happening, sizeof(*happening));
 
@@ -134,9 +138,11 @@ gboolean world_link_works(const test_world *world, enum world_link link)
 }
 
 /* How long nothing has come on a link. */
-gboolean world_is_silent(const test_world *world, enum world_link link, guint host, guint64 ms)
+gboolean world_is_silent(const test_world *world, enum world_link link, guint host,
+			 guint64 ms)
 {
-	if (world->cut[link][host] && world->now_ms > world->cut_since_ms[link][host] + ms)
+	if (world->cut[link][host] &&
+	    world->now_ms > world->cut_since_ms[link][host] + ms)
 		return TRUE;
 	return world_is_frozen(world, !host) &&
 	       world->now_ms > world->host[!host].frozen_since_ms + ms;
@@ -148,8 +154,9 @@ guint64 world_clock_ns(const test_world *world, guint host)
 {
 	const struct host *here = &world->host[host];
 	/* It goes on when the host does, where it stood still with it. */
-	const guint64 ms =
-		world->now_ms > here->clock_at_ms ? world->now_ms - here->clock_at_ms : 0;
+	const guint64 ms = world->now_ms > here->clock_at_ms
+				   ? world->now_ms - here->clock_at_ms
+				   : 0;
 
 	return here->clock_ns + ms * NS_PER_MS +
 	       (guint64)((gint64)ms * here->clock_ppm);
@@ -180,7 +187,8 @@ static void event(void *data, const char *name, const char *detail)
 	guint count = GPOINTER_TO_UINT(g_hash_table_lookup(side->world->counts, name));
 
 	world_note(side->world, "%u: event %s (%s)", side->host, name, detail);
-	g_hash_table_insert(side->world->counts, (gpointer)name, GUINT_TO_POINTER(count + 1));
+	g_hash_table_insert(side->world->counts, (gpointer)name,
+			    GUINT_TO_POINTER(count + 1));
 }
 
 static void order_answer(void *data, enum colo_order order, const char *code,
@@ -188,11 +196,11 @@ static void order_answer(void *data, enum colo_order order, const char *code,
 {
 	struct side *side = data;
 
-	world_note(side->world, "%u: order %d: %s", side->host, order, code ? message : "done");
+	world_note(side->world, "%u: order %d: %s", side->host, order,
+		   code ? message : "done");
 	if (order == COLO_ORDER_PROMOTE)
 		side->world->host[!side->host].forcing = FALSE;
 }
-
 
 static void begin_anew(test_world *world, guint host)
 {
@@ -358,8 +366,8 @@ static void carry_out(test_world *world, struct happening *happening)
 	g_free(happening);
 }
 
-/* What waits for a host that stands still keeps its order, but for what came by different
- * ways. */
+/* What waits for a host that stands still keeps its order, but for what came by
+ * different ways. */
 static void wait_for_host(test_world *world, struct happening *happening)
 {
 	happening->at_ms = world->host[happening->host].frozen_until_ms +
@@ -386,11 +394,13 @@ void world_run(test_world *world, guint64 ms)
 		GSequenceIter *first = g_sequence_get_begin_iter(world->queue);
 
 		while (!g_sequence_iter_is_end(first) &&
-		       ((struct happening *)g_sequence_get(first))->at_ms <= world->now_ms) {
+		       ((struct happening *)g_sequence_get(first))->at_ms <=
+			       world->now_ms) {
 			struct happening *happening = g_sequence_get(first);
 
 			g_sequence_remove(first);
-			if (world_is_frozen(world, happening->host) && !happening->on_wire)
+			if (world_is_frozen(world, happening->host) &&
+			    !happening->on_wire)
 				wait_for_host(world, happening);
 			else
 				carry_out(world, happening);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A pair in one process: two nodes (colo/node.h, the real code), with machines, disks, links,
- * an arbiter and a clock that are models. All that is random comes from a seed, so that
- * every run can be had again.
+ * A pair in one process: two nodes (colo/node.h, the real code), with machines, disks,
+ * links, an arbiter and a clock that are models. All that is random comes from a seed,
+ * so that every run can be had again.
  *
  * What clients may rely on is checked as it happens. A guest's history is the number of
  * outputs that it knows of; whoever lets one out must know of every one before it. So a
@@ -36,7 +36,8 @@ void world_start_colod(test_world *world, guint host);
 void world_cut(test_world *world, enum world_link link, gboolean cut);
 /* What is sent to `host`: one way only. */
 void world_cut_to(test_world *world, enum world_link link, guint host, gboolean cut);
-/* All of a host stands still; then it goes on with what it had begun, and what has come since. */
+/* All of a host stands still; then it goes on with what it had begun, and what has come
+ * since. */
 void world_freeze(test_world *world, guint host, guint64 ms);
 /* That of the record. */
 void world_break_disk(test_world *world, guint host, gboolean fails, guint64 slow_ms);
@@ -45,14 +46,14 @@ void world_guest_off(test_world *world, guint host);
 void world_arbiter_forgets(test_world *world);
 void world_cut_arbiter(test_world *world, guint host, gboolean cut);
 void world_order(test_world *world, guint host, enum colo_order order, gboolean force);
-/* Has an operator force the guest on there, if the other host is dead and this one's copy knows
- * all. FALSE: it is not so. */
+/* Has an operator force the guest on there, if the other host is dead and this one's
+ * copy knows all. FALSE: it is not so. */
 gboolean world_force(test_world *world, guint host);
-/* Somebody looks at both copies, gives the worse one up and has the better one go on; FALSE:
- * there is none. */
+/* Somebody looks at both copies, gives the worse one up and has the better one go on;
+ * FALSE: there is none. */
 gboolean world_person(test_world *world);
-/* Whether there is none any more: one host lost power before a promotion's writes were on its
- * disks, and the other one's copy was given up, or being filled. */
+/* Whether there is none any more: one host lost power before a promotion's writes were
+ * on its disks, and the other one's copy was given up, or being filled. */
 gboolean world_is_lost(const test_world *world);
 /* For a while somebody plays what he recorded of heartbeats, or made of it. */
 void world_attack(test_world *world, guint64 ms);
@@ -68,7 +69,8 @@ void world_misfortune(test_world *world);
 void world_mend(test_world *world);
 
 gboolean world_is_on(const test_world *world, guint host);
-enum colo_state world_state(const test_world *world, guint host); /* stopped where there is no colod */
+enum colo_state world_state(const test_world *world,
+			    guint host); /* stopped where there is no colod */
 gboolean world_hears(const test_world *world, guint host); /* its node: the other one */
 enum colo_part world_part(const test_world *world, guint host); /* on disk */
 const char *world_reason(const test_world *world, guint host);
@@ -78,6 +80,7 @@ guint world_speaking(const test_world *world); /* hosts whose guest is heard */
 gboolean world_protected(const test_world *world);
 /* The same for two runs of one seed. */
 guint64 world_trace(const test_world *world);
-guint world_count(const test_world *world, const char *event); /* events of that name so far */
+guint world_count(const test_world *world,
+		  const char *event); /* events of that name so far */
 
 #endif

@@ -7,7 +7,8 @@ static gboolean may_force(const test_world *world, guint host)
 {
 	const struct host *here = &world->host[host], *other = &world->host[!host];
 
-	if (other->on || !here->node || world_is_frozen(world, host) || other->record.part == COLO_PART_SOLO ||
+	if (other->on || !here->node || world_is_frozen(world, host) ||
+	    other->record.part == COLO_PART_SOLO ||
 	    other->record.part == COLO_PART_PROMOTED)
 		return FALSE;
 	if (here->vm.there)
@@ -36,8 +37,8 @@ static void order_something(test_world *world, guint host)
 	if (world_random(world, 4) == 0)
 		world_force(world, host);
 	else
-		world_order(world, host, orders[world_random(world, G_N_ELEMENTS(orders))],
-			    FALSE);
+		world_order(world, host,
+			    orders[world_random(world, G_N_ELEMENTS(orders))], FALSE);
 }
 
 static void cut_something(test_world *world, guint host)
@@ -149,8 +150,9 @@ static guint64 knowledge(const test_world *world, guint host)
 	if (vm->there && vm->up && (!vm->standby || vm->promotable))
 		return vm->knows;
 	/* What its own node calls no copy. */
-	return here->record.generation && here->record.part == COLO_PART_NONE ? NOTHING :
-										here->disk;
+	return here->record.generation && here->record.part == COLO_PART_NONE
+		       ? NOTHING
+		       : here->disk;
 }
 
 gboolean world_is_lost(const test_world *world)
@@ -163,9 +165,10 @@ gboolean world_person(test_world *world)
 	const guint64 a = knowledge(world, 0), b = knowledge(world, 1);
 	const guint better = a == NOTHING || (b != NOTHING && b > a) ? 1 : 0;
 	/* Whose guest runs needs no second look. */
-	const guint host = world_speaking(world) == 1 ?
-				   (colo_state_is_primary(world_state(world, 0)) ? 0 : 1) :
-				   better;
+	const guint host =
+		world_speaking(world) == 1
+			? (colo_state_is_primary(world_state(world, 0)) ? 0 : 1)
+			: better;
 	const guint64 best = host ? b : a;
 	const enum colo_state state = world_state(world, host);
 
@@ -205,8 +208,10 @@ void world_mend(test_world *world)
 			world->host[i].distrusted = FALSE;
 		if (!world->host[i].distrusted)
 			world_power_on(world, i);
-		/* The file is removed when the other node can fill this one, as is said. */
-		if (world->host[i].damaged && colo_state_is_primary(world_state(world, !i)))
+		/* The file is removed when the other node can fill this one, as is
+		 * said. */
+		if (world->host[i].damaged &&
+		    colo_state_is_primary(world_state(world, !i)))
 			world_files_remove(world, i);
 		world_start_colod(world, i);
 	}

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Arbiters in a world: the real ones (colo/arbiter.h), each made and freed with its colod.
- * What they would ask of the main loop and of processes comes here: a fence agent is a model
- * that switches the other host off, or does not, or is not believed.
+ * Arbiters in a world: the real ones (colo/arbiter.h), each made and freed with its
+ * colod. What they would ask of the main loop and of processes comes here: a fence
+ * agent is a model that switches the other host off, or does not, or is not believed.
  */
 #include "tests/unit/world_private.h"
 
@@ -19,8 +19,8 @@ static void verdict(void *data, enum colo_verdict verdict,
 {
 	const struct side *side = data;
 
-	world_note(side->world, "%u: the arbiter's verdict is %d%s%s", side->host, verdict,
-		   why ? ": " : "", why ? why : "");
+	world_note(side->world, "%u: the arbiter's verdict is %d%s%s", side->host,
+		   verdict, why ? ": " : "", why ? why : "");
 	colo_node_verdict(side->world->host[side->host].node, verdict, record, why);
 }
 
@@ -95,7 +95,8 @@ struct source {
 	gpointer data;
 };
 
-static void call_source(test_world *world, guint host, const struct happening *happening)
+static void call_source(test_world *world, guint host,
+			const struct happening *happening)
 {
 	const struct source *source = happening->thing;
 
@@ -108,7 +109,8 @@ static guint add_source(guint64 in_ms, GSourceFunc fn, gpointer data)
 	guint host;
 	test_world *world = world_acting(&host);
 	struct source *source = g_new0(struct source, 1);
-	struct happening *happening = world_happen(world, host, FALSE, in_ms, call_source);
+	struct happening *happening =
+		world_happen(world, host, FALSE, in_ms, call_source);
 
 	*source = (struct source){ .fn = fn, .data = data };
 	happening->thing = source;
@@ -146,7 +148,8 @@ guint __wrap_g_unix_fd_add(gint fd, GIOCondition condition, gpointer fn, gpointe
 	return G_MAXUINT;
 }
 
-/* Agents. A happening of theirs has the pid as its number, and goes on without its colod. */
+/* Agents. A happening of theirs has the pid as its number, and goes on without its
+ * colod. */
 
 static void shoot(test_world *world, guint host, const struct happening *happening)
 {
@@ -156,7 +159,8 @@ static void shoot(test_world *world, guint host, const struct happening *happeni
 	world_power_off(world, !host);
 }
 
-static void agent_exits(test_world *world, guint host, const struct happening *happening)
+static void agent_exits(test_world *world, guint host,
+			const struct happening *happening)
 {
 	const struct source *source = happening->thing;
 
@@ -168,10 +172,12 @@ static void agent_exits(test_world *world, guint host, const struct happening *h
 	source->exited((GPid)happening->number, (gint)happening->number2, source->data);
 }
 
-int __wrap_posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *files,
+int __wrap_posix_spawn(pid_t *pid, const char *path,
+		       const posix_spawn_file_actions_t *files,
 		       const posix_spawnattr_t *attributes, char *const argv[],
 		       char *const environment[]);
-int __wrap_posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *files,
+int __wrap_posix_spawn(pid_t *pid, const char *path,
+		       const posix_spawn_file_actions_t *files,
 		       const posix_spawnattr_t *attributes, char *const argv[],
 		       char *const environment[])
 {
@@ -190,8 +196,11 @@ guint __wrap_g_child_watch_add(GPid pid, GChildWatchFunc fn, gpointer data)
 	guint host;
 	test_world *world = world_acting(&host);
 	struct source *source = g_new0(struct source, 1);
-	const guint64 in_ms = 1 + world_random(world, !world->rough || world_random(world, 10) ? 20 : 3000);
-	const gboolean shoots = !world->host[host].arbiter_cut && (!world->rough || world_random(world, 20));
+	const guint64 in_ms =
+		1 + world_random(world,
+				 !world->rough || world_random(world, 10) ? 20 : 3000);
+	const gboolean shoots = !world->host[host].arbiter_cut &&
+				(!world->rough || world_random(world, 20));
 	struct happening *happening;
 
 	if (shoots) {
@@ -206,7 +215,8 @@ guint __wrap_g_child_watch_add(GPid pid, GChildWatchFunc fn, gpointer data)
 	happening->thing = source;
 	happening->number = (guint64)pid;
 	/* It may have shot and say that it failed; never the other way round. */
-	happening->number2 = shoots && (!world->rough || world_random(world, 20)) ? 0 : 1u << 8;
+	happening->number2 =
+		shoots && (!world->rough || world_random(world, 20)) ? 0 : 1u << 8;
 	happening->on_wire = TRUE;
 	return (guint)happening->order;
 }

@@ -23,8 +23,8 @@
 #define NONCES 8u
 #define MEMORY (1u << 20)
 
-/* A record is for the slot of its number. What it is written as says which it is, and by
- * which of two guests that differ. */
+/* A record is for the slot of its number. What it is written as says which it is, and
+ * by which of two guests that differ. */
 static guint32 tag_of(guint number, guint nonce)
 {
 	return number * NONCES + nonce;
@@ -94,7 +94,8 @@ struct host {
 	struct fake_disk device;
 	gboolean attached; /* the device is in use */
 	struct machine *machine; /* NULL: none */
-	guint8 bytes[DISK_BYTES], told[DISK_BYTES], durable[DISK_BYTES]; /* while not in use */
+	guint8 bytes[DISK_BYTES], told[DISK_BYTES],
+		durable[DISK_BYTES]; /* while not in use */
 };
 
 struct disk_world {
@@ -105,7 +106,8 @@ struct disk_world {
 	GQueue to_standby, to_primary; /* struct message */
 	gboolean linked;
 	/* Between a cut and its commit. */
-	gboolean cutting;
+	gboolean cutting, cut_came; /* the standby has it, and has not applied it */
+	struct message came;
 	guint asked; /* requests of clients so far */
 	guint8 written[RECORDS]; /* bit n: with nonce n */
 	gboolean said[RECORDS]; /* clients were told that it is there */
@@ -137,9 +139,10 @@ static void G_GNUC_PRINTF(2, 3) note(disk_world *world, const char *format, ...)
 	va_start(arguments, format);
 	text = g_strdup_vprintf(format, arguments);
 	va_end(arguments);
-	world->trace = XXH3_64bits_withSeed(text, strlen(text), world->trace ^ world->step);
-	g_queue_push_tail(world->lines,
-			  g_strdup_printf("%6" G_GUINT64_FORMAT " %s", world->step, text));
+	world->trace =
+		XXH3_64bits_withSeed(text, strlen(text), world->trace ^ world->step);
+	g_queue_push_tail(world->lines, g_strdup_printf("%6" G_GUINT64_FORMAT " %s",
+							world->step, text));
 	if (g_queue_get_length(world->lines) > LINES)
 		g_free(g_queue_pop_head(world->lines));
 }
@@ -191,7 +194,8 @@ static void compare(disk_world *world, guint number, guint nonce, guint epoch)
 	for (guint i = 0; i < world->helds; i++) {
 		const struct held *held = &world->held[i];
 
-		if (held->number == number && held->nonce == nonce && held->epoch == epoch) {
+		if (held->number == number && held->nonce == nonce &&
+		    held->epoch == epoch) {
 			say(world, number, nonce);
 			drop_held(world, i);
 			return;
@@ -214,8 +218,8 @@ static void release(disk_world *world, guint epoch)
 
 /* Messages. */
 
-static void send_message(GQueue *queue, const struct message *message, const void *payload,
-			 gsize length)
+static void send_message(GQueue *queue, const struct message *message,
+			 const void *payload, gsize length)
 {
 	struct message *copy = g_memdup2(message, sizeof(*message));
 
@@ -235,9 +239,10 @@ static void free_message(gpointer data)
 static void say_output(struct machine *machine, guint number, guint nonce)
 {
 	disk_world *world = machine->world;
-	const struct message message = {
-		.kind = OUTPUT, .number = number, .nonce = nonce, .epoch = machine->epoch
-	};
+	const struct message message = { .kind = OUTPUT,
+					 .number = number,
+					 .nonce = nonce,
+					 .epoch = machine->epoch };
 
 	if (machine->standby) {
 		if (world->linked)
@@ -264,8 +269,8 @@ static void fill(guint8 *bytes, guint32 tag)
 		memcpy(bytes + i, &tag, sizeof(tag));
 }
 
-static void submit(struct machine *machine, struct request *request, enum vmm_disk_op op,
-		   guint slot, guint32 tag)
+static void submit(struct machine *machine, struct request *request,
+		   enum vmm_disk_op op, guint slot, guint32 tag)
 {
 	struct vmm_disk *disk = machine->disk;
 	const gboolean flush = op == VMM_DISK_FLUSH;
@@ -289,9 +294,10 @@ static void submit_job(struct machine *machine, guint index)
 	const struct job *job = &machine->guest.jobs[index];
 
 	submit(machine, &machine->requests[index],
-	       job->flushing	     ? VMM_DISK_FLUSH :
-	       erases(job->number) ? (job->number & 1 ? VMM_DISK_ZEROES : VMM_DISK_DISCARD) :
-				       VMM_DISK_WRITE,
+	       job->flushing ? VMM_DISK_FLUSH
+	       : erases(job->number)
+		       ? (job->number & 1 ? VMM_DISK_ZEROES : VMM_DISK_DISCARD)
+		       : VMM_DISK_WRITE,
 	       slot_of(job->number), tag_of(job->number, job->nonce));
 }
 
@@ -304,8 +310,8 @@ static void begin_job(struct machine *machine, guint index, guint number)
 	/* Some of what a guest does is its own doing. */
 	if (!erases(number) && disk_world_random(world, 8) == 0)
 		job->nonce = 1 + disk_world_random(world, NONCES - 1);
-	machine->guest.view[slot_of(number)] = erases(number) ? 0 :
-								  tag_of(number, job->nonce);
+	machine->guest.view[slot_of(number)] =
+		erases(number) ? 0 : tag_of(number, job->nonce);
 	world->written[number] |= (guint8)(1u << job->nonce);
 	submit_job(machine, index);
 }
@@ -341,12 +347,14 @@ static void read_something(struct machine *machine)
 {
 	const guint slot = disk_world_random(machine->world, SLOTS);
 
-	if (!machine->runs || machine->requests[JOBS].fake || is_busy(&machine->guest, slot))
+	if (!machine->runs || machine->requests[JOBS].fake ||
+	    is_busy(&machine->guest, slot))
 		return;
 	submit(machine, &machine->requests[JOBS], VMM_DISK_READ, slot, 0);
 }
 
-static void check_slot(struct machine *machine, const guint8 *bytes, guint slot, const char *where)
+static void check_slot(struct machine *machine, const guint8 *bytes, guint slot,
+		       const char *where)
 {
 	const guint32 wanted = machine->guest.view[slot];
 	guint32 tag;
@@ -355,7 +363,8 @@ static void check_slot(struct machine *machine, const guint8 *bytes, guint slot,
 		memcpy(&tag, bytes + i, sizeof(tag));
 		if (tag == wanted)
 			continue;
-		violate(machine->world, "host %u: slot %u %s has %u where its guest wrote %u",
+		violate(machine->world,
+			"host %u: slot %u %s has %u where its guest wrote %u",
 			machine->host, slot, where, tag, wanted);
 		return;
 	}
@@ -385,15 +394,15 @@ static void reap(struct machine *machine)
 		if (!request->fake || !request->is_done || !machine->runs)
 			continue;
 		if (request->result) {
-			note(machine->world, "host %u: a request fails: %d", machine->host,
-			     request->result);
+			note(machine->world, "host %u: a request fails: %d",
+			     machine->host, request->result);
 			machine->runs = FALSE;
 			machine->failed = TRUE;
 			return;
 		}
 		if (request->is_read)
-			check_slot(machine, request->fake->request.buffer, request->slot,
-				   "as read");
+			check_slot(machine, request->fake->request.buffer,
+				   request->slot, "as read");
 		g_clear_pointer(&request->fake, fake_request_free);
 		if (i < JOBS)
 			go_on(machine, i);
@@ -427,20 +436,22 @@ static void on_write(void *data, const struct ckpt_disk_head *head, const void *
 		     bytes ? wire_get64(head->length) : 0);
 }
 
-static void on_sync_out(void *data, const struct ckpt_sync_head *head, const void *payload,
-			gsize length)
+static void on_sync_out(void *data, const struct ckpt_sync_head *head,
+			const void *payload, gsize length)
 {
 	const struct message message = { .kind = SYNC, .sync = *head };
 
-	send_message(&((struct machine *)data)->world->to_standby, &message, payload, length);
+	send_message(&((struct machine *)data)->world->to_standby, &message, payload,
+		     length);
 }
 
-static void on_sync_in(void *data, const struct ckpt_sync_head *head, const void *payload,
-		       gsize length)
+static void on_sync_in(void *data, const struct ckpt_sync_head *head,
+		       const void *payload, gsize length)
 {
 	const struct message message = { .kind = DIFFER, .sync = *head };
 
-	send_message(&((struct machine *)data)->world->to_primary, &message, payload, length);
+	send_message(&((struct machine *)data)->world->to_primary, &message, payload,
+		     length);
 }
 
 static void on_need(void *data)
@@ -538,8 +549,8 @@ static void lose_cache(disk_world *world, struct host *host)
 	memcpy(host->durable, host->bytes, DISK_BYTES);
 }
 
-/* A guest that starts cold: what is on the disk is what it knows. What is torn it makes whole
- * before it begins. */
+/* A guest that starts cold: what is on the disk is what it knows. What is torn it makes
+ * whole before it begins. */
 static void boot(disk_world *world, guint index)
 {
 	struct host *host = &world->host[index];
@@ -547,7 +558,8 @@ static void boot(disk_world *world, guint index)
 	struct guest guest = { .received = world->asked };
 
 	for (guint slot = 0; slot < SLOTS; slot++) {
-		memcpy(&guest.view[slot], host->bytes + slot * SLOT_BYTES, sizeof(guint32));
+		memcpy(&guest.view[slot], host->bytes + slot * SLOT_BYTES,
+		       sizeof(guint32));
 		fill(host->bytes + slot * SLOT_BYTES, guest.view[slot]);
 		fill(host->told + slot * SLOT_BYTES, guest.view[slot]);
 		fill(host->durable + slot * SLOT_BYTES, guest.view[slot]);
@@ -560,7 +572,8 @@ static void boot(disk_world *world, guint index)
 /* Checks. */
 
 /* Which record it is; FALSE: none that was ever written for this slot. */
-static gboolean is_record(const disk_world *world, guint32 tag, guint slot, guint *number)
+static gboolean is_record(const disk_world *world, guint32 tag, guint slot,
+			  guint *number)
 {
 	*number = tag / NONCES;
 	return !tag || (*number < RECORDS && slot_of(*number) == slot &&
@@ -594,17 +607,21 @@ static void check_record(disk_world *world, guint32 tag, guint slot, const char 
 		violate(world, "%s, slot %u: %u was never written", where, slot, tag);
 	} else if (!tag) {
 		if (!may_be_erased(world, slot, said))
-			violate(world, "%s, slot %u: record %u is gone", where, slot, said);
+			violate(world, "%s, slot %u: record %u is gone", where, slot,
+				said);
 	} else if (number < said) {
-		violate(world, "%s, slot %u: record %u is there, clients were told of %u", where,
-			slot, number, said);
+		violate(world,
+			"%s, slot %u: record %u is there, clients were told of %u",
+			where, slot, number, said);
 	} else if (number == said && tag % NONCES != world->said_nonce[number]) {
-		violate(world, "%s, slot %u: record %u is there as %u, clients were told %u",
+		violate(world,
+			"%s, slot %u: record %u is there as %u, clients were told %u",
 			where, slot, number, tag % NONCES, world->said_nonce[number]);
 	}
 }
 
-/* Of a disk that is used cold: each sector for itself, since what was not flushed is torn. */
+/* Of a disk that is used cold: each sector for itself, since what was not flushed is
+ * torn. */
 static void check_disk(disk_world *world, guint index)
 {
 	const struct host *host = &world->host[index];
@@ -613,7 +630,8 @@ static void check_disk(disk_world *world, guint index)
 		guint32 tag;
 
 		memcpy(&tag, host->bytes + sector * VMM_SECTOR, sizeof(tag));
-		check_record(world, tag, sector / SLOT_SECTORS, index ? "disk 1" : "disk 0");
+		check_record(world, tag, sector / SLOT_SECTORS,
+			     index ? "disk 1" : "disk 0");
 	}
 }
 
@@ -632,7 +650,7 @@ static void unlink_pair(disk_world *world)
 
 	g_queue_clear_full(&world->to_standby, free_message);
 	g_queue_clear_full(&world->to_primary, free_message);
-	world->linked = world->cutting = FALSE;
+	world->linked = world->cutting = world->cut_came = FALSE;
 	if (primary) {
 		g_clear_pointer(&primary->sync_out, ckpt_disk_sync_out_free);
 		ckpt_disk_out_forward(primary->out, FALSE);
@@ -659,8 +677,8 @@ static void begin_sync(disk_world *world)
 	primary->wants_checkpoint = FALSE;
 	ckpt_disk_out_forward(primary->out, TRUE);
 	primary->sync_out = ckpt_disk_sync_out_new(primary->out, 0, secret, &out_hooks);
-	standby->sync_in = ckpt_disk_sync_in_new(ckpt_disk_twin_base(standby->twins, 0), 0,
-						 secret, &in_hooks);
+	standby->sync_in = ckpt_disk_sync_in_new(ckpt_disk_twin_base(standby->twins, 0),
+						 0, secret, &in_hooks);
 }
 
 /* The guest is at rest for it. */
@@ -672,8 +690,8 @@ static void cut(disk_world *world)
 				   .number = ckpt_disk_out_number(primary->out),
 				   .epoch = ++primary->epoch };
 
-	note(world, "cut %u, at request %u and write %" G_GUINT64_FORMAT, primary->epoch,
-	     primary->guest.received, message.number);
+	note(world, "cut %u, at request %u and write %" G_GUINT64_FORMAT,
+	     primary->epoch, primary->guest.received, message.number);
 	primary->wants_checkpoint = FALSE;
 	world->cutting = TRUE;
 	send_message(&world->to_standby, &message, NULL, 0);
@@ -717,8 +735,9 @@ static void take_write(disk_world *world, const struct message *message)
 	if (!ckpt_disk_twins_hold(standby->twins, &message->write, message->payload,
 				  message->length, &why))
 		violate(world, "the standby refuses a write: %s", why);
-	else if (!standby->synced)
-		ckpt_disk_twins_commit(standby->twins, wire_get64(message->write.number));
+	else if (!standby->synced && !world->cut_came)
+		ckpt_disk_twins_commit(standby->twins,
+				       wire_get64(message->write.number));
 }
 
 static void hear_standby(disk_world *world, const struct message *message)
@@ -756,12 +775,13 @@ static void hear_primary(disk_world *world, const struct message *message)
 		take_write(world, message);
 		break;
 	case SYNC:
-		if (!ckpt_disk_sync_in_take(standby->sync_in, &message->sync, message->payload,
-					    message->length, &why))
+		if (!ckpt_disk_sync_in_take(standby->sync_in, &message->sync,
+					    message->payload, message->length, &why))
 			violate(world, "the standby refuses what is synced: %s", why);
 		break;
 	case CUT:
-		apply_cut(world, message);
+		world->cut_came = TRUE;
+		world->came = *message;
 		break;
 	default:
 		g_assert_not_reached();
@@ -770,7 +790,8 @@ static void hear_primary(disk_world *world, const struct message *message)
 
 static void deliver(disk_world *world)
 {
-	GQueue *queue = disk_world_random(world, 2) ? &world->to_standby : &world->to_primary;
+	GQueue *queue =
+		disk_world_random(world, 2) ? &world->to_standby : &world->to_primary;
 	struct message *message = g_queue_pop_head(queue);
 
 	if (!message)
@@ -788,7 +809,8 @@ static void on_durable(void *data, int error)
 {
 	struct machine *machine = data;
 
-	note(machine->world, "host %u: the promotion is durable (%d)", machine->host, error);
+	note(machine->world, "host %u: the promotion is durable (%d)", machine->host,
+	     error);
 	if (error)
 		machine->failed = TRUE;
 	else
@@ -835,7 +857,8 @@ static void lose_primary(disk_world *world, gboolean power)
 	const gboolean whole = is_whole(world);
 	const gboolean was_durable = primary_of(world)->durable;
 
-	note(world, "host %u: %s", index, power ? "power is lost" : "colo-vm is killed");
+	note(world, "host %u: %s", index,
+	     power ? "power is lost" : "colo-vm is killed");
 	unlink_pair(world);
 	end(world, index);
 	if (power) {
@@ -862,7 +885,8 @@ static void lose_standby(disk_world *world, gboolean power)
 	const guint index = !world->primary;
 	struct machine *primary = primary_of(world);
 
-	note(world, "host %u: %s", index, power ? "power is lost" : "colo-vm is killed");
+	note(world, "host %u: %s", index,
+	     power ? "power is lost" : "colo-vm is killed");
 	unlink_pair(world);
 	end(world, index);
 	if (power)
@@ -874,7 +898,8 @@ static void lose_standby(disk_world *world, gboolean power)
 
 gboolean disk_world_kill(disk_world *world, gboolean primary, gboolean power)
 {
-	if (world->over || !world->host[primary ? world->primary : !world->primary].machine)
+	if (world->over ||
+	    !world->host[primary ? world->primary : !world->primary].machine)
 		return FALSE;
 	if (primary)
 		lose_primary(world, power);
@@ -889,7 +914,8 @@ gboolean disk_world_break(disk_world *world, gboolean primary)
 
 	if (world->over || !host->attached)
 		return FALSE;
-	note(world, "host %u: its device fails", primary ? world->primary : !world->primary);
+	note(world, "host %u: its device fails",
+	     primary ? world->primary : !world->primary);
 	if (disk_world_random(world, 2))
 		host->device.write_result = -EIO;
 	else
@@ -969,7 +995,8 @@ static void work(disk_world *world)
 	if (standby && standby->runs && world->linked)
 		take_request(standby, primary->guest.received);
 	if (disk_world_random(world, 4) == 0)
-		read_something(disk_world_random(world, 2) || !standby ? primary : standby);
+		read_something(disk_world_random(world, 2) || !standby ? primary
+								       : standby);
 }
 
 static void advance_sync(disk_world *world)
@@ -984,7 +1011,10 @@ static void advance_sync(disk_world *world)
 	}
 	if (!standby)
 		return;
-	if (primary->sync_out && !standby->synced && !world->cutting) {
+	if (world->cut_came) {
+		world->cut_came = FALSE;
+		apply_cut(world, &world->came);
+	} else if (primary->sync_out && !standby->synced && !world->cutting) {
 		while (ckpt_disk_sync_out_step(primary->sync_out))
 			;
 		if (ckpt_disk_sync_out_is_complete(primary->sync_out))

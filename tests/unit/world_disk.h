@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The disks of a pair in one process: the real code of both sides (checkpoint/disk_out.h,
- * disk_twin.h, disk_sync.h) on two modelled block devices with volatile caches, through
- * checkpoints, promotions, deaths of processes, losses of power and first syncs, any of them
- * at any step. All that is random comes from a seed.
+ * The disks of a pair in one process: the real code of both sides
+ * (checkpoint/disk_out.h, disk_twin.h, disk_sync.h) on two modelled block devices with
+ * volatile caches, through checkpoints, promotions, deaths of processes, losses of
+ * power and first syncs, any of them at any step. All that is random comes from a seed.
  *
- * A guest writes records that clients ask for, makes them durable, and says so. What clients
- * were told must be found by whoever goes on; and nothing that nobody wrote. Guests may
- * differ in what they write: then clients are told with the next checkpoint.
+ * A guest writes records that clients ask for, makes them durable, and says so. What
+ * clients were told must be found by whoever goes on; and nothing that nobody wrote.
+ * Guests may differ in what they write: then clients are told with the next checkpoint.
  */
 #ifndef TESTS_UNIT_WORLD_DISK_H
 #define TESTS_UNIT_WORLD_DISK_H
@@ -37,8 +37,9 @@ void disk_world_print(const disk_world *world);
 guint64 disk_world_trace(const disk_world *world);
 
 struct disk_world_counts {
-	guint told, promotions, syncs, checkpoints, power_losses, lost; /* lost: twice
-		* unlucky, before a promotion was durable */
+	guint told, promotions, syncs, checkpoints, power_losses,
+		lost; /* lost: twice
+		       * unlucky, before a promotion was durable */
 };
 void disk_world_count(const disk_world *world, struct disk_world_counts *counts);
 gboolean disk_world_is_protected(const disk_world *world);

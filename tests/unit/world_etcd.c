@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * An etcd in a world: a model of its v3 JSON gateway below the real client
- * (colo/arbiter_etcd.c), in the place of colo/http.h. Of one to three members, which are one
- * store; each can be away. Requests come late, or not at all, also when who asked has given
- * up; answers get lost, or say that nothing is known, when all was done.
+ * (colo/arbiter_etcd.c), in the place of colo/http.h. Of one to three members, which
+ * are one store; each can be away. Requests come late, or not at all, also when who
+ * asked has given up; answers get lost, or say that nothing is known, when all was
+ * done.
  *
- * What comes is read as JSON and carried out as etcd would. Whatever is put there must follow
- * from what was there: that is checked here, where no client is believed.
+ * What comes is read as JSON and carried out as etcd would. Whatever is put there must
+ * follow from what was there: that is checked here, where no client is believed.
  */
 #include "tests/unit/world_private.h"
 
@@ -62,16 +63,18 @@ static char *text_of_range(const struct etcd_model *etcd, const char *key)
 {
 	if (!etcd->there)
 		return g_strdup("");
-	return g_strdup_printf("\"kvs\":[{\"key\":\"%s\",\"create_revision\":"
-			       "\"%" G_GINT64_FORMAT "\",\"mod_revision\":\"%" G_GINT64_FORMAT
-			       "\",\"version\":\"1\",\"value\":\"%s\"}],\"count\":\"1\"",
-			       key, etcd->created, etcd->modified, etcd->value);
+	return g_strdup_printf(
+		"\"kvs\":[{\"key\":\"%s\",\"create_revision\":"
+		"\"%" G_GINT64_FORMAT "\",\"mod_revision\":\"%" G_GINT64_FORMAT
+		"\",\"version\":\"1\",\"value\":\"%s\"}],\"count\":\"1\"",
+		key, etcd->created, etcd->modified, etcd->value);
 }
 
 static char *text_of_header(const struct etcd_model *etcd)
 {
 	return g_strdup_printf("\"header\":{\"cluster_id\":\"1\",\"member_id\":\"2\","
-			       "\"revision\":\"%" G_GINT64_FORMAT "\",\"raft_term\":\"3\"}",
+			       "\"revision\":\"%" G_GINT64_FORMAT
+			       "\",\"raft_term\":\"3\"}",
 			       etcd->revision);
 }
 
@@ -83,10 +86,12 @@ static gboolean compares(const struct etcd_model *etcd, JsonObject *compare)
 	g_assert(!strcmp(json_object_get_string_member(compare, "result"), "EQUAL"));
 	if (!strcmp(target, "VALUE"))
 		return etcd->there &&
-		       !strcmp(json_object_get_string_member(compare, "value"), etcd->value);
+		       !strcmp(json_object_get_string_member(compare, "value"),
+			       etcd->value);
 	if (!strcmp(target, "MOD")) {
 		wanted = json_object_get_string_member(compare, "mod_revision");
-		return g_ascii_strtoll(wanted, NULL, 10) == (etcd->there ? etcd->modified : 0);
+		return g_ascii_strtoll(wanted, NULL, 10) ==
+		       (etcd->there ? etcd->modified : 0);
 	}
 	g_assert(!strcmp(target, "CREATE"));
 	wanted = json_object_get_string_member(compare, "create_revision");
@@ -98,7 +103,8 @@ static gboolean understand(const test_world *world, const char *value64,
 {
 	g_autofree guchar *bytes = NULL;
 	g_autofree char *value = NULL, *again = NULL;
-	const char *const names[] = { world->pair.node[0].name, world->pair.node[1].name };
+	const char *const names[] = { world->pair.node[0].name,
+				      world->pair.node[1].name };
 	gsize length;
 
 	bytes = g_base64_decode(value64, &length);
@@ -120,8 +126,9 @@ static gboolean understand(const test_world *world, const char *value64,
 	return FALSE;
 }
 
-/* From "protected" either may go on; from "solo" only who is. What is put in the place of one
- * revision only (`mod`) may be by an operator's word, or by what both nodes agreed on. */
+/* From "protected" either may go on; from "solo" only who is. What is put in the place
+ * of one revision only (`mod`) may be by an operator's word, or by what both nodes
+ * agreed on. */
 static void judge_put(test_world *world, guint host, const char *value64, gboolean mod)
 {
 	const struct etcd_model *etcd = world->etcd;
@@ -134,10 +141,12 @@ static void judge_put(test_world *world, guint host, const char *value64, gboole
 	}
 	world_note(world, "etcd: %s %u, generation %" G_GUINT64_FORMAT,
 		   is.solo ? "solo" : "protected", is.owner, is.generation);
-	if (!etcd->there || !understand(world, etcd->value, &was) || (mod && is.solo && is.owner == host))
+	if (!etcd->there || !understand(world, etcd->value, &was) ||
+	    (mod && is.solo && is.owner == host))
 		return;
 	if (!is.solo)
-		follows = was.solo && was.owner == host && is.generation == was.generation;
+		follows = was.solo && was.owner == host &&
+			  is.generation == was.generation;
 	else
 		follows = is.owner == host && is.generation == was.generation + 1 &&
 			  (!was.solo || was.owner == host);
@@ -145,8 +154,9 @@ static void judge_put(test_world *world, guint host, const char *value64, gboole
 		world_violate(world,
 			      "host %u makes %s %u, generation %" G_GUINT64_FORMAT
 			      " of %s %u, generation %" G_GUINT64_FORMAT,
-			      host, is.solo ? "solo" : "protected", is.owner, is.generation,
-			      was.solo ? "solo" : "protected", was.owner, was.generation);
+			      host, is.solo ? "solo" : "protected", is.owner,
+			      is.generation, was.solo ? "solo" : "protected", was.owner,
+			      was.generation);
 }
 
 static void put(struct etcd_model *etcd, const char *value64)
@@ -168,8 +178,8 @@ static char *carry_out(test_world *world, guint host, const struct exchange *exc
 	g_autofree char *range = NULL, *header = NULL;
 	JsonObject *request, *success;
 
-	g_assert(json_parser_load_from_data(parser, exchange->text, (gssize)exchange->length,
-					    NULL));
+	g_assert(json_parser_load_from_data(parser, exchange->text,
+					    (gssize)exchange->length, NULL));
 	request = json_node_get_object(json_parser_get_root(parser));
 	if (!exchange->is_txn) {
 		g_assert(!strcmp(json_object_get_string_member(request, "key"), key));
@@ -177,30 +187,34 @@ static char *carry_out(test_world *world, guint host, const struct exchange *exc
 		header = text_of_header(etcd);
 		return g_strdup_printf("{%s%s%s}", header, *range ? "," : "", range);
 	}
-	g_assert(!strcmp(json_object_get_string_member(object_in(request, "compare", NULL), "key"),
+	g_assert(!strcmp(json_object_get_string_member(
+				 object_in(request, "compare", NULL), "key"),
 			 key));
 	success = object_in(request, "success", "request_put");
 	g_assert(!strcmp(json_object_get_string_member(success, "key"), key));
 	if (compares(etcd, object_in(request, "compare", NULL))) {
-		judge_put(world, host, json_object_get_string_member(success, "value"),
-			  !strcmp(json_object_get_string_member(
-					  object_in(request, "compare", NULL), "target"),
-				  "MOD"));
+		judge_put(
+			world, host, json_object_get_string_member(success, "value"),
+			!strcmp(json_object_get_string_member(
+					object_in(request, "compare", NULL), "target"),
+				"MOD"));
 		put(etcd, json_object_get_string_member(success, "value"));
 		header = text_of_header(etcd);
-		return g_strdup_printf("{%s,\"succeeded\":true,\"responses\":[{\"response_put\":"
-				       "{%s}}]}",
-				       header, header);
+		return g_strdup_printf(
+			"{%s,\"succeeded\":true,\"responses\":[{\"response_put\":"
+			"{%s}}]}",
+			header, header);
 	}
 	range = text_of_range(etcd, key);
 	header = text_of_header(etcd);
-	return g_strdup_printf("{%s,\"responses\":[{\"response_range\":{%s%s%s}}]}", header,
-			       header, *range ? "," : "", range);
+	return g_strdup_printf("{%s,\"responses\":[{\"response_range\":{%s%s%s}}]}",
+			       header, header, *range ? "," : "", range);
 }
 
 /* The way there and back. */
 
-static void end_exchange(test_world *world, guint host, const struct happening *happening)
+static void end_exchange(test_world *world, guint host,
+			 const struct happening *happening)
 {
 	const struct exchange *exchange = happening->thing;
 	colo_http *http = exchange->http;
@@ -251,10 +265,13 @@ static void reach_etcd(test_world *world, guint host, const struct happening *ha
 	if (world->rough && world_random(world, 20) == 0)
 		return;
 	back = answer_in(world, happening,
-			 1 + (!world->rough || world_random(world, 15) ? world_random(world, 5) :
-							world_random(world, 2000)),
-			 !world->rough || world_random(world, 20) ? answer : "{\"error\":\"etcdserver: request "
-							     "timed out\",\"code\":14}")
+			 1 + (!world->rough || world_random(world, 15)
+				      ? world_random(world, 5)
+				      : world_random(world, 2000)),
+			 !world->rough || world_random(world, 20)
+				 ? answer
+				 : "{\"error\":\"etcdserver: request "
+				   "timed out\",\"code\":14}")
 		       ->thing;
 	back->status = *answer && strncmp(back->text, "{\"error\"", 8) ? 200 : 503;
 }
@@ -288,8 +305,9 @@ void __wrap_colo_http_post(colo_http *http, const char *url, const char *token,
 	like.is_txn = g_str_has_suffix(url, "/v3/kv/txn");
 	g_assert(like.is_txn || g_str_has_suffix(url, "/v3/kv/range"));
 	happening = world_happen(world, http->host, FALSE,
-				 1 + (!world->rough || world_random(world, 20) ? world_random(world, 5) :
-								world_random(world, 3000)),
+				 1 + (!world->rough || world_random(world, 20)
+					      ? world_random(world, 5)
+					      : world_random(world, 3000)),
 				 reach_etcd);
 	http->number = happening->number = happening->order;
 	happening->on_wire = TRUE;

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Heartbeats in a world: the real heart (heartbeat/heart.h) of each host, on a network that
- * loses, delays, doubles, reorders and damages, with somebody on it who records all and plays
- * what he likes, as often as he likes.
+ * Heartbeats in a world: the real heart (heartbeat/heart.h) of each host, on a network
+ * that loses, delays, doubles, reorders and damages, with somebody on it who records
+ * all and plays what he likes, as often as he likes.
  *
- * A colod that is killed leaves a heart that goes on for a while. The first path goes over the
- * link of heartbeats; a second one, where there is one, over that of replication.
+ * A colod that is killed leaves a heart that goes on for a while. The first path goes
+ * over the link of heartbeats; a second one, where there is one, over that of
+ * replication.
  *
- * Two promises are checked. A peer that has sent nothing for long enough is not believed to
- * live, whatever is played. A peer is not lost while both hearts ran and a path was as good as
- * promised.
+ * Two promises are checked. A peer that has sent nothing for long enough is not
+ * believed to live, whatever is played. A peer is not lost while both hearts ran and a
+ * path was as good as promised.
  */
 #include "tests/unit/world_private.h"
 
@@ -47,8 +48,8 @@ struct heart {
 	guint64 stall_ns; /* the clock after the last stall */
 	guint64 told_ms; /* by colod, last */
 	gboolean resting[PATHS];
-	/* For checks: what was received last, what was heard, and whether this daemon was
-	 * delayed since. */
+	/* For checks: what was received last, what was heard, and whether this daemon
+	 * was delayed since. */
 	struct datagram received;
 	guint64 session[PATHS], sequence[PATHS];
 	gboolean delayed[PATHS];
@@ -131,8 +132,8 @@ static void arrive(test_world *world, guint host, const struct happening *happen
 			  g_memdup2(datagram, sizeof(*datagram)));
 }
 
-static void carry(test_world *world, guint path, guint to, const struct datagram *datagram,
-		  guint64 in_ms)
+static void carry(test_world *world, guint path, guint to,
+		  const struct datagram *datagram, guint64 in_ms)
 {
 	struct parcel *parcel = g_new(struct parcel, 1);
 	struct happening *happening = world_happen(world, to, FALSE, in_ms, arrive);
@@ -149,11 +150,12 @@ static void damage(test_world *world, struct datagram *datagram)
 		(guint8)(1u << world_random(world, 8));
 }
 
-static void record(test_world *world, guint path, guint to, const struct datagram *datagram)
+static void record(test_world *world, guint path, guint to,
+		   const struct datagram *datagram)
 {
 	struct network *network = network_of(world);
-	const guint at = network->records < RECORDED ? network->records :
-						       world_random(world, RECORDED);
+	const guint at = network->records < RECORDED ? network->records
+						     : world_random(world, RECORDED);
 
 	/* Some old ones stay. */
 	network->recorded[at] = *datagram;
@@ -199,7 +201,8 @@ static void attack(test_world *world)
 			play(world);
 	if (world->now_ms < network->flood_until_ms)
 		for (guint i = 0; i < 5; i++) {
-			const struct datagram rubbish = { .length = sizeof(struct hb_datagram) };
+			const struct datagram rubbish = { .length = sizeof(
+								  struct hb_datagram) };
 
 			carry(world, 0, network->flooded, &rubbish, 0);
 		}
@@ -212,8 +215,9 @@ static struct hb_instant clocks(void *data)
 	struct heart *heart = data;
 	test_world *world = heart->side->world;
 	const struct host *host = &world->host[heart->side->host];
-	const guint64 mono_ns = MAX(heart->read_ns, world_clock_ns(world, heart->side->host)) +
-				world_random(world, 1000);
+	const guint64 mono_ns =
+		MAX(heart->read_ns, world_clock_ns(world, heart->side->host)) +
+		world_random(world, 1000);
 
 	heart->read_ns = mono_ns; /* it never goes back */
 	return (struct hb_instant){ mono_ns, mono_ns + host->tai_ahead_ns,
@@ -225,7 +229,8 @@ static guint64 session(void *data)
 	test_world *world = ((struct heart *)data)->side->world;
 
 	return ((guint64)world_random(world, G_MAXINT32) << 32 |
-		world_random(world, G_MAXINT32)) + 1;
+		world_random(world, G_MAXINT32)) +
+	       1;
 }
 
 static gssize receive(void *data, guint path, void *bytes, gsize room)
@@ -255,7 +260,8 @@ static gboolean send_datagram(void *data, guint path, const struct hb_datagram *
 	memcpy(datagram.bytes, sealed, sizeof(*sealed));
 	world->host[from].hearts->sent_ns = world_clock_ns(world, to);
 	record(world, path, to, &datagram);
-	if (!world_arrives(world, link_of(path), to) || world_random(world, 1000) < shape->loss)
+	if (!world_arrives(world, link_of(path), to) ||
+	    world_random(world, 1000) < shape->loss)
 		return TRUE;
 	for (guint i = 0; i < 2; i++) {
 		struct datagram copy = datagram;
@@ -263,8 +269,9 @@ static gboolean send_datagram(void *data, guint path, const struct hb_datagram *
 		if (world_random(world, 1000) < shape->damage)
 			damage(world, &copy);
 		carry(world, path, to, &copy,
-		      shape->delay_ms +
-			      (shape->jitter_ms ? world_random(world, shape->jitter_ms) : 0));
+		      shape->delay_ms + (shape->jitter_ms
+						 ? world_random(world, shape->jitter_ms)
+						 : 0));
 		if (world_random(world, 1000) >= shape->doubles)
 			break;
 	}
@@ -281,8 +288,8 @@ static void wake(void *data, guint path)
 	((struct heart *)data)->resting[path] = FALSE;
 }
 
-static void filter(void *data, guint path, const guint8 head[HB_FILTER_HEAD], guint64 ours,
-		   gboolean begins)
+static void filter(void *data, guint path, const guint8 head[HB_FILTER_HEAD],
+		   guint64 ours, gboolean begins)
 {
 	const struct heart *heart = data;
 	struct hearts *hearts = heart->side->world->host[heart->side->host].hearts;
@@ -298,7 +305,8 @@ static void unfilter(void *data, guint path)
 	heart->side->world->host[heart->side->host].hearts->filtered[path] = FALSE;
 }
 
-static void hear_report(test_world *world, guint host, const struct happening *happening)
+static void hear_report(test_world *world, guint host,
+			const struct happening *happening)
 {
 	const struct hb_report *report = happening->thing;
 
@@ -309,8 +317,8 @@ static void hear_report(test_world *world, guint host, const struct happening *h
 static gboolean is_settled(const test_world *world);
 static gboolean is_good(const test_world *world, guint path);
 
-/* The peer's TAI minus ours, as it is. Where only one way is left, that a clock stood still
- * with its host cannot be seen. */
+/* The peer's TAI minus ours, as it is. Where only one way is left, that a clock stood
+ * still with its host cannot be seen. */
 static void check_offset(test_world *world, guint host, const struct hb_report *report)
 {
 	const struct host *here = &world->host[host], *there = &world->host[!host];
@@ -325,7 +333,8 @@ static void check_offset(test_world *world, guint host, const struct hb_report *
 	if (!report->offset_known || !is_settled(world) || !is_good(world, 0) ||
 	    world->now_ms < there->hearts->step_ms + SETTLED_MS)
 		return;
-	if (ABS(told - is) > (gint64)(wire_get64(report->clock_error_ns) + 2 * NS_PER_MS))
+	if (ABS(told - is) >
+	    (gint64)(wire_get64(report->clock_error_ns) + 2 * NS_PER_MS))
 		world_violate(world,
 			      "host %u: clocks are said to be %" G_GINT64_FORMAT
 			      " ns apart, and are %" G_GINT64_FORMAT,
@@ -340,26 +349,30 @@ static gboolean report(void *data, const struct hb_report *report)
 
 	check_offset(world, host, report);
 	if (world->host[host].node)
-		world_happen(world, host, FALSE, world_random(world, 2), hear_report)->thing =
-			g_memdup2(report, sizeof(*report));
+		world_happen(world, host, FALSE, world_random(world, 2), hear_report)
+			->thing = g_memdup2(report, sizeof(*report));
 	return TRUE;
 }
 
-/* What is heard was sent by the other host just so, and is newer than all that was heard. */
+/* What is heard was sent by the other host just so, and is newer than all that was
+ * heard. */
 static void refused(void *data, guint path, enum hb_verdict verdict)
 {
 	struct heart *heart = data;
 	test_world *world = heart->side->world;
-	const struct hb_datagram *heard = (const struct hb_datagram *)heart->received.bytes;
+	const struct hb_datagram *heard =
+		(const struct hb_datagram *)heart->received.bytes;
 	const guint64 its_session = wire_get64(heard->session);
 	const guint64 sequence = wire_get64(heard->sequence);
 
 	if (verdict != HB_HEARD)
 		return;
 	if (!heart->received.genuine)
-		world_violate(world, "host %u hears what nobody sent it", heart->side->host);
+		world_violate(world, "host %u hears what nobody sent it",
+			      heart->side->host);
 	if (heart->session[path] == its_session && sequence <= heart->sequence[path])
-		world_violate(world, "host %u hears what was played again", heart->side->host);
+		world_violate(world, "host %u hears what was played again",
+			      heart->side->host);
 	heart->session[path] = its_session;
 	heart->sequence[path] = sequence;
 	heart->delayed[path] = FALSE;
@@ -428,7 +441,8 @@ static void begin_heart(test_world *world, guint host)
 	struct hearts *hearts = world->host[host].hearts;
 	const struct hb_heart_config config = { network_of(world)->paths, INTERVAL_MS,
 						TIMEOUT_MS };
-	hb_codec *codec = hb_codec_new(g_once(&once, make_key, NULL), "web", host, NULL);
+	hb_codec *codec =
+		hb_codec_new(g_once(&once, make_key, NULL), "web", host, NULL);
 
 	g_assert(codec);
 	empty_sockets(hearts);
@@ -522,8 +536,8 @@ static gboolean is_good(const test_world *world, guint path)
 	for (guint i = 0; i < 2; i++) {
 		const struct shape *shape = &network_of(world)->shape[path][i];
 
-		if (!world_arrives(world, link_of(path), i) || shape->loss || shape->damage ||
-		    shape->delay_ms + shape->jitter_ms > 50)
+		if (!world_arrives(world, link_of(path), i) || shape->loss ||
+		    shape->damage || shape->delay_ms + shape->jitter_ms > 50)
 			return FALSE;
 	}
 	return TRUE;
@@ -538,13 +552,15 @@ static void check_belief(test_world *world, guint host)
 
 	if (up && now_ns > sent_ns + BELIEVED_MS * NS_PER_MS &&
 	    now_ns > heart->stall_ns + (TIMEOUT_MS + 2u * INTERVAL_MS) * NS_PER_MS)
-		world_violate(world, "host %u believes that the other lives, which sent "
-				     "nothing for %" G_GUINT64_FORMAT " ms",
+		world_violate(world,
+			      "host %u believes that the other lives, which sent "
+			      "nothing for %" G_GUINT64_FORMAT " ms",
 			      host, (now_ns - sent_ns) / NS_PER_MS);
 	for (guint i = 0; i < network_of(world)->paths; i++)
 		if (!(up >> i & 1) && is_settled(world) && is_good(world, i))
-			world_violate(world, "host %u does not hear the other on path %u", host,
-				      i);
+			world_violate(world,
+				      "host %u does not hear the other on path %u",
+				      host, i);
 }
 
 static void take_turn(test_world *world, struct heart *heart, guint ready)
@@ -566,7 +582,8 @@ static void take_turn(test_world *world, struct heart *heart, guint ready)
 		check_belief(world, host);
 	for (guint i = 0; i < PATHS && heart->stalled_now; i++) {
 		if (!heart->delayed[i] && (up & ~hb_heart_up(heart->heart)) >> i & 1)
-			world_violate(world, "host %u loses path %u by its own delay", host, i);
+			world_violate(world, "host %u loses path %u by its own delay",
+				      host, i);
 		heart->delayed[i] = TRUE;
 	}
 }
@@ -599,7 +616,8 @@ void world_hearts_run(test_world *world)
 			continue;
 		if (hearts->now)
 			run(world, hearts->now);
-		else if (host->node && hearts->again_ms && world->now_ms >= hearts->again_ms)
+		else if (host->node && hearts->again_ms &&
+			 world->now_ms >= hearts->again_ms)
 			begin_heart(world, i);
 		if (hearts->orphan && world->now_ms >= hearts->orphan->end_ms)
 			end_heart(&hearts->orphan);
@@ -613,8 +631,8 @@ void world_hearts_run(test_world *world)
 static void shape_something(test_world *world)
 {
 	struct network *network = network_of(world);
-	struct shape *shape =
-		&network->shape[world_random(world, network->paths)][world_random(world, 2)];
+	struct shape *shape = &network->shape[world_random(world, network->paths)]
+					     [world_random(world, 2)];
 
 	*shape = (struct shape){
 		.loss = world_random(world, 3) ? 0 : world_random(world, 400),
@@ -624,7 +642,8 @@ static void shape_something(test_world *world)
 		.jitter_ms = world_random(world, 2) ? 0 : world_random(world, 300),
 	};
 	world_note(world,
-		   "heartbeats: of 1000 %u are lost, %u damaged, %u doubled, %u to %u ms late",
+		   "heartbeats: of 1000 %u are lost, %u damaged, %u doubled, %u to %u "
+		   "ms late",
 		   shape->loss, shape->damage, shape->doubles, shape->delay_ms,
 		   shape->delay_ms + shape->jitter_ms);
 }
@@ -683,7 +702,8 @@ void world_stop_heartbeat(test_world *world, guint host, guint64 ms)
 	if (!heart)
 		return;
 	heart->stopped_until_ms = world->now_ms + ms;
-	world_note(world, "%u: colo-heartbeat is stopped for %" G_GUINT64_FORMAT " ms", host, ms);
+	world_note(world, "%u: colo-heartbeat is stopped for %" G_GUINT64_FORMAT " ms",
+		   host, ms);
 	world_hearts_disturbed(world);
 }
 

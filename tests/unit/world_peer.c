@@ -22,17 +22,19 @@ static void deliver(test_world *world, guint host, const struct happening *happe
 	if (!here->peer_up || !here->node || letter->connection != world->connection)
 		return;
 	if (!world_arrives(world, WORLD_CONTROL, host)) {
-		/* It is sent again until it arrives or the connection is given up, and keeps
-		 * its place. */
+		/* It is sent again until it arrives or the connection is given up, and
+		 * keeps its place. */
 		world_put_off(world, happening, sizeof(*letter));
 		return;
 	}
 	if (letter->state)
 		colo_node_peer_said(here->node, &letter->said);
 	else if (letter->answer)
-		colo_node_peer_answered(here->node, letter->ask, letter->yes, "not now");
+		colo_node_peer_answered(here->node, letter->ask, letter->yes,
+					"not now");
 	else
-		colo_node_peer_asked(here->node, letter->id, letter->ask, letter->generation);
+		colo_node_peer_asked(here->node, letter->id, letter->ask,
+				     letter->generation);
 }
 
 static void post(struct side *side, const struct letter *letter)
@@ -50,20 +52,25 @@ static void post(struct side *side, const struct letter *letter)
 static void peer_ask(void *data, enum colo_ask ask, guint64 generation)
 {
 	/* The question goes along with the answer: its kind is the id. */
-	const struct letter letter = { .id = ask, .ask = ask, .generation = generation };
+	const struct letter letter = { .id = ask,
+				       .ask = ask,
+				       .generation = generation };
 	struct side *side = data;
 
-	world_note(side->world, "%u: asks the other node %d for %" G_GUINT64_FORMAT, side->host, ask,
-	     generation);
+	world_note(side->world, "%u: asks the other node %d for %" G_GUINT64_FORMAT,
+		   side->host, ask, generation);
 	post(side, &letter);
 }
 
 static void peer_answer(void *data, guint64 id, gboolean yes, const char *why)
 {
-	const struct letter letter = { .answer = TRUE, .ask = (enum colo_ask)id, .yes = yes };
+	const struct letter letter = { .answer = TRUE,
+				       .ask = (enum colo_ask)id,
+				       .yes = yes };
 	struct side *side = data;
 
-	world_note(side->world, "%u: answers %d: %s", side->host, (int)id, yes ? "yes" : why);
+	world_note(side->world, "%u: answers %d: %s", side->host, (int)id,
+		   yes ? "yes" : why);
 	post(side, &letter);
 }
 
@@ -88,7 +95,8 @@ static void tell(void *data)
 
 /* Connections come and go. */
 
-static void peer_goes_down(test_world *world, guint host, const struct happening *happening)
+static void peer_goes_down(test_world *world, guint host,
+			   const struct happening *happening)
 {
 	if (!world->host[host].peer_up)
 		return;
@@ -103,7 +111,8 @@ void world_peer_watch(test_world *world)
 	const gboolean works = world_link_works(world, WORLD_CONTROL) && both;
 
 	if (works && !world->host[0].peer_up && !world->host[1].peer_up &&
-	    !world_is_frozen(world, 0) && !world_is_frozen(world, 1) && world_random(world, 10) == 0) {
+	    !world_is_frozen(world, 0) && !world_is_frozen(world, 1) &&
+	    world_random(world, 10) == 0) {
 		world->connection++;
 		world->host[0].peer_up = world->host[1].peer_up = TRUE;
 		colo_node_peer_up(world->host[0].node);
@@ -116,8 +125,10 @@ void world_peer_watch(test_world *world)
 		if (!host->peer_up || world_is_frozen(world, i))
 			continue;
 		/* Silence, or the other end has gone. */
-		if (world_is_silent(world, WORLD_CONTROL, i, CONTROL_SILENCE_MS) || !both ||
-		    (!world->host[!i].peer_up && world_arrives(world, WORLD_CONTROL, i)))
+		if (world_is_silent(world, WORLD_CONTROL, i, CONTROL_SILENCE_MS) ||
+		    !both ||
+		    (!world->host[!i].peer_up &&
+		     world_arrives(world, WORLD_CONTROL, i)))
 			peer_goes_down(world, i, NULL);
 	}
 }

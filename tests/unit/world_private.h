@@ -6,13 +6,14 @@
  *	world_acts.c	misfortunes, and what people do
  *	world_vm.c	two colo-vms, their disks, guests and link: a model
  *	world_peer.c	what the two colods say to each other: a model of the connection
- *	world_heart.c	heartbeats: the real heart (heartbeat/heart.h) on a modelled network
- *	world_arbiter.c	arbiters: the real ones (colo/arbiter.h), agents that are a model
- *	world_etcd.c	an etcd that is a model, below the real client
- *	world_record.c	the generation file: the real code on a modelled file system
+ *	world_heart.c	heartbeats: the real heart (heartbeat/heart.h) on a modelled
+ *network
+ *	world_arbiter.c	arbiters: the real ones (colo/arbiter.h), agents that are a
+ *model world_etcd.c	an etcd that is a model, below the real client world_record.c
+ *the generation file: the real code on a modelled file system
  *
- * Real code that would call the kernel, curl or the main loop is linked to functions of this
- * world (tests/unit/test_colo_node.wrap).
+ * Real code that would call the kernel, curl or the main loop is linked to functions of
+ *this world (tests/unit/test_colo_node.wrap).
  */
 #ifndef TESTS_UNIT_WORLD_PRIVATE_H
 #define TESTS_UNIT_WORLD_PRIVATE_H
@@ -32,7 +33,8 @@ struct vm {
 	guint link; /* which one it is or was */
 	gboolean deaf; /* no comparator */
 	guint64 last_word_ms; /* words arrive in order */
-	guint life; /* of which process; what was under way for an older one is dropped */
+	guint life; /* of which process; what was under way for an older one is dropped
+		     */
 };
 
 struct hearts; /* world_heart.c */
@@ -66,8 +68,8 @@ struct host {
 	guint32 tai_offset_s;
 	gboolean disk_fails; /* of the record */
 	guint64 disk_slow_ms;
-	/* The operator called it dead: it comes back when all is mended, and the other one is
-	 * there to tell it. What is being done about it: */
+	/* The operator called it dead: it comes back when all is mended, and the other
+	 * one is there to tell it. What is being done about it: */
 	gboolean distrusted, forcing;
 };
 
@@ -81,7 +83,8 @@ struct happening {
 	void *thing;
 	char text[64];
 };
-typedef void (*happening_fn)(test_world *world, guint host, const struct happening *happening);
+typedef void (*happening_fn)(test_world *world, guint host,
+			     const struct happening *happening);
 
 struct world {
 	GRand *rand;
@@ -112,17 +115,19 @@ struct world {
 void world_note(test_world *world, const char *format, ...) G_GNUC_PRINTF(2, 3);
 void world_violate(test_world *world, const char *format, ...) G_GNUC_PRINTF(2, 3);
 /* Owned by the queue. */
-struct happening *world_happen(test_world *world, guint host, gboolean of_vm, guint64 in_ms,
-			       happening_fn fn);
+struct happening *world_happen(test_world *world, guint host, gboolean of_vm,
+			       guint64 in_ms, happening_fn fn);
 /* The same once more, later. */
-void world_put_off(test_world *world, const struct happening *happening, gsize thing_bytes);
+void world_put_off(test_world *world, const struct happening *happening,
+		   gsize thing_bytes);
 /* Gives up those of this kind about this thing. */
 void world_never(test_world *world, happening_fn fn, guint64 number);
 gboolean world_is_frozen(const test_world *world, guint host);
 gboolean world_arrives(const test_world *world, enum world_link link, guint host);
 gboolean world_link_works(const test_world *world, enum world_link link);
 /* How long nothing has come on a link. */
-gboolean world_is_silent(const test_world *world, enum world_link link, guint host, guint64 ms);
+gboolean world_is_silent(const test_world *world, enum world_link link, guint host,
+			 guint64 ms);
 /* The host's monotonic clock. */
 guint64 world_clock_ns(const test_world *world, guint host);
 /* Linked functions that are not told whose they are: these act now. */
@@ -148,7 +153,8 @@ void world_heart_power_on(test_world *world, guint host);
 void world_heart_power_off(test_world *world, guint host);
 void world_heart_colod_starts(test_world *world, guint host);
 void world_heart_colod_ends(test_world *world, guint host);
-void world_heart_tell(test_world *world, guint host, const struct colo_peer_state *self);
+void world_heart_tell(test_world *world, guint host,
+		      const struct colo_peer_state *self);
 void world_hearts_run(test_world *world); /* each ms */
 /* Something happened to a host or a link: what is believed may change. */
 void world_hearts_disturbed(test_world *world);

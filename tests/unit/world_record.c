@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The generation file in a world: the real code (colo/record.h) on a modelled file system.
+ * The generation file in a world: the real code (colo/record.h) on a modelled file
+ * system.
  *
- * A file system keeps what is flushed, and of the rest what it likes. After a loss of power a
- * file that was not flushed is empty, cut, all zero or whole; of what happened to the folder
- * since that was flushed, the first few things happened, and the rest not. A flush that
- * fails leaves either.
+ * A file system keeps what is flushed, and of the rest what it likes. After a loss of
+ * power a file that was not flushed is empty, cut, all zero or whole; of what happened
+ * to the folder since that was flushed, the first few things happened, and the rest
+ * not. A flush that fails leaves either.
  *
- * The real code runs at once, on a plan: what it asks for, and with which result. The plan is
- * then carried out call by call, while time passes, and stops where colod is killed or power
- * is lost.
+ * The real code runs at once, on a plan: what it asks for, and with which result. The
+ * plan is then carried out call by call, while time passes, and stops where colod is
+ * killed or power is lost.
  *
- * Two promises are checked. A record that was said to be on disk is there, or a later one.
- * Nobody reads what nobody wrote.
+ * Two promises are checked. A record that was said to be on disk is there, or a later
+ * one. Nobody reads what nobody wrote.
  */
 #include "tests/unit/world_private.h"
 
@@ -47,7 +48,14 @@ struct change { /* of the folder */
 };
 
 struct call {
-	enum { CALL_UNLINK, CALL_CREATE, CALL_WRITE, CALL_FLUSH, CALL_RENAME, CALL_FLUSH_FOLDER } kind;
+	enum {
+		CALL_UNLINK,
+		CALL_CREATE,
+		CALL_WRITE,
+		CALL_FLUSH,
+		CALL_RENAME,
+		CALL_FLUSH_FOLDER
+	} kind;
 	int error;
 	gsize length;
 	char text[TEXT_MAX];
@@ -63,8 +71,8 @@ struct files {
 	int fails; /* which kind of call is to fail; -1: none */
 	gboolean new_is_there;
 	gsize read_at;
-	/* What can be on disk: what was written since, and including, what was last said to
-	 * be there. */
+	/* What can be on disk: what was written since, and including, what was last
+	 * said to be there. */
 	struct colo_record may_be[64];
 	guint may_bes;
 	gboolean flipped;
@@ -109,7 +117,8 @@ static void apply(struct inode *entries[FILE__NAMES], const struct change *chang
 		set_entry(&entries[FILE_NOW], change->inode);
 		set_entry(&entries[FILE_NEW], NULL);
 	} else {
-		set_entry(&entries[change->name], change->kind == LINK ? change->inode : NULL);
+		set_entry(&entries[change->name],
+			  change->kind == LINK ? change->inode : NULL);
 	}
 }
 
@@ -120,11 +129,13 @@ static void flush_folder(struct files *files, guint count)
 		apply(files->flushed, &files->log[i]);
 	for (guint i = 0; i < count; i++)
 		inode_unref(files->log[i].inode);
-	memmove(files->log, files->log + count, (files->changes - count) * sizeof(files->log[0]));
+	memmove(files->log, files->log + count,
+		(files->changes - count) * sizeof(files->log[0]));
 	files->changes -= count;
 }
 
-static void change_folder(struct files *files, int kind, enum name name, struct inode *inode)
+static void change_folder(struct files *files, int kind, enum name name,
+			  struct inode *inode)
 {
 	if (files->changes == LOG_MAX)
 		flush_folder(files, 1);
@@ -244,7 +255,9 @@ ssize_t __wrap_write(int fd, const void *bytes, size_t length)
 	planning(&world);
 	if (call->error)
 		return result(call);
-	call->length = world_random(world, 20) ? length : 1 + world_random(world, (guint32)length);
+	call->length = world_random(world, 20)
+			       ? length
+			       : 1 + world_random(world, (guint32)length);
 	g_assert(call->length <= TEXT_MAX);
 	memcpy(call->text, bytes, call->length);
 	return (ssize_t)call->length;
@@ -306,16 +319,17 @@ static void carry_out(test_world *world, struct files *files, const struct call 
 		break;
 	case CALL_FLUSH:
 		if (!call->error || world_random(world, 2))
-			flush_text(files->now[FILE_NEW] ? files->now[FILE_NEW] :
-							  files->now[FILE_NOW]);
+			flush_text(files->now[FILE_NEW] ? files->now[FILE_NEW]
+							: files->now[FILE_NOW]);
 		break;
 	case CALL_RENAME:
 		if (!call->error)
 			change_folder(files, RENAME, FILE_NOW, files->now[FILE_NEW]);
 		break;
 	case CALL_FLUSH_FOLDER:
-		flush_folder(files, call->error ? world_random(world, files->changes + 1) :
-						  files->changes);
+		flush_folder(files, call->error
+					    ? world_random(world, files->changes + 1)
+					    : files->changes);
 		break;
 	}
 }
@@ -354,7 +368,8 @@ static void record(void *data, const struct colo_record *record)
 	const struct side *side = data;
 	test_world *world = side->world;
 	struct files *files = world->host[side->host].files;
-	const guint64 ms = 1 + world_random(world, 8) + world->host[side->host].disk_slow_ms;
+	const guint64 ms =
+		1 + world_random(world, 8) + world->host[side->host].disk_slow_ms;
 	struct happening *end;
 	GError *error = NULL;
 	gboolean ok;
@@ -366,12 +381,14 @@ static void record(void *data, const struct colo_record *record)
 	make_plan(world, side->host);
 	if (world->host[side->host].disk_fails)
 		files->fails = (int)(CALL_CREATE + world_random(world, 5));
-	ok = colo_record_write(PATH, world->pair.name, world->pair.node[side->host].name, record,
-			       &error);
+	ok = colo_record_write(PATH, world->pair.name,
+			       world->pair.node[side->host].name, record, &error);
 	for (guint i = 0; i < files->planned; i++)
-		world_happen(world, side->host, FALSE, ms * (i + 1) / files->planned, do_call)
+		world_happen(world, side->host, FALSE, ms * (i + 1) / files->planned,
+			     do_call)
 			->thing = g_memdup2(&files->calls[i], sizeof(files->calls[i]));
-	end = world_happen(world, side->host, FALSE, ms + world_random(world, 4), recorded);
+	end = world_happen(world, side->host, FALSE, ms + world_random(world, 4),
+			   recorded);
 	end->number = ok;
 	end->thing = g_strdup(ok ? NULL : error->message);
 	g_clear_error(&error);
@@ -401,19 +418,24 @@ void world_record_look(test_world *world, guint host, gboolean starts)
 	g_autoptr(GError) error = NULL;
 
 	make_plan(world, host);
-	here->damaged = !colo_record_read(PATH, world->pair.name, world->pair.node[host].name,
-					  &here->record, &error);
+	here->damaged =
+		!colo_record_read(PATH, world->pair.name, world->pair.node[host].name,
+				  &here->record, &error);
 	for (guint i = 0; starts && i < files->planned; i++)
 		carry_out(world, files, &files->calls[i]);
 	if (starts && files->flushed[FILE_NOW] != files->now[FILE_NOW])
-		world_violate(world, "host %u begins with a record that is not on disk yet", host);
+		world_violate(world,
+			      "host %u begins with a record that is not on disk yet",
+			      host);
 	if (here->damaged && !files->flipped)
-		world_violate(world, "host %u cannot read its record: %s", host, error->message);
+		world_violate(world, "host %u cannot read its record: %s", host,
+			      error->message);
 	if (!here->damaged && !may_be(files, &here->record))
 		world_violate(world,
 			      "host %u reads %s %" G_GUINT64_FORMAT
 			      ", which was never written or is not the last one",
-			      host, colo_part_name(here->record.part), here->record.generation);
+			      host, colo_part_name(here->record.part),
+			      here->record.generation);
 }
 
 /* What goes wrong. */
@@ -463,7 +485,8 @@ void world_files_flip(test_world *world, guint host)
 	if (world->host[host].on || !text || !text->len)
 		return;
 	world_note(world, "%u: a bit of its record flips", host);
-	text->str[world_random(world, (guint32)text->len)] ^= (char)(1u << world_random(world, 8));
+	text->str[world_random(world, (guint32)text->len)] ^=
+		(char)(1u << world_random(world, 8));
 	flush_text(files->now[FILE_NOW]);
 	files->flipped = TRUE;
 	world_record_look(world, host, FALSE);

@@ -10,9 +10,10 @@
 static void tell_news(test_world *world, guint host, const struct happening *happening)
 {
 	if (world->host[host].node)
-		colo_node_vm_news(world->host[host].node, (enum colo_vm_news)happening->number,
-				  happening->number == COLO_VM_PRIMARY_ENDED ? "poweroff" :
-									       "told");
+		colo_node_vm_news(
+			world->host[host].node, (enum colo_vm_news)happening->number,
+			happening->number == COLO_VM_PRIMARY_ENDED ? "poweroff"
+								   : "told");
 }
 
 static void news(test_world *world, guint host, enum colo_vm_news what, guint64 in_ms)
@@ -20,18 +21,20 @@ static void news(test_world *world, guint host, enum colo_vm_news what, guint64 
 	world_happen(world, host, TRUE, in_ms, tell_news)->number = what;
 }
 
-static void tell_answer(test_world *world, guint host, const struct happening *happening)
+static void tell_answer(test_world *world, guint host,
+			const struct happening *happening)
 {
 	if (world->host[host].node)
-		colo_node_vm_answered(world->host[host].node,
-				      (enum colo_word)happening->number,
-				      happening->number2 != 0,
-				      happening->number2 ? NULL : "refused");
+		colo_node_vm_answered(
+			world->host[host].node, (enum colo_word)happening->number,
+			happening->number2 != 0, happening->number2 ? NULL : "refused");
 }
 
-static void answer(test_world *world, guint host, enum colo_word word, gboolean ok, guint64 in_ms)
+static void answer(test_world *world, guint host, enum colo_word word, gboolean ok,
+		   guint64 in_ms)
 {
-	struct happening *happening = world_happen(world, host, TRUE, in_ms, tell_answer);
+	struct happening *happening =
+		world_happen(world, host, TRUE, in_ms, tell_answer);
 
 	happening->number = word;
 	happening->number2 = ok;
@@ -50,15 +53,16 @@ static void tell_deaf(test_world *world, guint host, const struct happening *hap
 }
 
 /* A machine loses the other one. */
-static void lose_link_later(test_world *world, guint host, const struct happening *happening);
+static void lose_link_later(test_world *world, guint host,
+			    const struct happening *happening);
 
 /* The other side of a machine's link hears of its end, or finds out. */
 static void end_other_link(test_world *world, guint host)
 {
 	const gboolean works = world_arrives(world, WORLD_REPLICATION, !host);
 
-	world_happen(world, !host, TRUE, works ? 1 : SILENCE_MS, lose_link_later)->number =
-		world->host[host].vm.link;
+	world_happen(world, !host, TRUE, works ? 1 : SILENCE_MS, lose_link_later)
+		->number = world->host[host].vm.link;
 }
 
 static void lose_link(test_world *world, guint host)
@@ -82,7 +86,8 @@ static void lose_link(test_world *world, guint host)
 	}
 }
 
-static void lose_link_later(test_world *world, guint host, const struct happening *happening)
+static void lose_link_later(test_world *world, guint host,
+			    const struct happening *happening)
 {
 	if (world->host[host].vm.link == happening->number)
 		lose_link(world, host);
@@ -121,28 +126,37 @@ static void vm_start(void *data, gboolean standby)
 	struct side *side = data;
 	struct host *host = &side->world->host[side->host];
 
-	world_note(side->world, "%u: starts colo-vm%s", side->host, standby ? " as standby" : "");
+	world_note(side->world, "%u: starts colo-vm%s", side->host,
+		   standby ? " as standby" : "");
 	if (host->vm.there)
 		world_violate(side->world, "a second colo-vm on one host");
-	host->vm = (struct vm){ .there = TRUE, .standby = standby, .life = host->vm.life + 1 };
+	host->vm = (struct vm){ .there = TRUE,
+				.standby = standby,
+				.life = host->vm.life + 1 };
 	if (standby)
 		host->disk = host->durable_disk = NOTHING;
 	else
 		host->vm.knows = host->disk;
 	if (!standby && host->disk == NOTHING)
-		world_violate(side->world, "host %u starts a guest from a disk that is no copy",
-			side->host);
+		world_violate(side->world,
+			      "host %u starts a guest from a disk that is no copy",
+			      side->host);
 	if (!standby && host->disk < side->world->outputs)
-		world_violate(side->world, "host %u starts a stale guest: it knows %" G_GUINT64_FORMAT
-				     " of %" G_GUINT64_FORMAT " outputs",
+		world_violate(
+			side->world,
+			"host %u starts a stale guest: it knows %" G_GUINT64_FORMAT
+			" of %" G_GUINT64_FORMAT " outputs",
 			side->host, host->disk, side->world->outputs);
-	/* The model's colo-vm flushes what an earlier one left before its guest runs. */
+	/* The model's colo-vm flushes what an earlier one left before its guest runs.
+	 */
 	if (!standby)
 		host->durable_disk = host->disk;
-	world_happen(side->world, side->host, TRUE, 2 + world_random(side->world, 20), vm_is_up);
+	world_happen(side->world, side->host, TRUE, 2 + world_random(side->world, 20),
+		     vm_is_up);
 }
 
-static void first_commit(test_world *world, guint host, const struct happening *happening)
+static void first_commit(test_world *world, guint host,
+			 const struct happening *happening)
 {
 	struct vm *primary = &world->host[host].vm;
 	struct vm *standby = &world->host[!host].vm;
@@ -150,7 +164,8 @@ static void first_commit(test_world *world, guint host, const struct happening *
 	if (!primary->linked || primary->link != happening->number || !standby->filling)
 		return;
 	if (world_is_frozen(world, !host)) {
-		world_happen(world, host, TRUE, 10, first_commit)->number = happening->number;
+		world_happen(world, host, TRUE, 10, first_commit)->number =
+			happening->number;
 		return;
 	}
 	standby->filling = FALSE;
@@ -167,8 +182,8 @@ static void begin_fill(test_world *world, guint host)
 	struct vm *primary = &world->host[host].vm;
 	struct vm *standby = &world->host[!host].vm;
 
-	if (!world_link_works(world, WORLD_REPLICATION) || world_is_frozen(world, !host) ||
-	    !standby->up || !standby->standby ||
+	if (!world_link_works(world, WORLD_REPLICATION) ||
+	    world_is_frozen(world, !host) || !standby->up || !standby->standby ||
 	    standby->filling || standby->promotable || primary->linked) {
 		answer(world, host, COLO_WORD_PROTECT, FALSE, 5);
 		return;
@@ -179,11 +194,12 @@ static void begin_fill(test_world *world, guint host)
 	standby->filling = TRUE;
 	standby->lost = FALSE;
 	news(world, !host, COLO_VM_JOINED, 2);
-	world_happen(world, host, TRUE, 30 + world_random(world, 300), first_commit)->number =
-		primary->link;
+	world_happen(world, host, TRUE, 30 + world_random(world, 300), first_commit)
+		->number = primary->link;
 }
 
-static void become_durable(test_world *world, guint host, const struct happening *happening)
+static void become_durable(test_world *world, guint host,
+			   const struct happening *happening)
 {
 	world->host[host].durable_disk = world->host[host].vm.knows;
 	news(world, host, COLO_VM_DURABLE, 0);
@@ -197,7 +213,8 @@ static void promote(test_world *world, guint host)
 		answer(world, host, COLO_WORD_PROMOTE, FALSE, 1);
 		return;
 	}
-	world_note(world, "%u: colo-vm is promoted, knowing %" G_GUINT64_FORMAT, host, vm->knows);
+	world_note(world, "%u: colo-vm is promoted, knowing %" G_GUINT64_FORMAT, host,
+		   vm->knows);
 	if (vm->linked)
 		end_other_link(world, host);
 	vm->standby = vm->promotable = vm->lost = vm->linked = FALSE;
@@ -210,11 +227,12 @@ static void power_down(test_world *world, guint host, const struct happening *ha
 {
 	struct vm *other = &world->host[!host].vm;
 
-	if (world->host[host].vm.linked && other->linked && world_link_works(world, WORLD_REPLICATION)) {
+	if (world->host[host].vm.linked && other->linked &&
+	    world_link_works(world, WORLD_REPLICATION)) {
 		other->linked = other->filling = FALSE;
 		other->lost = other->promotable;
-		news(world, !host, other->promotable ? COLO_VM_PRIMARY_ENDED : COLO_VM_WAITING,
-		     1);
+		news(world, !host,
+		     other->promotable ? COLO_VM_PRIMARY_ENDED : COLO_VM_WAITING, 1);
 	}
 	if (world->host[host].node)
 		colo_node_vm_news(world->host[host].node, COLO_VM_POWEROFF, NULL);
@@ -280,8 +298,9 @@ static void vm_say(void *data, enum colo_word word)
 		return;
 	vm->last_word_ms =
 		MAX(vm->last_word_ms, world->now_ms + world_random(world, 4));
-	world_happen(world, side->host, TRUE, vm->last_word_ms - world->now_ms, hear_word)->number =
-		word;
+	world_happen(world, side->host, TRUE, vm->last_word_ms - world->now_ms,
+		     hear_word)
+		->number = word;
 }
 
 static void end(void *data, gboolean kill)
@@ -300,20 +319,22 @@ void world_speak(test_world *world, guint host)
 	struct vm *vm = &here->vm;
 	struct host *there = &world->host[!host];
 
-	if (!vm->up || vm->standby || vm->held || vm->resting || world_is_frozen(world, host))
+	if (!vm->up || vm->standby || vm->held || vm->resting ||
+	    world_is_frozen(world, host))
 		return;
 	if (vm->guarded) {
 		/* What the standby has committed may go out. */
-		if (!vm->linked || !world_link_works(world, WORLD_REPLICATION) || vm->deaf ||
-		    !there->vm.promotable || !there->vm.linked || world_is_frozen(world, !host))
+		if (!vm->linked || !world_link_works(world, WORLD_REPLICATION) ||
+		    vm->deaf || !there->vm.promotable || !there->vm.linked ||
+		    world_is_frozen(world, !host))
 			return;
 		there->vm.knows = there->disk = vm->knows + 1;
 	}
 	if (vm->knows < world->outputs)
 		world_violate(world,
-			"host %u lets out what knows %" G_GUINT64_FORMAT " of %" G_GUINT64_FORMAT
-			" outputs",
-			host, vm->knows, world->outputs);
+			      "host %u lets out what knows %" G_GUINT64_FORMAT
+			      " of %" G_GUINT64_FORMAT " outputs",
+			      host, vm->knows, world->outputs);
 	vm->knows++;
 	here->disk = here->durable_disk = vm->knows;
 	world->outputs = vm->knows;
@@ -322,7 +343,8 @@ void world_speak(test_world *world, guint host)
 void world_vm_watch(test_world *world)
 {
 	for (guint i = 0; i < 2; i++)
-		if (!world_is_frozen(world, i) && world_is_silent(world, WORLD_REPLICATION, i, SILENCE_MS))
+		if (!world_is_frozen(world, i) &&
+		    world_is_silent(world, WORLD_REPLICATION, i, SILENCE_MS))
 			lose_link(world, i);
 }
 
@@ -357,7 +379,6 @@ void world_guest_off(test_world *world, guint host)
 	world_happen(world, host, TRUE, 0, power_down);
 }
 
-
 void world_vm_lose_power(test_world *world, guint host)
 {
 	struct host *here = &world->host[host];
@@ -368,7 +389,8 @@ void world_vm_lose_power(test_world *world, guint host)
 	here->vm = (struct vm){ .life = here->vm.life };
 	/* What was not flushed is gone, in part or whole. */
 	if (here->durable_disk != here->disk && here->disk != NOTHING)
-		here->disk = here->durable_disk == NOTHING ? NOTHING : here->durable_disk;
+		here->disk =
+			here->durable_disk == NOTHING ? NOTHING : here->durable_disk;
 }
 
 void world_vm_set_ops(struct colo_node_ops *ops)
