@@ -44,6 +44,7 @@ struct request {
 	enum block_kind kind;
 	u64 sector, count, seed;
 	u32 slot;
+	block_done done; /* of block_submit() */
 	u8 *data;
 };
 
@@ -156,7 +157,8 @@ static bool submit(struct disk *d, struct request *r)
 	s[1] = (struct segment){ r->data, r->count * SECTOR };
 	switch (r->kind) {
 	case BLOCK_WRITE:
-		fill(r);
+		if (!r->done)
+			fill(r);
 		readable = 2;
 		break;
 	case BLOCK_VERIFY:
@@ -212,6 +214,13 @@ void block_poll(void)
 			continue;
 		while ((r = virtq_pop(disks[i].queue, NULL))) {
 			r->busy = false;
+			if (r->done) {
+				block_done done = r->done;
+
+				r->done = NULL;
+				done(!r->status, r->data);
+				continue;
+			}
 			if (r->journal) {
 				journal_done(r);
 				continue;
@@ -286,6 +295,34 @@ const char *block_transfer(u32 disk, enum block_kind kind, u64 sector, u64 count
 	collecting = NULL;
 	result->ns = clock_ns() - start;
 	return waiting || count ? "timeout" : NULL;
+}
+
+bool block_submit(u32 disk, enum block_kind kind, u64 sector, u64 count,
+		  const void *data, block_done done)
+{
+	struct disk *d = &disks[disk];
+	struct request *r;
+
+	if (disk >= disks_found || count > REQUEST_SECTORS || sector > d->capacity ||
+	    count > d->capacity - sector ||
+	    (kind == BLOCK_FLUSH && !(d->device->features & F_FLUSH)))
+		return false;
+	r = free_request(d);
+	if (!r)
+		return false;
+	r->journal = false;
+	r->done = done;
+	r->kind = kind;
+	r->sector = sector;
+	r->count = count;
+	if (kind == BLOCK_WRITE)
+		memcpy(r->data, data, count * SECTOR);
+	if (!submit(d, r)) {
+		r->done = NULL;
+		return false;
+	}
+	virtq_kick(d->queue);
+	return true;
 }
 
 static void journal_aim(struct request *r, u32 slot)

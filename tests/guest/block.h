@@ -17,6 +17,10 @@ struct block_result {
 	u64 bad, errors, ns;
 };
 
+/* Of a request that nobody waits for; `data` is what was read, valid during the call.
+ */
+typedef void (*block_done)(bool good, const u8 *data);
+
 void block_init(void);
 void block_poll(void);
 u32 block_disks(void);
@@ -25,6 +29,10 @@ u64 block_capacity(u32 disk);
 /* NULL, or what went wrong. Several requests at a time; waits for all. */
 const char *block_transfer(u32 disk, enum block_kind kind, u64 sector, u64 count,
 			   u64 seed, struct block_result *result);
+/* One request, of at most 128 sectors; block_poll() calls `done`. BLOCK_VERIFY reads,
+ * and BLOCK_WRITE writes `data`. False: there is no room now, or the disk cannot. */
+bool block_submit(u32 disk, enum block_kind kind, u64 sector, u64 count,
+		  const void *data, block_done done);
 /* `rate` operations a second on 256 slots of 4 KiB from the middle of the disk. `wild`:
  * two runs from one state write different things to different places, so that neither
  * hides what is left of the other. */

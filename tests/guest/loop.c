@@ -5,6 +5,7 @@
 #include "block.h"
 #include "clock.h"
 #include "command.h"
+#include "faults.h"
 #include "net.h"
 
 struct slot {
@@ -86,8 +87,10 @@ static void pass(struct cpu *cpu, bool (*done)(void))
 	u64 events = READ_ONCE(cpu->events), due = NEVER, next;
 
 	cpu->loops++;
+	faults_sample();
 	if (cpu->id == 0) {
 		block_poll();
+		faults_poll();
 		due = net_poll(clock_ns());
 		if (done ? done() : command_poll())
 			due = 0;

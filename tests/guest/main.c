@@ -10,6 +10,7 @@
 #include "command.h"
 #include "console.h"
 #include "cpu.h"
+#include "faults.h"
 #include "loop.h"
 #include "memory.h"
 #include "net.h"
@@ -38,6 +39,7 @@ void boot_cpu(struct cpu *cpu, const u8 *boot_params)
 	block_init();
 	rng_init();
 	net_init();
+	faults_init();
 	memory_seal();
 	cpus_start(*(const void *const *)(boot_params + BOOT_RSDP), loop_run);
 	say("microguest ready cpus=%u pages=%lu devices=%u", cpu_count(),

@@ -9,6 +9,7 @@
 
 #include "clock.h"
 #include "command.h"
+#include "faults.h"
 #include "loop.h"
 #include "memory.h"
 #include "tcp.h"
@@ -351,8 +352,8 @@ static void on_icmp(struct packet *p)
 	net_send(p->nic, out, p->length, IP_ICMP, p->mac, p->from, ~0u, 0);
 }
 
-static void send_udp(struct nic *nic, const u8 *mac, u32 to, u16 from_port, u16 to_port,
-		     const void *data, u32 length)
+void net_udp(struct nic *nic, const u8 *mac, u32 to, u16 from_port, u16 to_port,
+	     const void *data, u32 length)
 {
 	u8 *out = net_begin(nic);
 
@@ -394,7 +395,7 @@ static void on_command(struct packet *p, u16 port, u8 *data, u32 length)
 	memcpy(mac, p->mac, 6);
 	command_run(line, reply);
 	format_more(reply, sizeof(reply), "\n");
-	send_udp(nic, mac, from, PORT_COMMAND, port, reply, text_length(reply));
+	net_udp(nic, mac, from, PORT_COMMAND, port, reply, text_length(reply));
 }
 
 static void on_udp(struct packet *p)
@@ -414,12 +415,13 @@ static void on_udp(struct packet *p)
 		return;
 	}
 	if (to == PORT_ECHO && length <= TRANSPORT_MAX)
-		send_udp(p->nic, p->mac, p->from, to, from, p->data + UDP,
-			 length - UDP);
+		net_udp(p->nic, p->mac, p->from, to, from, p->data + UDP, length - UDP);
 	else if (to == PORT_SINK)
 		on_sink(p->data + UDP, length - UDP);
 	else if (to == PORT_COMMAND)
 		on_command(p, from, p->data + UDP, length - UDP);
+	else if (to == FAULTS_PORT)
+		faults_receive(p, from, p->data + UDP, length - UDP);
 }
 
 static void on_ip(struct nic *nic, u8 *frame, u32 length, u8 flags)
@@ -543,8 +545,8 @@ static u64 flood_step(u64 now)
 		}
 		for (u32 at = 0; at + 8 <= flood.size; at += 8)
 			*(u64 *)(data + at) = flood.sent + at;
-		send_udp(flood.nic, flood.mac, flood.to, PORT_SINK, flood.port, data,
-			 flood.size);
+		net_udp(flood.nic, flood.mac, flood.to, PORT_SINK, flood.port, data,
+			flood.size);
 		flood.sent++;
 		flood.left--;
 	}

@@ -2,8 +2,9 @@
 /*
  * net.h - virtio-net, ARP, IPv4, ICMP echo and UDP; TCP is in tcp.c.
  *
- * UDP ports: 7 echoes, 9 counts, 9000 runs commands. First vCPU only. By default no
- * offload is negotiated; `csum` and `tso` on the kernel command line ask for them.
+ * UDP ports: 7 echoes, 9 counts, 9000 runs commands, 9010 is in faults.c. First vCPU
+ * only. By default no offload is negotiated; `csum` and `tso` on the kernel command
+ * line ask for them.
  */
 #ifndef GUEST_NET_H
 #define GUEST_NET_H
@@ -50,6 +51,9 @@ u8 *net_begin(struct nic *nic);
 void net_send(struct nic *nic, u8 *segment, u32 length, u8 protocol, const u8 *mac,
 	      u32 to, u32 checksum_at, u32 mss);
 bool net_checksum_good(const struct packet *p, u8 protocol);
+/* Sends a datagram, or drops it where there is no room. */
+void net_udp(struct nic *nic, const u8 *mac, u32 to, u16 from_port, u16 to_port,
+	     const void *data, u32 length);
 
 /* `flood`: sends numbered datagrams; count 0 is for ever. */
 const char *net_flood_start(u32 to, u16 port, u64 rate, u32 size, u64 count);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * tcp.c - a small TCP that only answers: port 7 echoes, 8 sends numbers, 9 swallows.
+ * tcp.c - a small TCP that only answers: port 7 echoes, 8 sends numbers, 9 swallows;
+ * 9010 and 9011 are the fault harness'.
  *
  * Segments out of order are dropped and answered with a duplicate ACK; losses are
  * mended by going back to the oldest unacknowledged byte, on timeout or the third
@@ -11,6 +12,7 @@
 #include "tcp.h"
 
 #include "clock.h"
+#include "faults.h"
 #include "memory.h"
 #include "text.h"
 
@@ -34,6 +36,10 @@
 #define PORT_ECHO 7
 #define PORT_NUMBERS 8
 #define PORT_SINK 9
+#define PORT_CHAIN FAULTS_PORT
+#define PORT_HELD (FAULTS_PORT + 1)
+#define CHAIN_RECORD 24u
+#define HELD_RECORD 64u
 
 enum state { FREE, SYN_RECEIVED, OPEN, LAST_ACK };
 
@@ -43,20 +49,25 @@ struct connection {
 	u8 mac[6];
 	u32 peer;
 	u16 port, peer_port;
-	u32 first;    /* sequence number of stream byte 0 */
-	u32 unacked;  /* oldest byte the peer has not acknowledged */
-	u32 next;     /* the next to send; goes back for a retransmission */
-	u32 highest;  /* one past the last ever sent */
+	u32 first; /* sequence number of stream byte 0 */
+	u32 unacked; /* oldest byte the peer has not acknowledged */
+	u32 next; /* the next to send; goes back for a retransmission */
+	u32 highest; /* one past the last ever sent */
 	u32 expected; /* the next from the peer */
-	u32 edge;     /* of the window last told to the peer */
-	u32 end;      /* where our stream ends, once peer_done; our FIN's number */
+	u32 edge; /* of the window last told to the peer */
+	u32 end; /* where our stream ends, once peer_done; our FIN's number */
 	u64 position; /* in the stream, of `unacked` */
 	u32 peer_window, mss;
 	u32 duplicates, retries;
 	u64 rto, rto_due;
 	bool peer_done, fin_sent, ack_now;
-	u32 buffered; /* echo: bytes from `unacked` on that are in the ring */
+	u32 buffered; /* echo, chain: bytes from `unacked` on that are in the ring */
 	u8 *ring;
+	u64 index, chain; /* chain: the next record, and all before it */
+	struct {
+		u64 token, bytes, records, chain;
+		u64 record[HELD_RECORD / 8]; /* one that is not whole yet */
+	} held;
 };
 
 static struct connection connections[CONNECTIONS];
@@ -77,9 +88,19 @@ static bool before(u32 a, u32 b)
 	return (s32)(a - b) < 0;
 }
 
+static bool has_ring(const struct connection *c)
+{
+	return c->port == PORT_ECHO || c->port == PORT_CHAIN;
+}
+
+/* Bytes that we can take; each byte to the chain makes a record. */
 static u32 room(const struct connection *c)
 {
-	return c->port == PORT_ECHO ? ECHO_SIZE - c->buffered : ECHO_SIZE;
+	u32 left = ECHO_SIZE - c->buffered;
+
+	return c->port == PORT_CHAIN  ? left / CHAIN_RECORD
+	       : c->port == PORT_ECHO ? left
+				      : ECHO_SIZE;
 }
 
 static u32 min(u32 a, u32 b)
@@ -105,7 +126,7 @@ static void stream_copy(struct connection *c, u32 offset, u8 *out, u32 n)
 {
 	u64 at = c->position + offset;
 
-	if (c->port == PORT_ECHO) {
+	if (has_ring(c)) {
 		u32 start = at % ECHO_SIZE, part = min(n, ECHO_SIZE - start);
 
 		memcpy(out, c->ring + start, part);
@@ -163,7 +184,7 @@ static void send_reset(const struct packet *p, u32 seq, u32 ack, u8 flags)
 /* Bytes of stream there are to send from `unacked` on. */
 static u32 available(const struct connection *c)
 {
-	if (c->port == PORT_ECHO)
+	if (has_ring(c))
 		return c->buffered;
 	if (c->port != PORT_NUMBERS)
 		return 0;
@@ -298,7 +319,8 @@ static void accept(struct packet *p, u32 size)
 	for (u32 i = 0; i < CONNECTIONS && !c; i++)
 		if (connections[i].state == FREE)
 			c = &connections[i];
-	if (!c || (port != PORT_ECHO && port != PORT_NUMBERS && port != PORT_SINK)) {
+	if (!c || (port != PORT_ECHO && port != PORT_NUMBERS && port != PORT_SINK &&
+		   port != PORT_CHAIN && port != PORT_HELD)) {
 		count.full += !c;
 		send_reset(p, 0, get32(p->data + 4) + 1, RST | ACK);
 		return;
@@ -342,7 +364,7 @@ static bool acknowledge(struct connection *c, const struct packet *p, u32 length
 		c->unacked = ack;
 		if (before(c->next, ack))
 			c->next = ack;
-		if (c->port == PORT_ECHO)
+		if (has_ring(c))
 			c->buffered -= min(n, c->buffered); /* a FIN counts one more */
 		c->position += n;
 		c->duplicates = c->retries = 0;
@@ -364,17 +386,72 @@ static bool acknowledge(struct connection *c, const struct packet *p, u32 length
 	return true;
 }
 
+static void ring_put(struct connection *c, const void *data, u32 length)
+{
+	u32 at = (c->position + c->buffered) % ECHO_SIZE;
+	u32 part = min(length, ECHO_SIZE - at);
+
+	memcpy(c->ring + at, data, part);
+	memcpy(c->ring, (const u8 *)data + part, length - part);
+	c->buffered += length;
+}
+
+/* A record for each byte; a byte 1 wants one that two copies of us make differently. */
+static void chain_on(struct connection *c, const u8 *data, u32 length)
+{
+	for (u32 i = 0; i < length; i++) {
+		u64 value = data[i] ? rdtsc() : mix64(c->index);
+		u64 record[3] = { c->index, value };
+
+		c->chain = mix64(mix64(c->chain ^ c->index) ^ value);
+		record[2] = c->chain;
+		c->index++;
+		ring_put(c, record, sizeof(record));
+	}
+}
+
+static void hold(struct connection *c, const u8 *data, u32 length)
+{
+	u8 *record = (u8 *)c->held.record;
+
+	for (u32 i = 0; i < length; i++) {
+		u32 at = c->held.bytes % HELD_RECORD;
+
+		record[at] = data[i];
+		c->held.bytes++;
+		if (c->held.bytes == 8)
+			c->held.token = c->held.record[0];
+		if (at < HELD_RECORD - 1)
+			continue;
+		for (u32 w = 0; w < HELD_RECORD / 8; w++)
+			c->held.chain = mix64(c->held.chain ^ c->held.record[w]);
+		c->held.records++;
+	}
+}
+
+void tcp_held(u64 token, u64 *bytes, u64 *records, u64 *chain)
+{
+	*bytes = *records = *chain = 0;
+	for (u32 i = 0; i < CONNECTIONS; i++) {
+		const struct connection *c = &connections[i];
+
+		if (c->port != PORT_HELD || c->held.token != token)
+			continue;
+		*bytes = c->held.bytes;
+		*records = c->held.records;
+		*chain = c->held.chain;
+	}
+}
+
 static void take_data(struct connection *c, const u8 *data, u32 length)
 {
 	count.bytes_in += length;
-	if (c->port == PORT_ECHO) {
-		u32 at = (c->position + c->buffered) % ECHO_SIZE;
-		u32 part = min(length, ECHO_SIZE - at);
-
-		memcpy(c->ring + at, data, part);
-		memcpy(c->ring, data + part, length - part);
-		c->buffered += length;
-	}
+	if (c->port == PORT_ECHO)
+		ring_put(c, data, length);
+	else if (c->port == PORT_CHAIN)
+		chain_on(c, data, length);
+	else if (c->port == PORT_HELD)
+		hold(c, data, length);
 	c->expected += length;
 }
 
