@@ -16,7 +16,8 @@ import bed
 from bed import check
 
 CLIENT = os.path.join(bed.PROJECT, "tests/system/client.py")
-GUESTD = os.path.join(bed.PROJECT, "tests/testbed/guestd.c")
+GUESTD = [os.path.join(bed.PROJECT, "tests/testbed", name)
+          for name in ("guestd.c", "guestd_faults.c")]
 APART = "COLO_TEST_APART"  # set where we have namespaces of our own
 
 
@@ -125,7 +126,7 @@ def main():
                               'ip link set lo up; mount -t tmpfs mnt /mnt; exec "$@"', "sh",
                               sys.executable, os.path.realpath(__file__)])
     subprocess.run([os.environ.get("CC", "cc"), "-O2", "-static", "-pthread", "-o",
-                    "/mnt/guestd", GUESTD], check=True, timeout=300)
+                    "/mnt/guestd", *GUESTD], check=True, timeout=300)
     with tempfile.TemporaryDirectory(prefix="colo-client-") as scratch:
         record = os.path.join(scratch, "record")
         for test in (what_is_right_is_good, an_end_is_bad, lost_memory_is_bad, a_lie_is_bad):

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * guestd.c: the services of a test guest, in one static program.
+ * guestd.c: the services of a test guest, in one static program (with guestd_faults.c).
  *
  * usage: guestd SERVICE[,SERVICE...]
  *   echo     TCP port 7: sends back what it gets
@@ -14,12 +14,16 @@
  *            the FNV-1a hash of the chain before, a space and the line
  *   clock    TCP port 9002: one thread for each processor reads CLOCK_MONOTONIC and
  *            CLOCK_REALTIME every millisecond; a connection gets the findings as text
+ *   faults   all that the fault harness' client uses (guestd_faults.c): ports 9010 and 9011,
+ *            and the file /mnt/faults
  *   power    syncs and powers off when the power button is pressed
  *
  * Answers depend only on what came in (never on a clock or a random number, the clock
- * service aside), so that two replicas of a guest send the same.
+ * and faults services aside), so that two replicas of a guest send the same.
  */
 #define _GNU_SOURCE
+#include "guestd.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -73,12 +77,12 @@ static long clock_cpus;
 static struct log journal = { "/mnt/journal", PTHREAD_MUTEX_INITIALIZER, -1, 0, 0 };
 static struct log chat = { "/mnt/chat", PTHREAD_MUTEX_INITIALIZER, -1, 0, 0 };
 
-static void say(const char *service, const char *what)
+void say(const char *service, const char *what)
 {
 	fprintf(stderr, "guestd: %s: %s: %s\n", service, what, strerror(errno));
 }
 
-static int write_all(int fd, const char *from, size_t len)
+int write_all(int fd, const char *from, size_t len)
 {
 	while (len > 0) {
 		ssize_t n = write(fd, from, len);
@@ -93,7 +97,7 @@ static int write_all(int fd, const char *from, size_t len)
 	return 0;
 }
 
-static void start_thread(void *(*body)(void *), void *arg)
+void start_thread(void *(*body)(void *), void *arg)
 {
 	pthread_t thread;
 
@@ -101,7 +105,7 @@ static void start_thread(void *(*body)(void *), void *arg)
 		pthread_detach(thread);
 }
 
-static int bound_socket(int type, int port)
+int bound_socket(int type, int port)
 {
 	struct sockaddr_in any = { .sin_family = AF_INET,
 				   .sin_port = htons((uint16_t)port) };
@@ -145,7 +149,7 @@ static void *accept_all(void *arg)
 	return NULL;
 }
 
-static void listen_on(const char *service, int port, void (*talk)(int conn))
+void listen_on(const char *service, int port, void (*talk)(int conn))
 {
 	struct server *server = malloc(sizeof(*server));
 
@@ -475,6 +479,8 @@ static int start_service(const char *name)
 		listen_on(name, 9003, talk_chat);
 	else if (!strcmp(name, "clock"))
 		start_clock();
+	else if (!strcmp(name, "faults"))
+		start_faults();
 	else if (!strcmp(name, "power"))
 		start_power();
 	else

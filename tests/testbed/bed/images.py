@@ -147,9 +147,9 @@ def make_cpio(image, tree):
          "sh", tree, image)
 
 
-def compile_static(source, program):
+def compile_static(program, *sources):
     call(os.environ.get("CC", "cc"), "-O2", "-g0", "-Wall", "-static", "-pthread",
-         "-o", program, source)
+         "-o", program, *sources)
 
 
 def copy_modules(kernel, names, into):
@@ -180,7 +180,8 @@ def add_guests(tree, scratch):
     """/guest: kernels, initrds, a root file system for disks and the disk maker."""
     tree.mkdir("guest")
     guestd = os.path.join(scratch, "guestd")
-    compile_static(os.path.join(SOURCE, "guestd.c"), guestd)
+    compile_static(guestd, *(os.path.join(SOURCE, name)
+                             for name in ("guestd.c", "guestd_faults.c")))
     for kernel in kernels.fetch_all():
         tree.copy(kernel.vmlinuz, "/guest/vmlinuz-" + kernel.flavour)
         guest_initrd(kernel, guestd,
@@ -248,7 +249,7 @@ def build_base(image, scratch):
     add_settings(tree)
     shutil.copytree(host_kernel.modules, tree.path("lib/modules/" + host_kernel.version))
     agent = os.path.join(scratch, "agent")
-    compile_static(os.path.join(SOURCE, "host/agent.c"), agent)
+    compile_static(agent, os.path.join(SOURCE, "host/agent.c"))
     tree.copy(agent, "/usr/sbin/agent")
     add_guests(tree, scratch)
     make_ext4(image, tree.root)
@@ -267,7 +268,7 @@ def build_initramfs(image, scratch):
 def inputs_hash():
     """Changes with our own sources, the kernels, and any package of the machine."""
     digest = hashlib.sha256()
-    for pattern in ("bed/images.py", "bed/kernels.py", "host/*", "guest/*", "guestd.c"):
+    for pattern in ("bed/images.py", "bed/kernels.py", "host/*", "guest/*", "guestd*.[ch]"):
         for path in sorted(glob.glob(os.path.join(SOURCE, pattern))):
             with open(path, "rb") as source:
                 digest.update(path.encode() + b"\0" + source.read())
