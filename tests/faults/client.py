@@ -3,7 +3,7 @@
 """client: uses a test guest's services through every outage, and finds what is wrong with them.
 
 usage: client.py [--seed N] [--only NAME,...] [--wild N] [--rate X] [--port N]
-                 [--time-step-ms N] [--time-cross-us N] [--verify] ADDRESS RECORD-DIR
+                 [--time-step-ms N] [--time-cross-us N] [--end-s N] [--verify] ADDRESS RECORD-DIR
 
 What it believes comes from what it sent and got itself, nothing else. The workloads:
 
@@ -34,6 +34,7 @@ answer; one that has not come yet counts. Questions by UDP are repeated every 20
 --port        the first of the two ports (9010)
 --time-step-ms   how far a guest's clock may step against ours (250)
 --time-cross-us  how far one vCPU's clock may be behind another's (1000)
+--end-s       how long the last answers may take after the end of standard input (90)
 --verify      only reads the journal back that an earlier run kept in RECORD-DIR
 
 RECORD-DIR gets a file NAME.jsonl with the history of each workload, written as it goes. A
@@ -81,7 +82,6 @@ import time
 
 PORT = 9010
 RETRY_S = 0.2
-END_S = 90  # for the last answers, and for reading all back
 CONNECT_S = 120
 FAULTS_KEPT = 20
 IDLE_S = 0.005  # the shortest wait for something to come
@@ -482,7 +482,7 @@ class Run:
 
     def over(self):
         """Whether the time for the last answers is over."""
-        return self.ending.is_set() and time.monotonic() > self.ended_at + END_S
+        return self.ending.is_set() and time.monotonic() > self.ended_at + self.options.end_s
 
     def t(self):
         return round(time.monotonic() - self.began, 3)
@@ -627,7 +627,7 @@ class Asker:
                     self.waits.end(waiting)
                     return self.unpack(answer[2], shape), asked[answer[1]]
             if self.run.over():
-                raise TimeoutError(f"no answer within {END_S} s at the end")
+                raise TimeoutError(f"no answer within {self.run.options.end_s} s at the end")
 
     def is_new(self, answer, operation, asked, same):
         said, number, body = answer
@@ -665,8 +665,8 @@ class Chain(Workload):
         due = time.monotonic()
         while not (self.run.ending.is_set() and not check.asked):
             if self.run.over():
-                raise TimeoutError(f"{len(check.asked)} records did not come within {END_S} s "
-                                   "at the end")
+                raise TimeoutError(f"{len(check.asked)} records did not come within "
+                                   f"{self.run.options.end_s} s at the end")
             now = time.monotonic()
             if now >= due and not self.run.ending.is_set():
                 due = max(due + self.PERIOD_S / self.run.options.rate, now)
@@ -745,7 +745,8 @@ class Held(Workload):
                 self.sock.close()
                 return
             if last and self.run.over():
-                raise TimeoutError(f"{answer[0]} of {sent} bytes are held {END_S} s after the end")
+                raise TimeoutError(f"{answer[0]} of {sent} bytes are held "
+                                   f"{self.run.options.end_s} s after the end")
             if not self.run.ending.wait(self.ASK_S):
                 continue
             time.sleep(0.1)
@@ -764,8 +765,8 @@ class Nonce(Workload):
         open_ones = {}  # nonce: [flags, when it is due again]
         while not (self.run.ending.is_set() and not open_ones):
             if self.run.over():
-                raise TimeoutError(f"{len(open_ones)} nonces without an answer within {END_S} s "
-                                   "at the end")
+                raise TimeoutError(f"{len(open_ones)} nonces without an answer within "
+                                   f"{self.run.options.end_s} s at the end")
             now = time.monotonic()
             if now >= due and not self.run.ending.is_set():
                 due = max(due + self.PERIOD_S / self.run.options.rate, now)
@@ -822,8 +823,8 @@ class Journal(Workload):
             self.note(done=number, slots=check.slots)
             self.good = number
             if number % self.LOOK_EVERY == 0:
-                first = max(0, number % check.slots - SCAN_MAX + 1)
-                read_back(asker, check, first, SCAN_MAX)
+                read_back(asker, check, max(0, number % check.slots - SCAN_MAX + 1), SCAN_MAX)
+                read_back(asker, check, self.random.randrange(check.slots), SCAN_MAX)
             self.pause(self.PERIOD_S)
         if check.slots:
             read_back(asker, check, 0, check.slots)
@@ -990,9 +991,9 @@ def use_all(run):
     run.end()
     for workload in workloads:
         for thread in workload.threads:
-            thread.join(max(0.1, run.ended_at + END_S + 10 - time.monotonic()))
+            thread.join(max(0.1, run.ended_at + run.options.end_s + 10 - time.monotonic()))
             if thread.is_alive():
-                workload.fault(f"no end within {END_S} s")
+                workload.fault(f"no end within {run.options.end_s + 10} s")
     over.set()
     told.join()
     bad = [workload.name for workload in workloads
@@ -1028,6 +1029,7 @@ def read_arguments(words):
     parser.add_argument("--port", type=int, default=PORT)
     parser.add_argument("--time-step-ms", type=int, default=250)
     parser.add_argument("--time-cross-us", type=int, default=1000)
+    parser.add_argument("--end-s", type=float, default=90)
     parser.add_argument("--verify", action="store_true")
     parser.add_argument("address")
     parser.add_argument("record", metavar="RECORD-DIR")
