@@ -378,7 +378,7 @@ class TimeCheck:
     def __init__(self, step_ns=250_000_000, cross_ns=1_000_000):
         self.step_ns, self.cross_ns = step_ns, cross_ns
         self.cpus = {}  # the last (count, monotonic, TSC) of each vCPU
-        self.newest = 0
+        self.newest = self.newest_tsc = 0
         self.offsets = {clock: collections.deque(maxlen=self.LOOK_BACK)
                         for clock in ("monotonic", "realtime")}
         self.steps = {"monotonic": 0, "realtime": 0}
@@ -405,6 +405,10 @@ class TimeCheck:
                 wrong.append(f"CLOCK_MONOTONIC is {self.newest - monotonic} ns behind what "
                              "another vCPU said before")
         self.newest = max(self.newest, monotonic)
+        if flags & TSC_CONSTANT and self.newest_tsc - tsc > self.cross_ns:  # a tick a ns, or less
+            wrong.append(f"the TSC is {self.newest_tsc - tsc} behind what another vCPU said "
+                         "before")
+        self.newest_tsc = max(self.newest_tsc, tsc)
         for clock, value, begin, end in zip(self.offsets, (monotonic, realtime), sent, received):
             step = self.step_of(clock, value - end, value - begin)
             if abs(step) > self.step_ns:
@@ -435,6 +439,7 @@ class Waits:
     def __init__(self):
         self.lock = threading.Lock()
         self.since = {}
+        self.counted_from = 0.0
         self.longest = self.longest_ever = 0.0
 
     def begin(self, what):
@@ -443,9 +448,9 @@ class Waits:
 
     def note(self, since):
         # with the lock held
-        waited = time.monotonic() - since
-        self.longest = max(self.longest, waited)
-        self.longest_ever = max(self.longest_ever, waited)
+        now = time.monotonic()
+        self.longest = max(self.longest, now - max(since, self.counted_from))
+        self.longest_ever = max(self.longest_ever, now - since)
 
     def end(self, what):
         with self.lock:
@@ -460,9 +465,7 @@ class Waits:
                 self.note(since)
             longest = self.longest
             if anew:
-                self.longest = 0.0
-                now = time.monotonic()
-                self.since = {what: now for what in self.since}
+                self.longest, self.counted_from = 0.0, time.monotonic()
             return round(longest * 1000)
 
 

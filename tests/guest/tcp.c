@@ -31,7 +31,7 @@
 #define OPTION_MSS 2
 #define RTO_FIRST_NS 200000000ul
 #define RTO_MAX_NS 3000000000ul
-#define RETRIES_MAX 20
+#define RETRIES_MAX 100 /* five minutes, for clients that cannot be reached so long */
 
 #define PORT_ECHO 7
 #define PORT_NUMBERS 8

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+import types
 
 sys.dont_write_bytecode = True
 TESTS = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
@@ -493,6 +494,14 @@ class OneVcpuIsBehind(Guest):
         return monotonic - self.samples % 2 * 2_000_000_000, realtime, tsc
 
 
+class OneVcpusTscIsBehind(Guest):
+    workload, words = "time", "the TSC is"
+
+    def clocks(self):
+        monotonic, realtime, tsc = super().clocks()
+        return monotonic, realtime, tsc - self.samples % 2 * 6_000_000_000
+
+
 class TimeSteps(Guest):
     workload, words = "time", "monotonic clock stepped by"
 
@@ -594,6 +603,24 @@ def a_journal_is_verified_later():
     guest.close()
 
 
+def waits_are_measured():
+    now = [100.0]
+    waits, client.time = client.Waits(), types.SimpleNamespace(monotonic=lambda: now[0])
+    try:
+        waits.begin("one")
+        now[0] = 103.0
+        seen = [waits.look(), waits.look(anew=True), waits.look()]
+        now[0] = 104.0
+        waits.end("one")
+        now[0] = 110.0
+        seen += [waits.look(), waits.look(anew=True), waits.look()]
+    finally:
+        client.time = time
+    check("a wait counts while it lasts, from the last mark on, and whole in the end",
+          seen == [3000, 3000, 0, 1000, 1000, 0] and waits.longest_ever == 4.0,
+          (seen, waits.longest_ever))
+
+
 def brute(history):
     """Whether an order explains the history: each is tried. It is (begin, end, kind, a, b,
     answer) of each operation."""
@@ -665,8 +692,8 @@ def orders_are_judged_rightly():
 
 
 def main():
-    for test in (orders_are_judged_rightly, what_is_right_is_good, a_journal_is_verified_later,
-                 lies_are_found):
+    for test in (orders_are_judged_rightly, waits_are_measured, what_is_right_is_good,
+                 a_journal_is_verified_later, lies_are_found):
         test()
     return verdict()
 
