@@ -114,6 +114,9 @@ TSC_CONSTANT, CLOCK_STABLE = 1, 2
 
 TCP_UNACKED = 0x5411  # SIOCOUTQ: bytes that were sent, or are to be, without acknowledgement
 
+TCP_RTO_MAX_MS = 44  # the option's number
+TCP_PATIENCE_MS = 3_600_000
+
 
 def mix(x):
     x ^= x >> 30
@@ -553,12 +556,23 @@ class Workload:
                 sock = socket.create_connection((self.run.address, port), 5)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 sock.settimeout(None)
+                outlast(sock)
                 self.note(connected_from=sock.getsockname()[1])
                 return sock
             except OSError:
                 if time.monotonic() > deadline or self.run.ending.is_set():
                     raise
                 time.sleep(0.2)
+
+
+def outlast(sock):
+    """A connection bears long outages: it tries again each second, where the kernel can (Linux
+    6.15), and does not give up after a number of tries, which were soon over then."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_PATIENCE_MS)
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, TCP_RTO_MAX_MS, 1000)
+    except OSError:
+        pass  # it tries ever more seldom
 
 
 def is_readable(sock, seconds=0.0):
