@@ -480,6 +480,7 @@ class Run:
         self.address, self.port = options.address, options.port
         self.began = time.monotonic()
         self.ending = threading.Event()
+        self.telling = threading.Lock()
         self.ended_at = None
 
     def end(self):
@@ -985,9 +986,10 @@ WORKLOADS = {kind.name: kind for kind in (Chain, Held, Nonce, Journal, Registers
 
 
 def tell(run, workloads, anew=False, **more):
-    print(json.dumps({"t": run.t(), **more,
-                      **{workload.name: workload.findings(anew) for workload in workloads}}),
-          flush=True)
+    with run.telling:  # two threads tell, and print() writes a line's end by itself
+        print(json.dumps({"t": run.t(), **more,
+                          **{workload.name: workload.findings(anew)
+                             for workload in workloads}}), flush=True)
 
 
 def use_all(run):
