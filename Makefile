@@ -44,13 +44,12 @@ PKG_CFLAGS = $(eval PKG_CFLAGS := $$(shell pkg-config --cflags $(PKGS)))$(PKG_CF
 PKG_LIBS = $(eval PKG_LIBS := $$(shell pkg-config --libs $(PKGS)))$(PKG_LIBS)
 
 PROGRAMS = colo colod colo-vm colo-netcompare colo-heartbeat
-# The same with labelled steps at which tests let it die; not installed.
-TEST_PROGRAMS = colo-vm-faults
-LIB_SOURCES = $(sort $(wildcard base/*.c kvm/*.c) \
-	$(filter-out checkpoint/fault.c,$(wildcard checkpoint/*.c)) \
+# The same with labelled steps (base/fault.h) at which tests let them die; not installed.
+TEST_PROGRAMS = colo-vm-faults colod-faults colo-netcompare-faults colo-heartbeat-faults
+LIB_SOURCES = $(sort $(filter-out %/fault.c,$(wildcard base/*.c kvm/*.c checkpoint/*.c) \
 	$(filter-out netcompare/main.c,$(wildcard netcompare/*.c)) \
 	$(filter-out heartbeat/main.c,$(wildcard heartbeat/*.c)) \
-	$(filter-out colo/vm.c colo/colod.c colo/main.c,$(wildcard colo/*.c)))
+	$(filter-out colo/vm.c colo/colod.c colo/main.c,$(wildcard colo/*.c))))
 # The program colo has the place that the objects of the folder colo/ would have.
 COLO_OBJECTS = $(BUILD)/colo.objects
 $(if $(wildcard $(BUILD)/colo/*.o),$(shell rm -rf $(BUILD)/colo))
@@ -138,10 +137,14 @@ $(BUILD)/colo-heartbeat: $(BUILD)/heartbeat/main.o $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
-# Its own steps come before the library's, which then are not taken.
-$(BUILD)/colo-vm-faults: $(COLO_OBJECTS)/vm.o $(BUILD)/checkpoint/fault.o $(LIB)
+# Their own steps come before the library's, which then are not taken.
+$(BUILD)/colo-vm-faults: $(COLO_OBJECTS)/vm.o $(BUILD)/checkpoint/fault.o
+$(BUILD)/colod-faults: $(COLO_OBJECTS)/colod.o $(COLO_OBJECTS)/fault.o
+$(BUILD)/colo-netcompare-faults: $(BUILD)/netcompare/main.o $(BUILD)/netcompare/fault.o
+$(BUILD)/colo-heartbeat-faults: $(BUILD)/heartbeat/main.o $(BUILD)/heartbeat/fault.o
+$(TEST_PROGRAMS:%=$(BUILD)/%): $(BUILD)/base/fault.o $(LIB)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter-out $(LIB),$^) $(LIB) $(PKG_LIBS)
 
 # Functions named in a test's .wrap are its own there.
 unit_wraps = $(addprefix -Wl$(comma)--wrap=,$(shell cat tests/unit/$(1).wrap 2>/dev/null))

@@ -2,6 +2,8 @@
 /* A promotion's merge. */
 #include "checkpoint/disk_merge.h"
 
+#include "checkpoint/fault.h"
+
 struct ckpt_merge {
 	ckpt_backlog *backlog;
 	struct ckpt_outlet *outlet;
@@ -56,6 +58,7 @@ void ckpt_merge_seal(ckpt_merge *merge)
 {
 	merge->sealed = TRUE;
 	merge->serial = ckpt_backlog_serial(merge->backlog);
+	ckpt_fault(CKPT_FAULT_MERGE_BEGUN);
 }
 
 static void end(ckpt_merge *merge)
@@ -70,6 +73,7 @@ static void flushed(struct vmm_disk_request *request, int result)
 
 	g_free(request);
 	merge->flush = NULL;
+	ckpt_fault(CKPT_FAULT_MERGED);
 	if (result < 0)
 		ckpt_backlog_fail(merge->backlog, result);
 	end(merge);
@@ -82,6 +86,7 @@ void ckpt_merge_go_on(ckpt_merge *merge)
 	if (ckpt_backlog_error(merge->backlog) || merge->outlet->disk->readonly) {
 		end(merge);
 	} else if (ckpt_backlog_is_written(merge->backlog, merge->serial)) {
+		ckpt_fault(CKPT_FAULT_MERGE_WRITTEN);
 		merge->flush = g_new0(struct vmm_disk_request, 1);
 		merge->flush->op = VMM_DISK_FLUSH;
 		merge->flush->done = flushed;

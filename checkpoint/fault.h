@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Labelled steps of the protocol, at which tests let a node die. The program has two builds
- * of this: fault_none.c, where a step is an empty function, and fault.c, in colo-vm-faults,
- * which reads COLO_FAULT=STEP[:NTH[:kill|stop]] and at the NTH time that STEP is reached
- * (1) sends itself SIGKILL (or SIGSTOP).
+ * Labelled steps of replication (base/fault.h): fault_none.c, in which nothing happens, is in
+ * colo-vm; fault.c in colo-vm-faults.
  */
 #ifndef CKPT_FAULT_H
 #define CKPT_FAULT_H
@@ -12,6 +10,9 @@
 
 enum ckpt_fault {
 	/* The primary. */
+	CKPT_FAULT_LANES_OPEN, /* all connections of a first sync are there */
+	CKPT_FAULT_SYNC_ROUND, /* a round of memory is sent, the disks are through */
+	CKPT_FAULT_SYNC_ENDS, /* the rest fits one checkpoint; no connection was told yet */
 	CKPT_FAULT_CUT, /* a checkpoint was decided on; the guest runs */
 	CKPT_FAULT_STAGED, /* at rest: all of the cut is aside */
 	CKPT_FAULT_RESUMED, /* the guest runs again; nothing was sent */
@@ -23,11 +24,17 @@ enum ckpt_fault {
 	CKPT_FAULT_HANDOVER_ASKED, /* nothing was done for it */
 	CKPT_FAULT_HANDOVER_BEFORE, /* the one before it was applied; the guest runs */
 	CKPT_FAULT_HANDOVER_AT_REST, /* the guest rests, nothing was cut */
+	CKPT_FAULT_HANDOVER_RELAYS, /* what comes for the guest is handed on as input */
 	CKPT_FAULT_HANDOVER_STAGED, /* all of the cut is aside */
 	CKPT_FAULT_HANDOVER_SENT, /* its end was handed over */
 	CKPT_FAULT_HANDOVER_COMMITTED, /* it knows; nobody was told that the guest may go on there */
 	CKPT_FAULT_HANDOVER_APPLIED, /* it knows of that too */
+	/* Of one whose secondary is lost, or that takes its guest back. */
+	CKPT_FAULT_HELD, /* the guest rests, nobody was told */
+	CKPT_FAULT_GOING_ON, /* it is to run alone; the link has ended */
 	/* The secondary. */
+	CKPT_FAULT_JOINED, /* the hellos were exchanged */
+	CKPT_FAULT_LANES_ENDED, /* the first cut came, and all connections' ends */
 	CKPT_FAULT_JUDGED, /* a checkpoint is whole and good; not yet committed */
 	CKPT_FAULT_SAID_COMMITTED, /* its word is handed over, not surely sent */
 	CKPT_FAULT_AT_REST, /* its guest stands still, nothing was changed */
@@ -36,9 +43,14 @@ enum ckpt_fault {
 	CKPT_FAULT_STREAMS_APPLIED, /* input dropped, disk writes let go */
 	CKPT_FAULT_RUNS, /* the guest runs, if it is to */
 	CKPT_FAULT_HANDED, /* it rests in the state that was handed over to it */
+	CKPT_FAULT_HOLDING, /* its primary is lost, nobody was told */
+	CKPT_FAULT_GIVING_UP, /* what it holds is to be dropped */
 	CKPT_FAULT_PROMOTING, /* the link has ended */
 	CKPT_FAULT_DISKS_PROMOTED,
 	CKPT_FAULT_PROMOTED, /* the guest runs with the real devices */
+	CKPT_FAULT_MERGE_BEGUN, /* the committed writes are on their way to a disk */
+	CKPT_FAULT_MERGE_WRITTEN, /* and are all written, not flushed */
+	CKPT_FAULT_MERGED, /* and flushed; nobody was told */
 	CKPT_FAULTS,
 };
 
@@ -48,9 +60,5 @@ void ckpt_fault(enum ckpt_fault step);
  * steps "sent-TYPE" and "received-TYPE". */
 void ckpt_fault_sent(guint16 type);
 void ckpt_fault_received(guint16 type);
-
-/* Name of step `index`, those of messages last; NULL past the end, and where this build has
- * no steps. Freed by the caller. */
-char *ckpt_fault_name(guint index);
 
 #endif

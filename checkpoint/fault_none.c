@@ -13,8 +13,3 @@ void ckpt_fault_sent(guint16 type)
 void ckpt_fault_received(guint16 type)
 {
 }
-
-char *ckpt_fault_name(guint index)
-{
-	return NULL;
-}

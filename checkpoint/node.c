@@ -7,6 +7,7 @@
 #include "checkpoint/announce.h"
 #include "checkpoint/disk_out.h"
 #include "checkpoint/disk_twin.h"
+#include "checkpoint/fault.h"
 #include "checkpoint/mirror.h"
 #include "checkpoint/node_sync.h"
 #include "checkpoint/relay.h"
@@ -116,6 +117,7 @@ static void hand_over(void *data)
 	for (guint i = 0; node->link && i < node->nets; i++)
 		ckpt_relay_start(node->cards[i].relay, relay_frame, node);
 	vmm_loop_unlock(loop);
+	ckpt_fault(CKPT_FAULT_HANDOVER_RELAYS);
 }
 
 /* Input is mirrored from the first cut on: what came before is in the checkpoint. */

@@ -685,6 +685,7 @@ ckpt_primary *ckpt_primary_new_take(vmm_machine *machine, base_channel *channel_
 	primary->link = ckpt_link_new_take(g_steal_pointer(&channel), &link_ops, primary,
 					   options->silence_ms);
 	ckpt_lanes_start(primary->lanes);
+	ckpt_fault(CKPT_FAULT_LANES_OPEN);
 	start_streams(primary, primary->link);
 	ckpt_primary_listen(primary, options->listen);
 	ckpt_link_start(primary->link);

@@ -196,6 +196,8 @@ static gboolean take_cut(ckpt_secondary *secondary, const struct base_message *m
 	why = ckpt_lanes_wait(secondary->lanes);
 	if (why)
 		return foul(error, why);
+	if (secondary->filler)
+		ckpt_fault(CKPT_FAULT_LANES_ENDED);
 	g_clear_pointer(&secondary->filler, ckpt_filler_free);
 	memcpy(&secondary->cut, message->payload, sizeof(secondary->cut));
 	if (secondary->cut.run > 1)

@@ -12,6 +12,7 @@
 
 #include "base/fd.h"
 #include "base/tcp.h"
+#include "checkpoint/fault.h"
 #include "kvm/error.h"
 
 static const char *const state_names[] = {
@@ -337,6 +338,7 @@ static void resumed(void *data)
 
 	if (service->held == HELD_NOT)
 		return;
+	ckpt_fault(CKPT_FAULT_GOING_ON);
 	service->held = HELD_NOT;
 	service_set_gate(service);
 }

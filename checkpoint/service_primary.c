@@ -4,6 +4,7 @@
 
 #include "base/tcp.h"
 #include "checkpoint/arguments.h"
+#include "checkpoint/fault.h"
 
 #define PERIOD_MAX_MS 10000
 #define AGE_MAX_MS 3600000
@@ -320,6 +321,7 @@ static void hold(ckpt_service *service, enum service_held held)
 	    !vmm_machine_pause(service->machine, &error))
 		g_warning("cannot hold the guest: %s", error->message);
 	service->held = held;
+	ckpt_fault(CKPT_FAULT_HELD);
 }
 
 void service_end_primary(ckpt_service *service, enum ckpt_ending end, const char *why)

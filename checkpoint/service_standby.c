@@ -10,6 +10,7 @@
 #include "checkpoint/service_private.h"
 
 #include "checkpoint/arguments.h"
+#include "checkpoint/fault.h"
 
 /* More is no clock any more, but a fault: a hundred years, */
 #define PEER_CLOCK_MAX_NS (100 * G_GINT64_CONSTANT(31557600000000000))
@@ -198,6 +199,7 @@ void service_greeted_standby(ckpt_service *service, struct greeting *greeting)
 	join_early(service);
 	service->taken_back = FALSE;
 	if (service->secondary) {
+		ckpt_fault(CKPT_FAULT_JOINED);
 		service_enter(service, SERVICE_JOINING, "joining", service->peer);
 		return;
 	}
@@ -228,12 +230,14 @@ static void lost(ckpt_service *service, enum ckpt_ending end, const char *why)
 	g_free(service->why);
 	service->why = g_strdup(why);
 	service->taken_back = end == CKPT_END_RESUMED;
-	if (ckpt_secondary_is_promotable(service->secondary))
-		service_enter(service, SERVICE_HOLDING,
-			      end == CKPT_END_FAULT ? "primary-lost" : "primary-ended",
-			      end == CKPT_END_FAULT ? why : ckpt_end_name(end));
-	else
+	if (!ckpt_secondary_is_promotable(service->secondary)) {
 		wait_again(service, why);
+		return;
+	}
+	ckpt_fault(CKPT_FAULT_HOLDING);
+	service_enter(service, SERVICE_HOLDING,
+		      end == CKPT_END_FAULT ? "primary-lost" : "primary-ended",
+		      end == CKPT_END_FAULT ? why : ckpt_end_name(end));
 }
 
 /* What it holds cannot be kept: the primary must not count on it. */
@@ -283,6 +287,7 @@ void service_promote(ckpt_service *service, JsonObject *arguments, vmm_answer *a
 
 void service_stand_by(ckpt_service *service, JsonObject *arguments, vmm_answer *answer)
 {
+	ckpt_fault(CKPT_FAULT_GIVING_UP);
 	wait_again(service, "command");
 	vmm_answer_ok(answer, NULL);
 }

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "checkpoint/fault.h"
 
 #define ROUNDS_MAX 30
 /* Large enough for the cost of a message not to matter, and in the cache until it is sent. */
@@ -353,9 +354,11 @@ gboolean ckpt_primary_sync(ckpt_primary *primary)
 		if (!send_round(&sync, primary->pending) || !finish_disks(&sync) ||
 		    !collect(primary))
 			return FALSE;
+		ckpt_fault(CKPT_FAULT_SYNC_ROUND);
 		g_info("sync round=%u dirty=%u bytes=%" G_GUINT64_FORMAT,
 		       sync.progress.round, primary->pending->len, primary->now.bytes);
 	} while (sync.progress.round < ROUNDS_MAX && primary->pending->len > rest);
 	log_end(&sync);
+	ckpt_fault(CKPT_FAULT_SYNC_ENDS);
 	return ckpt_lanes_say_end(primary->lanes);
 }

@@ -9,6 +9,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
+#include "base/fault.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "colo/error.h"
@@ -197,6 +198,8 @@ int main(int argc, char **argv)
 	g_autoptr(GError) error = NULL;
 	int status = EXIT_DONE;
 
+	if (argc == 2 && !strcmp(argv[1], "--list-fault-points"))
+		return base_fault_list(PROGRAM) ? EXIT_DONE : EXIT_USAGE;
 	signal(SIGPIPE, SIG_IGN); /* a reader that leaves is an error to handle */
 	if (!parse(&options, argc, argv, &error))
 		return complain(error);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/protocol.h"
 #include "colo/client.h"
 
@@ -332,6 +333,7 @@ static void ended(void *data, const struct colo_child_end *end)
 
 	guest->adopting = FALSE;
 	forget(guest);
+	base_fault("vm-gone");
 	g_message(NAME " has ended: %s", how);
 	if (adopting)
 		guest->hooks->found(guest->data, NULL);
@@ -388,8 +390,10 @@ void colo_guest_start(colo_guest *guest, gboolean standby)
 
 	guest->standby = standby;
 	argv = command_line(guest);
+	base_fault("vm-start");
 	guest->child = colo_child_start(config(guest, argv, log), ended, guest, &error);
 	if (guest->child) {
+		base_fault("vm-started");
 		attend(guest);
 		return;
 	}
@@ -408,6 +412,7 @@ gboolean colo_guest_adopt(colo_guest *guest)
 		g_warning("%s", error->message);
 	if (!guest->child)
 		return FALSE;
+	base_fault("vm-adopted");
 	guest->adopting = TRUE;
 	attend(guest);
 	return TRUE;
@@ -417,6 +422,7 @@ void colo_guest_end(colo_guest *guest, gboolean kill)
 {
 	if (!guest->child)
 		return;
+	base_fault("vm-end");
 	if (kill)
 		colo_child_kill(guest->child);
 	else
@@ -437,6 +443,7 @@ static void answered(void *data, JsonObject *result, const char *code, const cha
 {
 	const struct request *request = data;
 
+	base_fault_of("answered", words[request->word]);
 	request->guest->hooks->answered(request->guest->data, request->word, result != NULL,
 					result ? NULL : message);
 }
@@ -470,6 +477,7 @@ void colo_guest_say(colo_guest *guest, enum colo_word word)
 	if (!guest->client)
 		return;
 	*request = (struct request){ guest, word };
+	base_fault_of("say", words[word]);
 	colo_client_send(guest->client, words[word],
 			 word == COLO_WORD_PROTECT ? protect_arguments(guest) : NULL,
 			 ANSWER_MS, answered, request);

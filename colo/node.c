@@ -2,6 +2,8 @@
 /* One node of a pair: its steps through the table of roles, and its life. */
 #include "colo/node_private.h"
 
+#include "base/fault.h"
+
 guint64 node_now(const colo_node *node)
 {
 	return node->ops->now_ms(node->data);
@@ -126,6 +128,7 @@ static void take_step(colo_node *node, const struct node_event *event)
 		node->turn++;
 		node->state = step->state;
 		node->since_ms = node_now(node);
+		base_fault_of("state", colo_state_name(step->state));
 		node->ops->event(node->data, colo_state_name(step->state), detail);
 	}
 	node->ops->tell(node->data);

@@ -44,6 +44,9 @@ enum colo_ask {
 	COLO_ASK_STOP = 8, /* end the guest: likewise */
 };
 
+/* In a word. */
+const char *colo_ask_name(enum colo_ask ask);
+
 /* What colo-vm is told. */
 enum colo_word {
 	COLO_WORD_PROTECT,

@@ -2,6 +2,19 @@
 /* What the other node says, asks and answers; and its heartbeats, and the arbiter. */
 #include "colo/node_private.h"
 
+const char *colo_ask_name(enum colo_ask ask)
+{
+	static const char *const names[] = {
+		[COLO_ASK_CONSENT] = "consent", [COLO_ASK_SEAL] = "seal",
+		[COLO_ASK_LEAVE] = "leave",	[COLO_ASK_TAKE] = "take",
+		[COLO_ASK_START] = "start",	[COLO_ASK_END] = "end",
+		[COLO_ASK_SWITCH] = "switch",	[COLO_ASK_STOP] = "stop",
+	};
+
+	g_assert(ask && (guint)ask < G_N_ELEMENTS(names));
+	return names[ask];
+}
+
 void colo_node_peer_up(colo_node *node)
 {
 	node->refused_consent = FALSE;

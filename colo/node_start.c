@@ -2,6 +2,7 @@
 /* Who may start the guest: what is known is gathered, judged (colo/startup.h) and acted on. */
 #include "colo/node_private.h"
 
+#include "base/fault.h"
 #include "colo/startup.h"
 
 void node_look_around(colo_node *node)
@@ -94,6 +95,7 @@ static void start(colo_node *node, const struct colo_startup_decision *decision)
 
 static void act(colo_node *node, const struct colo_startup_decision *decision)
 {
+	base_fault("startup-decided");
 	node_say_why(node, *decision->advice ? decision->advice : NULL, "%s", decision->reason);
 	if (decision->verdict == COLO_STARTUP_START)
 		start(node, decision);

@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 #include <xxhash.h>
 
+#include "base/fault.h"
 #include "base/fd.h"
 #include "colo/pair.h"
 
@@ -304,24 +305,29 @@ gboolean colo_record_write(const char *path, const char *pair, const char *node,
 	g_autofree char *text = colo_record_format(pair, node, record);
 	g_autofree char *name = g_path_get_basename(path);
 	g_autofree char *new = g_strconcat(name, ".new", NULL);
+	const char *part = colo_part_name(record->part);
 	base_autofd int folder = open_folder(path, error);
 	int err;
 
 	if (folder < 0)
 		return FALSE;
+	base_fault_of("record-due", part);
 	err = -write_new(folder, new, text);
 	if (err) {
 		unlinkat(folder, new, 0);
 		return fail(error, err, "write", path);
 	}
+	base_fault_of("record-flushed", part);
 	if (renameat(folder, new, folder, name)) {
 		err = errno;
 		unlinkat(folder, new, 0);
 		return fail(error, err, "replace", path);
 	}
+	base_fault_of("record-renamed", part);
 	if (fsync(folder)) {
 		err = errno;
 		return fail(error, err, "flush the folder of", path);
 	}
+	base_fault_of("record-durable", part);
 	return TRUE;
 }

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/key.h"
 #include "base/control.h"
 #include "colo/arbiter.h"
@@ -43,6 +44,7 @@ struct colo_supervisor {
 	base_answer *answers[COLO__ORDERS];
 	GCancellable *over;
 	gboolean found; /* what an earlier colod left is known */
+	const char *question; /* what the arbiter was asked last */
 };
 
 static guint64 now_ms(void *data)
@@ -135,11 +137,18 @@ static void record(void *data, const struct colo_record *record)
 
 /* The arbiter. */
 
+static void begin_question(colo_supervisor *supervisor, const char *question)
+{
+	supervisor->question = question;
+	base_fault_of("arbiter", question);
+}
+
 static void verdict(void *data, enum colo_verdict verdict,
 		    const struct colo_arbiter_record *record, const char *why)
 {
 	colo_supervisor *supervisor = data;
 
+	base_fault_of("verdict", supervisor->question);
 	colo_node_verdict(supervisor->node, verdict, record, why);
 }
 
@@ -147,6 +156,7 @@ static void arbiter_read(void *data)
 {
 	colo_supervisor *supervisor = data;
 
+	begin_question(supervisor, "read");
 	supervisor->arbiter->ops->read(supervisor->arbiter, verdict, supervisor);
 }
 
@@ -154,6 +164,7 @@ static void arbiter_claim(void *data, guint64 generation)
 {
 	colo_supervisor *supervisor = data;
 
+	begin_question(supervisor, "claim");
 	supervisor->arbiter->ops->claim(supervisor->arbiter, generation, verdict, supervisor);
 }
 
@@ -161,6 +172,7 @@ static void arbiter_protect(void *data, guint64 generation)
 {
 	colo_supervisor *supervisor = data;
 
+	begin_question(supervisor, "protect");
 	supervisor->arbiter->ops->protect(supervisor->arbiter, generation, verdict,
 					  supervisor);
 }
@@ -169,6 +181,7 @@ static void arbiter_create(void *data, guint64 generation, gboolean force)
 {
 	colo_supervisor *supervisor = data;
 
+	begin_question(supervisor, "create");
 	supervisor->arbiter->ops->create(supervisor->arbiter, generation, force, verdict,
 					 supervisor);
 }
@@ -286,11 +299,13 @@ static void tell(void *data)
 
 static void peer_ask(void *data, enum colo_ask ask, guint64 generation)
 {
+	base_fault_of("ask", colo_ask_name(ask));
 	colo_peer_ask(((colo_supervisor *)data)->peer, ask, generation);
 }
 
 static void peer_answer(void *data, guint64 id, gboolean yes, const char *why)
 {
+	base_fault_of("answer", yes ? "yes" : "no");
 	colo_peer_answer(((colo_supervisor *)data)->peer, id, yes, why);
 }
 
@@ -316,6 +331,7 @@ static void peer_asked(void *data, guint64 id, enum colo_ask ask, guint64 genera
 {
 	colo_supervisor *supervisor = data;
 
+	base_fault_of("asked", colo_ask_name(ask));
 	/* What runs here decides about the answer. */
 	if (!supervisor->found)
 		colo_peer_answer(supervisor->peer, id, FALSE, "its colod is being started");
@@ -325,6 +341,7 @@ static void peer_asked(void *data, guint64 id, enum colo_ask ask, guint64 genera
 
 static void peer_answered(void *data, enum colo_ask ask, gboolean yes, const char *why)
 {
+	base_fault_of("told", colo_ask_name(ask));
 	colo_node_peer_answered(((colo_supervisor *)data)->node, ask, yes, why);
 }
 

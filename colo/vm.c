@@ -10,8 +10,8 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
+#include "base/fault.h"
 #include "base/log.h"
-#include "checkpoint/fault.h"
 #include "checkpoint/service.h"
 #include "colo/rewriting.h"
 #include "kvm/chardev.h"
@@ -89,18 +89,6 @@ static int run(const struct vmm_options *options, ckpt_service *service)
 	return error ? complain(error) : (int)status;
 }
 
-/* For tests, which want to have reached them all. */
-static int list_fault_points(void)
-{
-	char *name;
-
-	for (guint i = 0; (name = ckpt_fault_name(i)); i++) {
-		puts(name);
-		g_free(name);
-	}
-	return VMM_EXIT_DONE;
-}
-
 int main(int argc, char **argv)
 {
 	struct vmm_options options;
@@ -109,7 +97,7 @@ int main(int argc, char **argv)
 	int status = VMM_EXIT_DONE;
 
 	if (argc == 2 && !strcmp(argv[1], "--list-fault-points"))
-		return list_fault_points();
+		return base_fault_list(VMM_PROGRAM) ? VMM_EXIT_DONE : VMM_EXIT_USAGE;
 	signal(SIGPIPE, SIG_IGN); /* a reader that leaves is an error to handle */
 	if (!vmm_options_parse(&options, ckpt_service_options(service), argv, &error))
 		return complain(error);

@@ -26,6 +26,7 @@
 #include <sys/timerfd.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/fd.h"
 #include "base/ratelimit.h"
 #include "heartbeat/heart.h"
@@ -298,6 +299,7 @@ static const struct hb_heart_ops heart_ops = {
 
 static void orphaned(hb_daemon *daemon)
 {
+	base_fault("orphaned");
 	g_warning("colod: gone; heartbeats go on for %u ms, until a new one starts "
 		  "another "
 		  "daemon",

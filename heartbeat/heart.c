@@ -12,6 +12,7 @@
 
 #include <string.h>
 
+#include "base/fault.h"
 #include "heartbeat/message.h"
 #include "heartbeat/peer.h"
 
@@ -124,9 +125,11 @@ static void send_on(hb_heart *heart, guint path)
 	if (heart->leaving)
 		message.self.flags |= HB_FLAG_LEAVING;
 	hb_detector_tell(heart->detector, path, now.mono_ns, &message);
+	base_fault("send-due");
 	hb_codec_seal(heart->codec, &message, &datagram);
 	hb_detector_sent(heart->detector, path,
 			 heart->ops->send(heart->data, path, &datagram));
+	base_fault("sent");
 }
 
 static void send_on_all(hb_heart *heart)
@@ -182,9 +185,10 @@ static void hear(hb_heart *heart, guint path, const void *bytes, gsize length)
 {
 	struct hb_instant now = heart->ops->clocks(heart->data);
 	struct hb_message message;
-	enum hb_verdict verdict =
-		hb_codec_open(heart->codec, path, bytes, length, &message);
+	enum hb_verdict verdict;
 
+	base_fault("came");
+	verdict = hb_codec_open(heart->codec, path, bytes, length, &message);
 	/* What it says that it heard last is of the session that it echoes: if that is
 	 * not this one, by the clock of an earlier boot, perhaps. */
 	if (verdict == HB_HEARD && message.echo != heart->peer.ours)
@@ -247,6 +251,8 @@ void hb_heart_told(hb_heart *heart, const struct hb_self *self)
 {
 	gboolean news = heart->stale || memcmp(self, &heart->self, sizeof(*self));
 
+	if (news)
+		base_fault("told");
 	heart->self = *self;
 	heart->told_ns = heart->now_ns;
 	heart->stale = FALSE;
@@ -271,10 +277,13 @@ static void report(hb_heart *heart)
 	    up == heart->reported_up &&
 	    !memcmp(peer, &heart->reported_peer, sizeof(*peer)))
 		return;
+	if (alive != heart->reported_alive)
+		base_fault(alive ? "peer-heard" : "peer-lost");
 	now = heart->ops->clocks(heart->data);
 	hb_detector_report(heart->detector, &now, &message);
 	if (!heart->ops->report(heart->data, &message))
 		return;
+	base_fault("reported");
 	heart->report_ns = heart->now_ns + REPORT_NS;
 	heart->reported_alive = alive;
 	heart->reported_up = up;

@@ -2,7 +2,9 @@
 /* colo-heartbeat: sends, receives and judges the heartbeats of a pair, for colod. */
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "heartbeat/daemon.h"
 #include "heartbeat/options.h"
@@ -36,6 +38,7 @@ static int work(const struct hb_options *options)
 	daemon = hb_daemon_new(options, &error);
 	if (!daemon)
 		return complain(error, EXIT_NOT_STARTED);
+	base_fault("opened");
 	hb_privileges_stay_ahead();
 	if (!hb_privileges_drop(options->user, &error))
 		return complain(error, EXIT_NOT_STARTED);
@@ -53,6 +56,8 @@ int main(int argc, char **argv)
 	g_autoptr(GError) error = NULL;
 	int status;
 
+	if (argc == 2 && !strcmp(argv[1], "--list-fault-points"))
+		return base_fault_list(HB_PROGRAM) ? EXIT_DONE : EXIT_USAGE;
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGHUP, SIG_IGN); /* a terminal that goes is no reason to end */
 	if (!hb_options_parse(&options, argv, &error))

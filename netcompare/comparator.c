@@ -22,6 +22,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/ratelimit.h"
 #include "netcompare/evidence.h"
 #include "netcompare/rule.h"
@@ -93,6 +94,7 @@ static void drop(void *data, guint32 id)
 
 static void request(ncmp_comparator *c, guint64 epoch, enum ncmp_cause cause)
 {
+	base_fault("asked");
 	c->requests++;
 	ncmp_peer_request(c->peer, epoch, cause);
 }
@@ -121,6 +123,7 @@ static void diverged(void *data, const struct ncmp_divergence *divergence)
 {
 	ncmp_comparator *c = data;
 
+	base_fault("diverged");
 	log_divergence(c, divergence);
 	if (c->dump)
 		ncmp_evidence_dump(c->dump, divergence, g_get_real_time() * 1000);
@@ -212,6 +215,7 @@ static gboolean take_marker(ncmp_comparator *c, const struct ncmp_queued *packet
 		return FALSE;
 	ncmp_queue_drop(c->queue, packet->id);
 	c->markers++;
+	base_fault("marker-seen");
 	c->marker = MAX(c->marker, epoch);
 	ncmp_compare_marker(c->compare, epoch, now_ns());
 	return TRUE;
@@ -310,9 +314,12 @@ static void set_gate(ncmp_comparator *c, enum ncmp_gate gate)
 	if (c->gate == gate)
 		return;
 	g_message("gate: %s -> %s", gate_name(c->gate), gate_name(gate));
+	base_fault_of("gate", gate_name(gate));
 	/* Said in one breath: we come late, and somebody else may speak already. */
-	if (gate == NCMP_GATE_CLOSED)
+	if (gate == NCMP_GATE_CLOSED) {
 		ncmp_queue_recall(c->queue);
+		base_fault("recalled");
+	}
 	c->gate = gate;
 	ncmp_mode_restart(c->mode);
 	ncmp_compare_set_gate(c->compare, gate);
@@ -323,6 +330,7 @@ static void greeted(void *data, gboolean another)
 	ncmp_comparator *c = data;
 	struct ncmp_queue_counters counters;
 
+	base_fault("greeted");
 	find_interfaces(c);
 	c->gate_told = c->restarted = FALSE;
 	c->stalled_cut = 0;
@@ -364,16 +372,19 @@ static void told(void *data, const struct ncmp_message *m)
 		take_gate(c, m->gate);
 		break;
 	case WIRE_OUTPUT_CUT:
+		base_fault("cut-heard");
 		ncmp_compare_cut(c->compare, m->epoch, m->runs);
 		if (c->restarted)
 			request(c, m->epoch, NCMP_CAUSE_RESTART);
 		c->restarted = FALSE;
 		break;
 	case WIRE_OUTPUT_COMMITTED:
+		base_fault("commit-heard");
 		if (m->epoch > c->stalled_cut)
 			ncmp_compare_committed(c->compare, m->epoch, now_ns());
 		break;
 	case WIRE_OUTPUT_FRAME:
+		base_fault("twin-heard");
 		ncmp_compare_secondary(c->compare, m->epoch, (guint8)m->device,
 				       m->frame, m->frame_len, now_ns());
 		break;

@@ -5,9 +5,11 @@
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "netcompare/comparator.h"
 #include "netcompare/control.h"
@@ -155,7 +157,9 @@ static int compare(const struct ncmp_options *options)
 	if (!comparator)
 		return complain(error);
 	keep_memory();
+	base_fault("queue-bound");
 	status = put_rule(&options->rule);
+	base_fault("rule-put");
 	return status ? status : run_comparator(options, comparator, &run);
 }
 
@@ -199,6 +203,8 @@ int main(int argc, char **argv)
 	g_autoptr(GError) error = NULL;
 	int status;
 
+	if (argc == 2 && !strcmp(argv[1], "--list-fault-points"))
+		return base_fault_list(NCMP_PROGRAM) ? EXIT_DONE : EXIT_USAGE;
 	signal(SIGPIPE, SIG_IGN); /* a reader that leaves is an error to handle */
 	if (!ncmp_options_parse(&options, argv, &error))
 		return complain(error);

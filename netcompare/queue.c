@@ -21,6 +21,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/fd.h"
 #include "base/ratelimit.h"
 #include "netcompare/verdicts.h"
@@ -117,8 +118,11 @@ static void send_out(ncmp_queue *queue)
 {
 	struct sockaddr_nl kernel = { .nl_family = AF_NETLINK };
 	guint left_out, piece;
+	const gboolean said = queue->out->len > 0;
 	int err = 0;
 
+	if (said)
+		base_fault("verdicts-due");
 	while (queue->out->len && !err) {
 		piece = piece_of(queue->out->data, queue->out->len);
 		if (sendto(queue->fd, queue->out->data, piece, 0,
@@ -127,8 +131,11 @@ static void send_out(ncmp_queue *queue)
 		else if (errno != EINTR)
 			err = errno;
 	}
-	if (!err)
+	if (!err) {
+		if (said)
+			base_fault("verdicts-said");
 		return;
+	}
 	if (base_ratelimit_pass(&queue->refusals, &left_out))
 		g_warning("queue: verdicts not taken, are said again queue=%u error=\"%s\" "
 			  "more=%u", queue->number, g_strerror(err), left_out);

@@ -20,7 +20,7 @@ PORT = 7705
 STANDBY = f"127.0.0.1:{PORT}"
 COUNT = bed.count(10, 100)
 QUESTIONS = 50  # at once: not more than the guest has room for answers
-STEPS = ("asked", "before", "at-rest", "staged", "sent", "committed", "applied")
+STEPS = ("asked", "before", "at-rest", "relays", "staged", "sent", "committed", "applied")
 
 
 def state_of(node):

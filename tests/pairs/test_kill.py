@@ -9,7 +9,9 @@ secondary killed: the primary's guest goes on, whole.
 
 COUNT sets how many primaries are killed at random instants (12; LONG: 500), SEED the instants.
 Each labelled step of each side is hit: the third time that it is reached, where there is a
-third time; when LONG, and from a COUNT of 100 on, the first time too.
+third time; when LONG, and from a COUNT of 100 on, the first time too. EACH sets how many are
+killed at each step: one after the other at a later time that it is reached, where there is one.
+Steps that only a pair with colod gets to are tests/faults/points.py's.
 """
 import collections
 import os
@@ -25,10 +27,14 @@ SEED = int(os.environ.get("SEED", "1"))
 STANDBY_PORT = 7700
 COUNT = bed.count(12, 500)
 FIRST_TIMES_TOO = bed.LONG or COUNT >= 100
+EACH = int(os.environ.get("EACH", "0"))
 TELL_EVERY = 50
 
 OF_SECONDARY = {"judged", "said-committed", "at-rest", "memory-applied", "state-loaded",
-                "streams-applied", "runs", "promoting", "disks-promoted", "promoted"}
+                "streams-applied", "runs", "promoting", "disks-promoted", "promoted", "joined",
+                "lanes-ended", "merge-begun", "merge-written", "merged"}
+OF_PROMOTION = {"promoting", "disks-promoted", "promoted", "merge-begun", "merge-written",
+                "merged"}
 SAID_BY_SECONDARY = {"wanted", "committed", "applied", "need"}
 # Without a comparator, and with a primary that was never promoted.
 NOT_SAID = {"output", "listen", "filter"}
@@ -38,10 +44,12 @@ KNOWS_OF_COMMIT = {"committed", "released", "knows-applied", "received-committed
                    "received-applied"}
 # tests/pairs/test_handover.py has these.
 OF_HANDOVER = {"handed", *("handover-" + step for step in (
-    "asked", "before", "at-rest", "staged", "sent", "committed", "applied"))}
+    "asked", "before", "at-rest", "relays", "staged", "sent", "committed", "applied"))}
+# Whoever may go on alone, and who may not, is for colod to say.
+OF_COLOD = {"held", "going-on", "holding", "giving-up"}
 # In the life of a pair; what else there is comes again and again.
-ONCE = {"hello", "join", "sync-end", "synced", "addresses", "bye", "promoting",
-        "disks-promoted", "promoted"}
+ONCE = {"hello", "join", "sync-end", "synced", "addresses", "bye", "lanes-open", "sync-round",
+        "sync-ends", "joined", "lanes-ended", *OF_PROMOTION}
 
 
 def kind_of(step):
@@ -57,7 +65,7 @@ def steps():
     primary, secondary = [], []
     for name in names:
         kind = kind_of(name)
-        if kind in NOT_SAID or name in OF_HANDOVER:
+        if kind in NOT_SAID or name in OF_HANDOVER or name in OF_COLOD:
             continue
         if kind == name:
             (secondary if name in OF_SECONDARY else primary).append(name)
@@ -74,7 +82,9 @@ def steps():
 
 def times(step):
     if kind_of(step) in ONCE:
-        return (1,)
+        return (1,) * max(EACH, 1)
+    if EACH:
+        return range(1, EACH + 1)
     return (1, 3) if FIRST_TIMES_TOO else (3,)
 
 
@@ -104,7 +114,7 @@ def life_until(step, on_primary):
     if kind == "bye":  # who says it first
         by_primary = step.startswith("sent-") == on_primary
         return USUAL._replace(end="unprotect" if by_primary else "promote")
-    if step in ("promoting", "disks-promoted", "promoted"):
+    if step in OF_PROMOTION:
         return USUAL._replace(end="promote")
     return {"digests": COMPARED, "wanted": COMPARED, "sync-pages": WIDE, "need": WIDE,
             "ping": QUIET}.get(kind, USUAL)
@@ -251,6 +261,7 @@ class Tally:
         self.done = 0
         self.failures = []
         self.outcomes = collections.Counter()
+        self.hits = collections.Counter()  # by step
         self.began = time.monotonic()
 
     def judge(self, label, kill, *args):
@@ -295,7 +306,9 @@ def die_at_steps(side, names, kill, *args):
         life = life_until(step, side == "primaries")
         if tally.judge(f"{mode}, {point}", kill, life, mode, point, *args, tally.outcomes):
             hit.add(step)
-    bed.note(f"{side}: {len(hit)} of {len(names)} steps hit")
+            tally.hits[step] += 1
+    bed.note(f"colo-vm, {side}: {len(hit)} of {len(names)} steps hit, at the least "
+             f"{min(tally.hits[name] for name in names)} kills at each")
     bed.check(f"{side} are killed at each of their steps", hit == set(names),
               f"not: {sorted(set(names) - hit)}")
     return tally
