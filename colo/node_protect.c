@@ -97,7 +97,9 @@ void node_seal_on(colo_node *node)
 		return;
 	if (node->seal == NODE_COMMITTED && node->record.part == COLO_PART_PRIMARY)
 		node->seal = node->ops->arbiter_keeps_records ? NODE_ARBITER : NODE_PEER;
-	if (node->seal == NODE_ARBITER && node_arbiter_is_free(node)) {
+	/* What it has to be told before is that the guest runs here: said after, it would take
+	 * back what it is told now. */
+	if (node->seal == NODE_ARBITER && !node->behind && node_arbiter_is_free(node)) {
 		node_begin_asking(node, NODE_PROTECT);
 		node->ops->arbiter_protect(node->data, node->record.generation);
 	} else if (node->seal == NODE_PEER && node->peer_up && !node->asking[COLO_ASK_SEAL]) {

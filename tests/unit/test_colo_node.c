@@ -341,6 +341,29 @@ static void colod_can_be_started_anew_in_every_state(void **state)
 	world_free(pair);
 }
 
+/* Whoever started it anew in the midst of a sync once told the arbiter that it runs alone, after
+ * it had said that the pair is protected: and the standby got no grant. */
+static void a_pair_that_was_protected_by_a_colod_started_anew_is(void **state)
+{
+	for (guint ms = 0; ms < 1500; ms += 10) {
+		test_world *pair = protected_pair(COLO_ARBITER_ETCD);
+
+		world_kill_vm(pair, 1);
+		world_run(pair, ms);
+		world_kill_colod(pair, 0);
+		world_run(pair, 30);
+		world_start_colod(pair, 0);
+		until_protected(pair, "it does not find its place again");
+		world_run(pair, 5000);
+		until_protected(pair, "it is not protected any more");
+		if (primary_of(pair) == 0) {
+			world_power_off(pair, 0);
+			must_speak(pair, "the standby of a protected pair does not go on");
+		}
+		world_free(pair);
+	}
+}
+
 static void a_guest_that_was_stopped_stays_so_until_it_is_started(void **state)
 {
 	test_world *pair = protected_pair(COLO_ARBITER_ETCD);
@@ -766,6 +789,7 @@ int main(void)
 		cmocka_unit_test(a_planned_switch_over_changes_places_without_a_grant),
 		cmocka_unit_test(both_without_power_start_with_what_was_primary),
 		cmocka_unit_test(colod_can_be_started_anew_in_every_state),
+		cmocka_unit_test(a_pair_that_was_protected_by_a_colod_started_anew_is),
 		cmocka_unit_test(a_guest_that_was_stopped_stays_so_until_it_is_started),
 		cmocka_unit_test(
 			a_node_that_stands_down_hands_over_or_ends_its_guest_until_it_comes_back),
