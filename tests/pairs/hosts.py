@@ -286,6 +286,7 @@ class Host:
         with open(self.disk, "wb") as file:
             file.truncate(4 << 20)
         self.file = pair.file
+        self.programs = bed.BUILD  # where colod and what it starts are
         self.colod = None
         self.powered = False
 
@@ -330,7 +331,7 @@ class Host:
         """Starts colod."""
         with open(os.path.join(self.log_dir, "colod.log"), "ab") as log:
             self.colod = subprocess.Popen(
-                self.space.words(os.path.join(bed.BUILD, "colod"), "--verbose", "--node",
+                self.space.words(os.path.join(self.programs, "colod"), "--verbose", "--node",
                                  self.name, "--run-dir", self.run_dir, "--state-dir",
                                  self.state_dir, "--log-dir", self.log_dir, self.file),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
@@ -425,7 +426,7 @@ class Host:
     def colo(self, *words, seconds=PATIENCE_S):
         """The command, as an operator uses it on this host."""
         place = bed.Here(self.dir)
-        return place.run(*self.space.words(os.path.join(bed.BUILD, "colo"), words[0],
+        return place.run(*self.space.words(os.path.join(self.programs, "colo"), words[0],
                                            self.file, "--run-dir", self.run_dir,
                                            *words[1:]), seconds=seconds)
 
