@@ -140,6 +140,7 @@ static const struct {
 	{ "primary-ended", COLO_VM_PRIMARY_ENDED },
 	{ "protected", COLO_VM_PROTECTED },
 	{ "unprotected", COLO_VM_UNPROTECTED },
+	{ "handed-over", COLO_VM_HANDED },
 	{ "promoted", COLO_VM_PROMOTED },
 	{ "durable", COLO_VM_DURABLE },
 	{ "poweroff", COLO_VM_POWEROFF },
@@ -207,6 +208,7 @@ static void tell_found(colo_guest *guest, JsonObject *status, JsonObject *replic
 		.standby = !g_strcmp0(base_json_text(replication, "role"), "secondary"),
 		.syncing = !g_strcmp0(state, "syncing") || !g_strcmp0(state, "connecting"),
 		.protected_now = !g_strcmp0(state, "protected"),
+		.handing = !g_strcmp0(state, "handing-over"),
 		.held = !g_strcmp0(base_json_text(status, "state"), "paused"),
 		.promotable = flag(replication, "promotable"),
 		.lost = !g_strcmp0(state, "holding") || !g_strcmp0(state, "waiting"),
@@ -227,6 +229,8 @@ static void catch_up_on_role(colo_guest *guest, JsonObject *replication, const c
 			guest->hooks->news(guest->data, COLO_VM_DURABLE, NULL);
 		if (!g_strcmp0(state, "protected"))
 			guest->hooks->news(guest->data, COLO_VM_PROTECTED, NULL);
+		else if (!g_strcmp0(state, "handed-over"))
+			guest->hooks->news(guest->data, COLO_VM_HANDED, NULL);
 		else if (!g_strcmp0(state, "unprotected"))
 			guest->hooks->news(guest->data, COLO_VM_UNPROTECTED,
 					   base_json_text(replication, "lost"));

@@ -72,6 +72,7 @@ enum colo_vm_news {
 	COLO_VM_PRIMARY_ENDED, /* its guest was ended, in good order */
 	COLO_VM_PROTECTED, /* the first commit, on the primary */
 	COLO_VM_UNPROTECTED, /* replication has ended */
+	COLO_VM_HANDED, /* its guest rests after a last commit */
 	COLO_VM_PROMOTED,
 	COLO_VM_DURABLE,
 	COLO_VM_POWEROFF,
@@ -136,7 +137,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(colo_node, colo_node_free)
 struct colo_vm_found {
 	gboolean standby; /* else its guest runs, or is held, here */
 	gboolean syncing; /* the other node's is being filled, or found */
-	gboolean protected_now; /* its link is up, after a first commit */
+	gboolean protected_now; /* its link is up, after a first commit, and its guest runs */
+	gboolean handing; /* it is on its way to its last commit */
 	gboolean held; /* at rest after a loss */
 	gboolean promotable, lost; /* of a standby */
 	gboolean durable; /* what a promotion committed is on the disks */

@@ -88,6 +88,10 @@ void colo_node_vm_news(colo_node *node, enum colo_vm_news news, const char *deta
 	case COLO_VM_UNPROTECTED:
 		node_lost_secondary(node, detail);
 		break;
+	case COLO_VM_HANDED:
+		node->ops->event(node->data, "handed-over", detail);
+		node_handed_over(node, TRUE, NULL);
+		break;
 	case COLO_VM_PROMOTED:
 		node_happen(node, COLO_ON_PROMOTED, node->record.generation);
 		break;
@@ -213,11 +217,14 @@ static void adopt_primary(colo_node *node, const struct colo_vm_found *found)
 	node->durable = found->durable;
 	node->behind = node->ops->arbiter_keeps_records &&
 		       (part == COLO_PART_SOLO || part == COLO_PART_PROMOTED);
-	node->link_lost = !found->protected_now && !found->syncing;
+	node->link_lost = !found->protected_now && !found->syncing && !found->handing;
 	if (part == COLO_PART_LEAVING) {
-		/* Whether the other node was told to go on is not known: as if it was. */
+		/* One whose guest does not rest was surely not told to have the other go on. Of
+		 * another that is not known: as if it was. */
 		node->state = COLO_HANDING;
-		node->go = TRUE;
+		node->go = !found->protected_now && !found->handing;
+		if (found->protected_now)
+			node_hand_over(node);
 	} else if (found->protected_now) {
 		node->state = COLO_SYNCING;
 		node->seal = part == COLO_PART_PRIMARY ? NODE_ARBITER : NODE_COMMITTED;
@@ -239,6 +246,8 @@ static void adopt_standby(colo_node *node, const struct colo_vm_found *found)
 	node->link_lost = found->promotable && found->lost;
 	node->link_lost_ms = node_now(node);
 	if (node->record.part == COLO_PART_PROMOTED) {
+		/* It may have been told to take over, which the arbiter does not know. */
+		node->behind = node->ops->arbiter_keeps_records;
 		node->state = COLO_PROMOTING;
 		node->ops->vm_say(node->data, COLO_WORD_PROMOTE);
 	} else if (node->record.part == COLO_PART_STANDBY && found->promotable) {

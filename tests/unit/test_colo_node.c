@@ -44,14 +44,19 @@ static void until_protected(test_world *world, const char *when)
 	must(world, world_protected(world), when);
 }
 
-static test_world *protected_pair(enum colo_arbiter_kind kind)
+static test_world *protected_pair_of(guint32 seed, enum colo_arbiter_kind kind)
 {
-	test_world *pair = world_new(1, kind);
+	test_world *pair = world_new(seed, kind);
 
 	world_power_on(pair, 0);
 	world_power_on(pair, 1);
 	until_protected(pair, "a new pair is not protected");
 	return pair;
+}
+
+static test_world *protected_pair(enum colo_arbiter_kind kind)
+{
+	return protected_pair_of(1, kind);
 }
 
 static guint primary_of(const test_world *world)
@@ -362,6 +367,29 @@ static void a_pair_that_was_protected_by_a_colod_started_anew_is(void **state)
 		}
 		world_free(pair);
 	}
+}
+
+/* Whoever died between writing down that it leaves and having its guest rest once told the other
+ * node to take over from a guest that spoke; and one that was told, and died before it promoted
+ * its own, never told the arbiter. */
+static void a_switch_over_is_carried_on_by_colod_started_anew(void **state)
+{
+	for (guint i = 0; i < 40 * 20; i++)
+		for (guint host = 0; host < 2; host++) {
+			test_world *pair = protected_pair_of(i, COLO_ARBITER_ETCD);
+			const guint ms = i % 40;
+
+			world_order(pair, 0, COLO_ORDER_SWITCHOVER, FALSE);
+			world_run(pair, ms);
+			world_kill_colod(pair, host);
+			world_run(pair, 100);
+			world_start_colod(pair, host);
+			until_protected(pair, "it is not protected again");
+			world_power_off(pair, primary_of(pair));
+			world_run(pair, 10000); /* its arbiter may be slow */
+			must_speak(pair, "nobody goes on then");
+			world_free(pair);
+		}
 }
 
 static void a_guest_that_was_stopped_stays_so_until_it_is_started(void **state)
@@ -790,6 +818,7 @@ int main(void)
 		cmocka_unit_test(both_without_power_start_with_what_was_primary),
 		cmocka_unit_test(colod_can_be_started_anew_in_every_state),
 		cmocka_unit_test(a_pair_that_was_protected_by_a_colod_started_anew_is),
+		cmocka_unit_test(a_switch_over_is_carried_on_by_colod_started_anew),
 		cmocka_unit_test(a_guest_that_was_stopped_stays_so_until_it_is_started),
 		cmocka_unit_test(
 			a_node_that_stands_down_hands_over_or_ends_its_guest_until_it_comes_back),

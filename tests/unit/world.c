@@ -209,7 +209,7 @@ static void begin_anew(test_world *world, guint host)
 	const struct colo_vm_found found = {
 		.standby = vm->standby,
 		.syncing = !vm->standby && vm->linked && !vm->guarded,
-		.protected_now = !vm->standby && vm->linked && vm->guarded,
+		.protected_now = !vm->standby && vm->linked && vm->guarded && !vm->resting,
 		.held = vm->held || vm->resting,
 		.promotable = vm->promotable,
 		.lost = vm->standby && !vm->linked,

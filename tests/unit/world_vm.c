@@ -215,6 +215,10 @@ static void promote(test_world *world, guint host)
 	}
 	world_note(world, "%u: colo-vm is promoted, knowing %" G_GUINT64_FORMAT, host,
 		   vm->knows);
+	/* What that one has on its way to clients now goes out beside what this one says. */
+	if (vm->linked && world->host[!host].vm.linked && !world->host[!host].vm.resting)
+		world_violate(world, "host %u is promoted while it is fed by a guest that runs",
+			      host);
 	if (vm->linked)
 		end_other_link(world, host);
 	vm->standby = vm->promotable = vm->lost = vm->linked = FALSE;
