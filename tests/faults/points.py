@@ -9,9 +9,9 @@ something happens, whatever was broken is mended, and the pair must be protected
 itself, with the same TCP connection and one speaker only. Where the guest's last machine was
 killed a new connection will do.
 
-points.py [--each N] [--others M] [--jobs J] [--seed S] [--program NAME] [--only STEP,...]
+points.py [--each N] [--others M] [--jobs J] [--seed S] [--program NAME,...] [--only STEP,...]
   --each N     each step is killed at N times on each side (1)
-  --others M   and M times each: stopped, off, cut, frozen (0: one of them in turn)
+  --others M   and M times each: stopped, off, cut, frozen (0: one of them in turn; -1: none)
 """
 import argparse
 import collections
@@ -187,23 +187,37 @@ class Hunt:
         self.began = time.monotonic()
 
     def is_chosen(self, program, step):
-        return (not self.options.program or program == self.options.program) and \
+        return (not self.options.program or program in self.options.program.split(",")) and \
             (not self.options.only or step in self.options.only.split(","))
 
     def look(self):
         """Which life gets to which step."""
-        found = {}
+        found = self.read_seen()
 
         def take(task, answer):
             if answer["wrong"]:
                 self.fail(f"life {task['watch']}, undisturbed", answer)
             found[task["watch"]] = answer["seen"] or {}
 
-        share(self.options.jobs, [{"watch": name} for name in lives.BY_NAME], take)
+        share(self.options.jobs,
+              [{"watch": name} for name in lives.BY_NAME if name not in found], take)
+        self.write_seen(found)
         for name in lives.BY_NAME:  # in that order: the least eventful first
             for side, seen in found.get(name, {}).items():
                 for program, step in seen:
                     self.reachable[program, side, step].append(name)
+
+    def read_seen(self):
+        try:
+            with open(self.options.seen) as file:
+                return json.load(file)
+        except (TypeError, FileNotFoundError):
+            return {}
+
+    def write_seen(self, found):
+        if self.options.seen:
+            with open(self.options.seen, "w") as file:
+                json.dump(found, file)
 
     def tasks(self):
         """One for each misfortune at each step; the first life that gets there first."""
@@ -213,9 +227,9 @@ class Hunt:
             if not self.is_chosen(program, step):
                 continue
             what = ["kill"] * self.options.each
-            if self.options.others:
+            if self.options.others > 0:
                 what += list(OTHERS) * self.options.others
-            else:
+            elif not self.options.others:
                 what.append(OTHERS[(i + self.options.seed) % len(OTHERS)])
             for number, misfortune in enumerate(what):
                 made.append({"program": program, "side": side, "step": step,
@@ -266,6 +280,8 @@ class Hunt:
                 missed += [f"{program} {step}, {name}" for step in there if not kills[step]]
                 other = sum(self.hits[program, side, step, kind] for step in there
                             for kind in OTHERS)
+                if not chosen:
+                    continue
                 bed.note(f"{program}, {name}: killed at {len(hit)} of {len(there)} steps "
                          f"(of {len(chosen)}), at the least "
                          f"{min(kills.values(), default=0)} and in all {sum(kills.values())} "
@@ -281,7 +297,8 @@ def main():
     parser.add_argument("--seed", type=int, default=int(os.environ.get("SEED", "1")))
     parser.add_argument("--program")
     parser.add_argument("--only")
-    parser.add_argument("--keep")
+    parser.add_argument("--keep", help="a directory for what there is to see of a failure")
+    parser.add_argument("--seen", help="a file with who reaches what: read, or written")
     parser.add_argument("--look", action="store_true", help="only tell who reaches what")
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
