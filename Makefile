@@ -220,9 +220,19 @@ check-alone:
 check-long:
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory tests
-	@LONG=1 MICRO_RELOADS=1000 $(RUN_TESTS) layers unit corpora micro nets pairs testbed system
+	@LONG=1 MICRO_RELOADS=1000 $(RUN_TESTS) layers unit corpora micro nets pairs points testbed system
 check-layers:
 	@tests/check-layers
+## make faults-points  kills each program N (20) times at each labelled step, on either side
+.PHONY: faults-points
+N ?= 20
+SEED ?= 1
+JOBS ?= 3
+faults-points:
+	@$(MAKE) --no-print-directory deps
+	@$(MAKE) --no-print-directory all $(TEST_PROGRAMS:%=$(BUILD)/%)
+	@COLO_BUILD=$(BUILD) tests/faults/points.py --each $(N) --others 1 --jobs $(JOBS) \
+		--seed $(SEED)
 
 .PHONY: bench
 bench:
