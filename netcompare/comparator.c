@@ -6,8 +6,9 @@
  * secondary said before is still in its sockets then, and would let packets out beside
  * those of the new primary. So whoever did not run for long forgets what it was told, and
  * holds everything until a checkpoint that begins after that is committed: which only
- * happens where the secondary is one still. What cannot be seen is a stop between this look
- * and the verdicts of one batch.
+ * happens where the secondary is one still. It is looked at whenever the loop wakes, and again
+ * when the verdicts of what came then are about to be given. What cannot be seen is a stop
+ * between that look and the system call behind it.
  *
  * Whatever comes in (packets, words, a time) ends with settle(): verdicts are flushed
  * and the next look at the clock is set. Where nobody says anything, or nobody is
@@ -286,6 +287,15 @@ static void lost_packets(void *data)
 	ncmp_compare_overrun(c->compare, now_ns());
 }
 
+/* Not what was judged before this host stood still. */
+static gboolean may_pass(void *data)
+{
+	const ncmp_comparator *c = data;
+	const gint64 awake_ns = c->watch ? c->watch->awake_ns : 0;
+
+	return c->gate != NCMP_GATE_GUARDED || !awake_ns || now_ns() - awake_ns <= c->stall_ns;
+}
+
 static gboolean receive(int fd, GIOCondition condition, gpointer data)
 {
 	ncmp_comparator *c = data;
@@ -537,7 +547,7 @@ ncmp_comparator *ncmp_comparator_new(const struct ncmp_comparator_options *optio
 {
 	g_autoptr(ncmp_comparator) c = g_new0(ncmp_comparator, 1);
 	const struct ncmp_queue_hooks queue_hooks = { c, took_packets, take_packet,
-						      lost_packets };
+						      lost_packets, may_pass };
 
 	c->hooks = *hooks;
 	c->look_us = -1;

@@ -111,6 +111,19 @@ static guint piece_of(const guint8 *bytes, guint len)
 	return piece;
 }
 
+/* What was to pass, and was not said yet, is dropped. */
+static void take_back(ncmp_queue *queue)
+{
+	const guint where = NLMSG_HDRLEN + NLMSG_ALIGN(sizeof(struct nfgenmsg)) + NLA_HDRLEN;
+	const guint32 drop = htonl(NF_DROP);
+	guint32 message;
+
+	for (guint at = 0; at < queue->out->len; at += NLMSG_ALIGN(message)) {
+		memcpy(&message, queue->out->data + at, sizeof(message)); /* nlmsg_len */
+		memcpy(queue->out->data + at + where, &drop, sizeof(drop));
+	}
+}
+
 /* What the kernel does not take is kept and said again, before anything else: a later verdict
  * may speak for all packets up to one, and must find those gone that are not to pass. That it
  * took part of a piece does no harm: a verdict for a packet that is gone is only refused. */
@@ -123,6 +136,8 @@ static void send_out(ncmp_queue *queue)
 
 	if (said)
 		base_fault("verdicts-due");
+	if (said && !queue->hooks.may_pass(queue->hooks.data))
+		take_back(queue);
 	while (queue->out->len && !err) {
 		piece = piece_of(queue->out->data, queue->out->len);
 		if (sendto(queue->fd, queue->out->data, piece, 0,

@@ -41,6 +41,10 @@ struct ncmp_queue_hooks {
 	void (*packet)(void *data, const struct ncmp_queued *packet);
 	/* Packets were lost before they came here. */
 	void (*overrun)(void *data);
+	/* Asked when verdicts are about to be given, also outside of that: FALSE makes all of
+	 * them drops, since this process did not run for so long that they are of another
+	 * time. */
+	gboolean (*may_pass)(void *data);
 };
 
 typedef struct ncmp_queue ncmp_queue;

@@ -182,6 +182,7 @@ class Hunt:
     def __init__(self, options):
         self.options = options
         self.steps = all_steps()
+        self.without_colod = dict(zip("PS", test_kill.steps()))
         self.rng = random.Random(options.seed)
         self.reachable = collections.defaultdict(list)  # (program, side, step): lives
         self.hits = collections.Counter()  # (program, side, step, misfortune)
@@ -213,7 +214,7 @@ class Hunt:
 
     def is_without_colod(self, point):
         program, side, step = point
-        return program == "colo-vm" and step in test_kill.steps()[side == "S"]
+        return program == "colo-vm" and step in self.without_colod[side]
 
     def kill_without_colod(self):
         """All that test_kill.py gets to, as often as is asked for."""
@@ -226,7 +227,7 @@ class Hunt:
         if told.returncode:
             self.failures.append("colo-vm without colod: see tests/pairs/test_kill.py above")
             return
-        for side, steps in zip("PS", test_kill.steps()):
+        for side, steps in self.without_colod.items():
             for step in steps:
                 self.hits["colo-vm", side, step, "kill"] += self.options.each
 
@@ -238,7 +239,7 @@ class Hunt:
             return {}
 
     def write_seen(self, found):
-        if self.options.seen:
+        if self.options.seen and found != self.read_seen():
             with open(self.options.seen, "w") as file:
                 json.dump(found, file)
 

@@ -384,10 +384,11 @@ class Vm:
 class Comparator(bed.Machine):
     """A running colo-netcompare. (It is no machine, but ends like one.)"""
 
-    def __init__(self, vm, directory, *options, taps="tap0", number=QUEUE, prefix=()):
+    def __init__(self, vm, directory, *options, taps="tap0", number=QUEUE, prefix=(),
+                 program=PROGRAM):
         self.vm, self.number = vm, number
         self.socket = os.path.join(directory, "netcompare.sock")
-        self.words = [*prefix, PROGRAM, "--vm", vm.path if vm else "/nonexistent",
+        self.words = [*prefix, program, "--vm", vm.path if vm else "/nonexistent",
                       "--queue", str(number), "--tap", taps, "--control", self.socket, "-vv",
                       "--stall", "60000",  # but for who wants to see that
                       *options]
@@ -431,7 +432,8 @@ class Comparator(bed.Machine):
 class Scene:
     """Network, colo-vm and comparator, until the `with` ends."""
 
-    def __init__(self, *options, routed=False, gate=None, start=True):
+    def __init__(self, *options, routed=False, gate=None, start=True, faults=False):
+        self.faults = faults  # the build with labelled steps (base/fault.h)
         self.options, self.routed, self.first_gate, self.begins = options, routed, gate, start
 
     def __enter__(self):
@@ -448,11 +450,26 @@ class Scene:
         return self
 
     def start(self, *options):
-        self.comparator = Comparator(self.vm, self.dir, *self.options, *options)
+        build = {"program": PROGRAM + "-faults", "prefix": (
+            "env", "COLO_FAULT_FILE=" + self.fault_file)} if self.faults else {}
+        self.comparator = Comparator(self.vm, self.dir, *self.options, *options, **build)
         if not self.comparator.bound() or not self.vm.accept():
             raise RuntimeError("the comparator does not start: "
                                + self.comparator.last_words())
         return self.comparator
+
+    @property
+    def fault_file(self):
+        return os.path.join(self.dir, "faults")
+
+    def stop_at(self, step):
+        """It stops itself when it comes to that step next."""
+        with open(self.fault_file + ".new", "w", encoding="ascii") as file:
+            file.write(f"colo-netcompare {step} 1 stop\n")
+        os.rename(self.fault_file + ".new", self.fault_file)
+
+    def has_stopped(self):
+        return bed.eventually(lambda: os.path.exists(self.fault_file + ".reached"))
 
     def restart(self):
         """The comparator is killed and started anew; colo-vm has not answered it yet."""

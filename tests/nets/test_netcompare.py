@@ -223,6 +223,27 @@ def one_that_stood_still_holds_everything():
                   scene.comparator.status())
 
 
+def one_that_stood_still_amid_its_work_lets_nothing_out():
+    """It has seen that both said the same; the kernel was not told yet."""
+    for step in ("twin-heard", "verdicts-due"):
+        with Scene("--stall", "1500", gate=GUARDED, faults=True) as scene:
+            net, vm = scene.net, scene.vm
+            bed.check("a connection is open", open_connection(scene))
+            scene.stop_at(step)
+            net.send(net.to_client(datagram("both say it")))
+            vm.frame(net.to_client(datagram("both say it")))
+            bed.check(f"the comparator is stopped at {step}", scene.has_stopped())
+            time.sleep(2.5)
+            scene.comparator.process.send_signal(signal.SIGCONT)
+            bed.check("what it had found alike before is not let out after",
+                      net.gets_nothing())
+            bed.check("it asks for a checkpoint", vm.request() == "stall")
+            vm.checkpoint()
+            vm.frame(net.to_client(datagram("and so on")))
+            net.send(net.to_client(datagram("and so on")))
+            bed.check("from whose commit on it compares again", net.gets(datagram("and so on")))
+
+
 def a_commit_that_is_heard_of_too_late_lets_nothing_out():
     with Scene(gate=GUARDED) as scene:
         net, vm = scene.net, scene.vm
@@ -675,6 +696,7 @@ if __name__ == "__main__":
         packets_after_a_marker_wait_for_its_commit_and_are_then_compared,
         a_comparator_that_dies_lets_nothing_out,
         one_that_stood_still_holds_everything,
+        one_that_stood_still_amid_its_work_lets_nothing_out,
         a_commit_that_is_heard_of_too_late_lets_nothing_out,
         a_lost_connection_to_colo_vm_closes_the_gate,
         a_dead_guest_is_heard_no_more,
