@@ -37,14 +37,14 @@ OTHERS = ("stop", "off", "cut", "freeze")
 TRIES = 3  # of lives in which a step was seen, until it is reached
 
 # Steps that a side need not get to here, and why.
-ELSEWHERE = "tests/pairs/test_kill.py gets there, with a guest that writes more"
+ELSEWHERE = "tests/pairs/test_kill.py gets there: a guest that writes more, or is verified"
 RARE = "only for what an earlier colod asked for between two looks at its colo-vm"
 POLICY = "what a guest's panic is answered with is no step of the pair's"
 RACE = "its secondary is promoted before it can say so: tests/pairs/test_handover.py gets there"
 OF_PRIMARY = "a primary's"
 OF_STANDBY = "a standby's"
 NOT_REACHED = [
-    ("colo-vm", "PS", ELSEWHERE, "received-need sent-need"),
+    ("colo-vm", "PS", ELSEWHERE, "received-need sent-need received-verify* sent-verify*"),
     ("colo-vm", "P", RACE, "handover-applied"),
     ("colo-vm", "S", OF_PRIMARY, "handover-* held going-on received-bye"),
     ("colo-vm", "P", OF_STANDBY, "handed holding giving-up promoting promoted disks-promoted "
