@@ -5,6 +5,7 @@ The programs of each host are the builds with steps (base/fault.h), under their 
 in a directory of the host's own: so the file that arms a step is the host's.
 """
 import collections
+import json
 import os
 import shutil
 import socket
@@ -349,6 +350,7 @@ class Lives(World):
 
     def __init__(self):
         super().__init__()
+        self.persons = 0  # how often one was needed
         # Where the kernel tries each second, the usual 15 tries are too soon over.
         self.network.client.call(self.network.set_knob, "net/ipv4/tcp_retries2", "200")
 
@@ -487,6 +489,8 @@ class Lives(World):
         may_end = life.guest_ends or (guest_may_end and side in life.sole)
         moves = life.moves + 1 + may_end
         wrong = []
+        if may_end:
+            self.ask_a_person()
         if not self.pair.is_protected():
             wrong.append("not protected again:\n" + self.states())
         if self.echo and self.echo.wrong:
@@ -503,6 +507,31 @@ class Lives(World):
         if self.listener.lost():
             wrong.append("the listener did not hear all")
         return wrong
+
+    def ask_a_person(self):
+        """Where a node was promoted and its machine died before what had been committed was on
+        its disks, neither copy is surely the better one: the nodes wait, and say so. Here the
+        person takes the one that was left."""
+        def has_settled():
+            return self.pair.is_protected(0) or self.given_up()
+
+        hosts.eventually(has_settled)
+        host = self.given_up()
+        if host is None or self.pair.is_protected(0):
+            return
+        said = json.dumps(host.status())
+        if "may be better" not in said:
+            raise RuntimeError(f"it does not say why it waits: {said}")
+        self.persons += 1
+        self.pair.other(host).colo("promote", "--force", "--yes")
+
+    def given_up(self):
+        """The host that waits with disks of which it does not know whether they have all."""
+        for host in self.pair.hosts:
+            status = host.status() or {}
+            if (status.get("state"), status.get("part")) == ("waiting", "promoted"):
+                return host
+        return None
 
     def judge_guest(self):
         """What is wrong with the guest that is there now."""

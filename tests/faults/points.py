@@ -7,7 +7,8 @@ First a pair lives through all that lives.py has, and it is noted which steps ea
 reaches. Then each of them is armed in a life that reaches it: at that very instant
 something happens, whatever was broken is mended, and the pair must be protected again by
 itself, with the same TCP connection and one speaker only. Where the guest's last machine was
-killed a new connection will do.
+killed a new connection will do; and where a node's machine was killed that had been promoted
+and had not yet all on its disks a person is needed, for it waits, and says so (colod(8)).
 
 Most of colo-vm's steps are reached by a pair without colod, too, which is much quicker: from
 two kills at each step on, tests/pairs/test_kill.py does these, and here each is done once.
@@ -120,9 +121,10 @@ def watch(world, task):
 
 
 def endure(world, task):
+    before = world.persons
     reached, wrong = world.endure(lives.BY_NAME[task["life"]], task["side"], task["program"],
                                   task["step"], task["nth"], task["misfortune"])
-    return {"reached": reached, "wrong": wrong}
+    return {"reached": reached, "wrong": wrong, "persons": world.persons - before}
 
 
 class Worker:
@@ -187,6 +189,7 @@ class Hunt:
         self.reachable = collections.defaultdict(list)  # (program, side, step): lives
         self.hits = collections.Counter()  # (program, side, step, misfortune)
         self.failures = []
+        self.persons = []  # where one had to decide which copy is to stay
         self.done = 0
         self.total = 0
         self.began = time.monotonic()
@@ -273,6 +276,8 @@ class Hunt:
         elif not answer["reached"] and task["tried"] < max(TRIES, len(names)):
             return dict(task, tried=task["tried"] + 1, nth=1,
                         life=names[task["tried"] % len(names)])
+        if answer.get("persons"):
+            self.persons.append(label)
         if answer["reached"] and not answer["wrong"]:
             self.hits[*point, task["misfortune"]] += 1
         self.done += 1
@@ -342,6 +347,9 @@ def main():
         hunt.kill_without_colod()
     share(options.jobs, hunt.tasks(), hunt.take)
     missed = hunt.tell()
+    if hunt.persons:
+        bed.note(f"a person had to choose between two copies {len(hunt.persons)} times:")
+        bed.note("\n".join(sorted(hunt.persons)))
     bed.check("each step is reached on each side, or it is said why not", not missed,
               "\n".join(missed))
     bed.check("whatever happens at whatever step, the pair is protected again by itself, the "
