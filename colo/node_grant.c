@@ -73,6 +73,9 @@ void node_grant_tick(colo_node *node)
 {
 	const gboolean catch_up = node->behind && colo_state_is_primary(node->state);
 
+	/* A machine that has hung up dies, most likely: the other node's is to go on then. */
+	if (wants_grant(node) && node->vm_deaf)
+		return;
 	if (!(wants_grant(node) || catch_up) || node_now(node) < node->ask_again_ms ||
 	    leaves_a_turn(node) || node->moving || !node_arbiter_is_free(node))
 		return;

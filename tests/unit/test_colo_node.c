@@ -392,6 +392,23 @@ static void a_switch_over_is_carried_on_by_colod_started_anew(void **state)
 		}
 }
 
+/* Its colod is told that the hand-over has failed before it is told that the machine is dead:
+ * it once went on alone then, without a machine, and the standby gave up the only one. */
+static void a_primary_that_dies_in_a_switch_over_is_followed_by_its_standby(void **state)
+{
+	for (guint i = 0; i < 40 * 20; i++) {
+		test_world *pair = protected_pair_of(i, COLO_ARBITER_ETCD);
+
+		world_order(pair, 0, COLO_ORDER_SWITCHOVER, FALSE);
+		world_run(pair, i % 40);
+		world_kill_vm(pair, 0);
+		world_run(pair, 1000); /* until both know of it */
+		until_protected(pair, "it is not protected again");
+		must(pair, primary_of(pair) == 1, "the standby's machine was not the one to go on");
+		world_free(pair);
+	}
+}
+
 static void a_guest_that_was_stopped_stays_so_until_it_is_started(void **state)
 {
 	test_world *pair = protected_pair(COLO_ARBITER_ETCD);
@@ -819,6 +836,7 @@ int main(void)
 		cmocka_unit_test(colod_can_be_started_anew_in_every_state),
 		cmocka_unit_test(a_pair_that_was_protected_by_a_colod_started_anew_is),
 		cmocka_unit_test(a_switch_over_is_carried_on_by_colod_started_anew),
+		cmocka_unit_test(a_primary_that_dies_in_a_switch_over_is_followed_by_its_standby),
 		cmocka_unit_test(a_guest_that_was_stopped_stays_so_until_it_is_started),
 		cmocka_unit_test(
 			a_node_that_stands_down_hands_over_or_ends_its_guest_until_it_comes_back),

@@ -46,10 +46,16 @@ static void tell_gone(test_world *world, guint host, const struct happening *hap
 		colo_node_vm_gone(world->host[host].node, "killed by signal 9");
 }
 
+/* Whoever waits for an answer gets one. */
 static void tell_deaf(test_world *world, guint host, const struct happening *happening)
 {
-	if (world->host[host].node)
-		colo_node_vm_news(world->host[host].node, COLO_VM_DEAF, NULL);
+	struct host *here = &world->host[host];
+
+	if (here->node)
+		colo_node_vm_news(here->node, COLO_VM_DEAF, NULL);
+	if (here->node && world_state(world, host) == COLO_HANDING)
+		colo_node_vm_answered(here->node, COLO_WORD_HAND_OVER, FALSE,
+				      "not connected");
 }
 
 /* A machine loses the other one. */
