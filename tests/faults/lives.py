@@ -244,10 +244,13 @@ def the_primary_is_lost_and_the_arbiter_hangs(world, primary, standby):
     world.network.etcd_frozen(False)
 
 
-def what_cannot_be_is_asked_for(world, primary, standby):
-    standby.kill("colo-vm")
-    hosts.eventually(lambda: primary.state == "solo", 10)
-    standby.colo("switchover")
+def their_machines_part_and_the_arbiter_hangs(world, primary, standby):
+    """So that each asks the other, of which one says no."""
+    world.network.etcd_frozen(True)
+    world.network.cut_port(hosts.REPLICATION_PORT)
+    hosts.eventually(lambda: "solo" in (primary.state, standby.state), 15)
+    world.network.etcd_frozen(False)
+    world.network.mend()
 
 
 def the_primary_loses_power(world, primary, standby):
@@ -330,7 +333,7 @@ LIVES = [
     Life(colod_ends_in_a_sync, 0, "P"),
     Life(the_primary_is_lost, 1, "S"),
     Life(the_primary_is_lost_and_the_arbiter_hangs, 1, "S"),
-    Life(what_cannot_be_is_asked_for, 0, "P"),
+    Life(their_machines_part_and_the_arbiter_hangs, 1, "PS"),
     Life(the_primary_loses_power, 1, "S"),
     Life(the_primary_is_frozen, 1, "S"),
     Life(the_primary_is_frozen_alone, 1, "S"),
