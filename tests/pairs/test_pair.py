@@ -11,14 +11,12 @@ shows that the real parts do it.
 import json
 import os
 import random
-import sys
 import time
-import traceback
 
 import hosts
 import visitors
 from hosts import bed
-from world import LAN_CUT, QUIET_S, REPL_CUT, Skipped, World
+from world import LAN_CUT, QUIET_S, REPL_CUT, main
 
 check, note = bed.check, bed.note
 
@@ -741,35 +739,4 @@ TESTS = [
 ]
 
 
-def run(world):
-    for test in bed.chosen(TESTS):
-        began, failed = time.monotonic(), bed.Results.failed
-        name = test.__name__.replace("_", " ")
-        note(name)
-        try:
-            test(world)
-        except Skipped as reason:
-            bed.skip(name, reason)
-        except Exception as error:  # one broken test must not hide the others
-            check(f"{name}: the test itself runs to its end", False,
-                  f"{error}\n{traceback.format_exc(limit=-4)}")
-        if bed.Results.failed > failed and world.pair:
-            for host in world.pair.hosts:
-                note(host.last_words())
-        note(f"{test.__name__}: {time.monotonic() - began:.1f} s")
-
-
-def main():
-    began = time.monotonic()
-    hosts.need()
-    bed.stop_on_signals()
-    world = World()
-    try:
-        run(world)
-    finally:
-        world.close()
-    note(f"all: {time.monotonic() - began:.1f} s")
-    sys.exit(bed.verdict())
-
-
-main()
+main(TESTS)

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A pair and those who look at it: the two hosts of hosts.py, a client with an echo and one TCP
 connection, a listener on the switch, and what must be true of them after each misfortune."""
+import sys
 import time
+import traceback
 
 import hosts
 import visitors
 from hosts import bed
 
-check = bed.check
+check, note = bed.check, bed.note
 QUIET_S = 1.5  # in which what must not happen would have happened
 REPL_CUT = [("repl", "alpha", "beta"), ("repl", "beta", "alpha")]
 LAN_CUT = [("lan", "alpha", "beta"), ("lan", "beta", "alpha")]
@@ -95,3 +97,36 @@ class World:
 
 class Skipped(Exception):
     pass
+
+
+def run(world, tests):
+    """Runs these, one after the other; each takes the world and leaves what it likes."""
+    for test in tests:
+        began, failed = time.monotonic(), bed.Results.failed
+        name = test.__name__.replace("_", " ")
+        note(name)
+        try:
+            test(world)
+        except Skipped as reason:
+            bed.skip(name, reason)
+        except Exception as error:  # one broken test must not hide the others
+            check(f"{name}: the test itself runs to its end", False,
+                  f"{error}\n{traceback.format_exc(limit=-4)}")
+        if bed.Results.failed > failed and world.pair:
+            for host in world.pair.hosts:
+                note(host.last_words())
+        note(f"{test.__name__}: {time.monotonic() - began:.1f} s")
+
+
+def main(tests):
+    """The whole of a program: runs the tests that are named on the command line, or all."""
+    began = time.monotonic()
+    hosts.need()
+    bed.stop_on_signals()
+    world = World()
+    try:
+        run(world, bed.chosen(tests))
+    finally:
+        world.close()
+    note(f"all: {time.monotonic() - began:.1f} s")
+    sys.exit(bed.verdict())
