@@ -2,10 +2,10 @@
 /*
  * The primary's disks.
  *
- * Reads and flushes go down as they are, with the handle of the disk below. Each write
- * gets a request of its own, so that it can outlive the guest's. One that was sent and
- * is then forgotten becomes an orphan; as long as there are orphans, whatever is
- * submitted waits here, unsent, since the disk below has no order among requests.
+ * Each request gets one of its own for the disk below, so that a write can outlive the
+ * guest's, and a refusal can be kept. A write that was sent and is then forgotten becomes
+ * an orphan; as long as there are orphans, whatever is submitted waits here, unsent, since
+ * the disk below has no order among requests.
  */
 #include "checkpoint/disk_out.h"
 
@@ -20,25 +20,28 @@ struct disk {
 	struct vmm_disk *real;
 	ckpt_disk_out *out;
 	guint index;
-	GQueue writes; /* struct write, in the order submitted */
+	GQueue writes; /* struct op at the disk below, in the order submitted */
+	GQueue kept; /* struct op: refused, or not given to a disk that refused another */
 	GQueue waiting; /* struct vmm_disk_request: until there are no orphans */
 	guint orphans;
 	struct ckpt_disk_watcher watcher;
 	ckpt_layer *recent; /* since the last digests; NULL: nobody asks for any */
 };
 
-struct write {
+struct op {
 	struct vmm_disk_request request; /* first: the disk below may free it as this */
 	struct disk *disk;
-	GList link; /* in `writes` */
+	GList link; /* of a write in `writes`, or in `kept` */
 	struct vmm_disk_request *asked; /* the guest's; NULL: an orphan */
-	gboolean sent;
+	gboolean sent, kept;
+	int result; /* of one that is kept; 0: the disk was not asked */
 };
 
 struct ckpt_disk_out {
 	ckpt_disk_send_fn send;
 	void *data;
-	gboolean on;
+	gboolean on, keeps;
+	ckpt_disk_kept_fn kept;
 	guint64 number;
 	struct disk *disks[VMM_DISKS_MAX];
 	guint64 recent_bytes;
@@ -60,7 +63,7 @@ static void remember(struct disk *disk, const struct vmm_disk_request *request)
 	ckpt_chunk_unref(chunk);
 }
 
-static void send_write(struct write *write)
+static void send_write(struct op *write)
 {
 	const struct vmm_disk_request *request = &write->request;
 	struct disk *disk = write->disk;
@@ -91,18 +94,41 @@ static void send_write(struct write *write)
 		remember(disk, request);
 }
 
-static void write_done(struct vmm_disk_request *request, int result)
+static void tell_kept(struct disk *disk)
 {
-	struct write *write = (struct write *)request;
-	struct vmm_disk_request *asked = write->asked;
-	struct disk *disk = write->disk;
+	const struct op *first = g_queue_peek_head(&disk->kept);
 
-	g_queue_unlink(&disk->writes, &write->link);
+	disk->out->kept(disk->out->data, disk->index, first->asked, first->result);
+}
+
+static void keep(struct op *op, int result)
+{
+	struct disk *disk = op->disk;
+
+	op->kept = TRUE;
+	op->result = result;
+	g_queue_push_tail_link(&disk->kept, &op->link);
+	if (disk->kept.length == 1)
+		tell_kept(disk);
+}
+
+static void op_done(struct vmm_disk_request *request, int result)
+{
+	struct op *op = (struct op *)request;
+	struct vmm_disk_request *asked = op->asked;
+	struct disk *disk = op->disk;
+
+	if (is_write(request->op))
+		g_queue_unlink(&disk->writes, &op->link);
+	if (asked && result < 0 && disk->out->keeps) {
+		keep(op, result);
+		return;
+	}
 	if (!asked) {
 		disk->orphans--;
-		free(write->request.buffer);
+		free(op->request.buffer);
 	}
-	g_free(write);
+	g_free(op);
 	if (asked) {
 		asked->handle = NULL;
 		asked->done(asked, result);
@@ -111,24 +137,25 @@ static void write_done(struct vmm_disk_request *request, int result)
 
 static void pass(struct disk *disk, struct vmm_disk_request *asked)
 {
-	struct write *write;
+	struct op *op = g_new0(struct op, 1);
 
-	if (!is_write(asked->op)) {
-		disk->real->submit(disk->real->data, asked);
+	op->request = *asked;
+	op->request.done = op_done;
+	op->request.data = op->request.handle = NULL;
+	op->disk = disk;
+	op->link.data = op;
+	op->asked = asked;
+	asked->handle = op;
+	if (disk->kept.length && disk->out->keeps) {
+		keep(op, 0);
 		return;
 	}
-	write = g_new0(struct write, 1);
-	write->request = *asked;
-	write->request.done = write_done;
-	write->request.data = write->request.handle = NULL;
-	write->disk = disk;
-	write->link.data = write;
-	write->asked = asked;
-	asked->handle = write;
-	g_queue_push_tail_link(&disk->writes, &write->link);
-	if (disk->out->on)
-		send_write(write);
-	disk->real->submit(disk->real->data, &write->request);
+	if (is_write(asked->op)) {
+		g_queue_push_tail_link(&disk->writes, &op->link);
+		if (disk->out->on)
+			send_write(op);
+	}
+	disk->real->submit(disk->real->data, &op->request);
 }
 
 static void submit(void *data, struct vmm_disk_request *asked)
@@ -168,26 +195,53 @@ static void on_batch_done(void *user)
 static void forget(void *data, struct vmm_disk_request *asked)
 {
 	struct disk *disk = data;
-	struct write *write;
+	struct op *op;
 
 	if (g_queue_remove(&disk->waiting, asked)) {
 		free(asked->buffer);
 		g_free(asked);
 		return;
 	}
-	if (!is_write(asked->op)) {
-		disk->real->forget(disk->real->data, asked);
+	op = asked->handle;
+	g_free(asked);
+	if (op->kept) {
+		g_queue_unlink(&disk->kept, &op->link);
+		free(op->request.buffer);
+		g_free(op);
 		return;
 	}
-	write = asked->handle;
-	g_free(asked);
-	if (write->sent) {
-		write->asked = NULL;
+	if (op->sent) {
+		op->asked = NULL;
 		disk->orphans++;
 		return;
 	}
-	g_queue_unlink(&disk->writes, &write->link);
-	disk->real->forget(disk->real->data, &write->request);
+	if (is_write(op->request.op))
+		g_queue_unlink(&disk->writes, &op->link);
+	disk->real->forget(disk->real->data, &op->request);
+}
+
+static void answer_kept(struct disk *disk)
+{
+	GList *link;
+
+	if (!disk->kept.length)
+		return;
+	/* What comes of it may be submitted again, or make others be forgotten. */
+	while ((link = g_queue_pop_head_link(&disk->kept))) {
+		struct op *op = link->data;
+		struct vmm_disk_request *asked = op->asked;
+		int result = op->result;
+
+		g_free(op);
+		asked->handle = NULL;
+		if (result)
+			asked->done(asked, result);
+		else
+			submit(disk, asked);
+	}
+	flush_submissions(disk);
+	if (disk->disk.batch_done)
+		disk->disk.batch_done(disk->disk.user);
 }
 
 static void free_disk(void *data)
@@ -195,10 +249,11 @@ static void free_disk(void *data)
 	struct disk *disk = data;
 	GList *link;
 
-	g_assert(!disk->waiting.length && disk->writes.length == disk->orphans);
+	g_assert(!disk->waiting.length && !disk->kept.length &&
+		 disk->writes.length == disk->orphans);
 	/* There is nobody left to whom their order matters. */
 	while ((link = g_queue_pop_head_link(&disk->writes))) {
-		struct write *write = link->data;
+		struct op *write = link->data;
 
 		disk->real->forget(disk->real->data, &write->request);
 	}
@@ -279,6 +334,22 @@ void ckpt_disk_out_forward(ckpt_disk_out *out, gboolean on)
 			send_write(l->data);
 }
 
+void ckpt_disk_out_keep(ckpt_disk_out *out, ckpt_disk_kept_fn kept)
+{
+	out->keeps = kept != NULL;
+	out->kept = kept;
+	for (guint i = 0; kept && i < VMM_DISKS_MAX; i++)
+		if (out->disks[i] && out->disks[i]->kept.length)
+			tell_kept(out->disks[i]);
+}
+
+void ckpt_disk_out_answer_kept(ckpt_disk_out *out)
+{
+	for (guint i = 0; !out->keeps && i < VMM_DISKS_MAX; i++)
+		if (out->disks[i])
+			answer_kept(out->disks[i]);
+}
+
 guint64 ckpt_disk_out_number(const ckpt_disk_out *out)
 {
 	return out->number;
@@ -300,7 +371,7 @@ void ckpt_disk_out_show_in_flight(ckpt_disk_out *out, guint index)
 	const struct disk *disk = out->disks[index];
 
 	for (const GList *l = disk->writes.head; l; l = l->next) {
-		const struct write *write = l->data;
+		const struct op *write = l->data;
 
 		disk->watcher.wrote(disk->watcher.data, write->request.offset,
 				    write->request.len);

@@ -15,6 +15,9 @@
  * out here all the same, before anything that is submitted later: else the two disks
  * would differ for good.
  *
+ * What this disk refuses can be kept instead of answered: whoever loads the guest's state
+ * on another host gives it to a disk that may be sound, and the guest never learns.
+ *
  * Everything with the device lock.
  */
 #ifndef CKPT_DISK_OUT_H
@@ -48,6 +51,15 @@ struct vmm_disk *ckpt_disk_out_new_take(struct vmm_disk *real_take, guint index,
 /* On: numbers begin with 1, and what is in flight at this moment is sent first, so that
  * the secondary misses nothing that a read of the disk after this may not show. */
 void ckpt_disk_out_forward(ckpt_disk_out *out, gboolean on);
+/* `kept` not NULL: from now on a request that the disk below refuses is kept, and so is
+ * what comes for that disk after it. `kept` gets the first one of each disk, and -errno;
+ * it must not call back. NULL: no more; what is kept is due to be answered. */
+typedef void (*ckpt_disk_kept_fn)(void *data, guint disk,
+				  const struct vmm_disk_request *request, int error);
+void ckpt_disk_out_keep(ckpt_disk_out *out, ckpt_disk_kept_fn kept);
+/* Gives what was kept the disk's answers, or to the disk, where nothing is to be kept any
+ * more. From a handler of the loop. */
+void ckpt_disk_out_answer_kept(ckpt_disk_out *out);
 /* The last number given: 0 if none. For the cut. */
 guint64 ckpt_disk_out_number(const ckpt_disk_out *out);
 

@@ -2,8 +2,11 @@
 /* What a machine's devices are made of so that it can be either side of a pair. */
 #include "checkpoint/node.h"
 
+#include <errno.h>
 #include <string.h>
+#include <sys/eventfd.h>
 
+#include "base/fd.h"
 #include "checkpoint/announce.h"
 #include "checkpoint/disk_out.h"
 #include "checkpoint/disk_twin.h"
@@ -44,6 +47,8 @@ struct ckpt_node {
 	struct ckpt_filter filter; /* `ops` NULL: none */
 	GByteArray *filter_told; /* its state, as the secondary has it */
 	ckpt_disk_out *disk_out;
+	vmm_source *answer_kept; /* NULL until the first disk is opened */
+	int event_fd; /* never readable: that source is called by vmm_loop_again() */
 	ckpt_node_sync_out *sync_out; /* as a primary with a link */
 	/* Of a twin. */
 	ckpt_input *input;
@@ -591,6 +596,33 @@ static void disk_failed(void *data, guint index, int error)
 		node->hooks.disk_failed(node->hooks.data, index, error);
 }
 
+static void disk_kept(void *data, guint index, const struct vmm_disk_request *request,
+		      int error)
+{
+	ckpt_node *node = data;
+
+	if (node->hooks.disk_kept)
+		node->hooks.disk_kept(node->hooks.data, index, request, error);
+}
+
+static void answer_kept(void *data, guint32 events)
+{
+	ckpt_node *node = data;
+
+	ckpt_disk_out_answer_kept(node->disk_out);
+}
+
+void ckpt_node_keep_refused(ckpt_node *node, gboolean on)
+{
+	vmm_loop *loop = vmm_machine_loop(node->machine);
+
+	vmm_loop_lock(loop);
+	ckpt_disk_out_keep(node->disk_out, on ? disk_kept : NULL);
+	if (!on && node->answer_kept)
+		vmm_loop_again(node->answer_kept);
+	vmm_loop_unlock(loop);
+}
+
 static struct vmm_disk *open_disk(void *data, guint index,
 				  const struct vmm_disk_config *config, vmm_loop *loop,
 				  GError **error)
@@ -604,6 +636,8 @@ static struct vmm_disk *open_disk(void *data, guint index,
 
 	if (!disk)
 		return NULL;
+	if (!node->answer_kept)
+		node->answer_kept = vmm_loop_add(loop, node->event_fd, 0, answer_kept, node);
 	if (node->is_twin && !node->disk_twins)
 		node->disk_twins = ckpt_disk_twins_new(loop, &hooks, &limits);
 	if (node->is_twin)
@@ -646,6 +680,7 @@ static void closed(void *data)
 
 	for (guint i = 0; i < node->nets; i++)
 		g_clear_pointer(&node->cards[i].announcer, ckpt_announcer_free);
+	g_clear_pointer(&node->answer_kept, vmm_source_remove);
 	g_clear_pointer(&node->disk_twins, ckpt_disk_twins_free);
 	g_clear_pointer(&node->twin, ckpt_twin_free);
 }
@@ -682,6 +717,9 @@ ckpt_node *ckpt_node_new(gboolean twin, guint nets, const struct ckpt_node_hooks
 	for (guint i = 0; i < nets; i++)
 		node->cards[i].addresses = ckpt_addresses_new();
 	node->disk_out = ckpt_disk_out_new(send_disk_write, node);
+	node->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (node->event_fd < 0)
+		g_error("eventfd for disks: %s", g_strerror(errno));
 	node->filter_told = g_byte_array_new();
 	node->filter_next = g_byte_array_new();
 	if (filter)
@@ -703,6 +741,7 @@ void ckpt_node_free(ckpt_node *node)
 		return;
 	ckpt_mirror_free(node->mirror);
 	ckpt_disk_out_free(node->disk_out);
+	base_fd_clear(&node->event_fd);
 	ckpt_disk_twins_free(node->disk_twins);
 	ckpt_twin_free(node->twin);
 	ckpt_input_free(node->input);

@@ -29,6 +29,9 @@ struct ckpt_node_hooks {
 	void *data;
 	/* A secondary's disk cannot be written. */
 	void (*disk_failed)(void *data, guint disk, int error);
+	/* What a disk refused is kept (ckpt_node_keep_refused()); once for each disk. */
+	void (*disk_kept)(void *data, guint disk, const struct vmm_disk_request *request,
+			  int error);
 	/* After a promotion: all is on the disks and flushed (0), or -errno. */
 	void (*durable)(void *data, int error);
 };
@@ -50,6 +53,11 @@ void ckpt_node_attach(ckpt_node *node, vmm_machine *machine);
 
 struct ckpt_streams ckpt_node_streams(ckpt_node *node);
 struct ckpt_twin_streams ckpt_node_twin_streams(ckpt_node *node);
+
+/* On: what a disk refuses is not answered, but stays in flight with all that follows, for
+ * whoever loads the guest's state elsewhere; off: it is answered as soon as the guest runs
+ * (checkpoint/disk_out.h). With a machine attached; without the device lock. */
+void ckpt_node_keep_refused(ckpt_node *node, gboolean on);
 
 /* What card `net` of the guest calls itself. The secondary learns it from its own guest and
  * from the primary; after a promotion it is announced (checkpoint/announce.h) on the card's

@@ -28,10 +28,23 @@ static gboolean is_standby(const ckpt_service *service)
 	return service->state >= SERVICE_WAITING;
 }
 
+/* What a disk refuses is worth keeping while another host could load it. */
+static void keep_refused(ckpt_service *service, enum service_state state)
+{
+	if (state == SERVICE_HANDING || state == SERVICE_HANDED)
+		return;
+	if (service->disk_wait)
+		g_source_remove(service->disk_wait);
+	service->disk_wait = 0;
+	if (service->machine)
+		ckpt_node_keep_refused(service->node, state == SERVICE_PROTECTED);
+}
+
 void service_enter(ckpt_service *service, enum service_state state, const char *event,
 		   const char *detail)
 {
 	service->state = state;
+	keep_refused(service, state);
 	if (event)
 		vmm_session_event(service->session, event, detail);
 }
@@ -244,6 +257,18 @@ static void tell_disk_failed(void *data, guint disk, int error)
 	service_post(service, service->round, NOTE_DISK_FAILED, 0, text);
 }
 
+static void tell_disk_kept(void *data, guint disk, const struct vmm_disk_request *request,
+			   int error)
+{
+	static const char *const names[] = { "read", "write", "flush", "discard", "zeroing" };
+	ckpt_service *service = data;
+	g_autofree char *text = g_strdup_printf(
+		"disk %u: %s of %" G_GUINT64_FORMAT " bytes at %" G_GUINT64_FORMAT ": %s", disk,
+		names[request->op], request->len, request->offset, g_strerror(-error));
+
+	service_post(service, service->round, NOTE_DISK_KEPT, 0, text);
+}
+
 static gboolean prepare(void *data, struct vmm_config *config)
 {
 	ckpt_service *service = data;
@@ -251,6 +276,7 @@ static gboolean prepare(void *data, struct vmm_config *config)
 		.data = service,
 		.durable = tell_durable,
 		.disk_failed = tell_disk_failed,
+		.disk_kept = tell_disk_kept,
 	};
 	gboolean standby = service->standby != NULL;
 

@@ -15,6 +15,8 @@ static const char *const mode_words[] = { "colo", "buffered", "auto", NULL };
 static const char *const loss_words[] = { "go-on", "hold", NULL };
 /* So long may the commit take of what a guest said that has ended. */
 #define LINGER_MS 5000
+/* So long what a disk refused is kept for somebody to hand the guest over. */
+#define DISK_WAIT_MS 10000
 static const char *const held_words[] = {
 	[HELD_LOSS] = "loss",
 	[HELD_HANDOVER] = "hand-over",
@@ -427,6 +429,29 @@ static void lost(ckpt_service *service, const char *why)
 	service_end_primary(service, CKPT_END_FAULT, reason);
 }
 
+static gboolean end_of_disk_wait(void *data)
+{
+	ckpt_service *service = data;
+
+	service->disk_wait = 0;
+	if (service->state == SERVICE_PROTECTED) {
+		g_warning("replication: nobody has the guest handed over: it is told that its "
+			  "disk has failed");
+		ckpt_node_keep_refused(service->node, FALSE);
+	}
+	return G_SOURCE_REMOVE;
+}
+
+/* The standby's disk may be sound: its supervisor decides. */
+static void disk_kept(ckpt_service *service, const char *text)
+{
+	if (service->state != SERVICE_PROTECTED)
+		return;
+	if (!service->disk_wait)
+		service->disk_wait = g_timeout_add(DISK_WAIT_MS, end_of_disk_wait, service);
+	vmm_session_event(service->session, "disk-failed", text);
+}
+
 void service_primary_note(ckpt_service *service, const struct ckpt_note *note)
 {
 	if (note->kind == NOTE_COMMITTED)
@@ -438,6 +463,8 @@ void service_primary_note(ckpt_service *service, const struct ckpt_note *note)
 		service_enter(service, SERVICE_PROTECTED, "protected", service->peer);
 	else if (note->kind == NOTE_PRIMARY_STATE && note->number == CKPT_PRIMARY_LOST)
 		lost(service, note->text);
+	else if (note->kind == NOTE_DISK_KEPT)
+		disk_kept(service, note->text);
 }
 
 /* Commands while it lasts. */

@@ -48,7 +48,8 @@ enum service_note {
 	NOTE_PARTED, /* the last checkpoint is committed; number: epoch */
 	NOTE_LOST, /* the primary; number: enum ckpt_ending; text: why */
 	NOTE_DURABLE, /* number: errno, 0: all is */
-	NOTE_DISK_FAILED, /* text */
+	NOTE_DISK_FAILED, /* text; a standby's */
+	NOTE_DISK_KEPT, /* text; a primary's: what it refused is kept */
 	/* Of no round. */
 	NOTE_COMPARATOR, /* text: why it has gone; NULL: it is ready */
 	NOTE_MODE, /* number: whether to compare; text: why */
@@ -93,6 +94,7 @@ struct ckpt_service {
 	ckpt_primary *primary;
 	ckpt_statistics *statistics; /* of the present or last one */
 	GList *checkpoints; /* struct checkpoint_request */
+	guint disk_wait; /* source: what a disk refused is not kept for ever; or 0 */
 	vmm_answer *hand_over; /* not answered yet; or NULL */
 	gboolean lingers; /* the guest has ended, and its last checkpoint is under way */
 	guint linger; /* source: it must not take for ever; or 0 */

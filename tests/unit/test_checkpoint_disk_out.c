@@ -24,6 +24,10 @@ struct sent {
 };
 
 struct bed {
+	guint kept; /* times told */
+	enum vmm_disk_op kept_op;
+	guint kept_disk;
+	int kept_error;
 	struct fake_disk fake[2];
 	ckpt_disk_out *out;
 	struct vmm_disk *disk[2];
@@ -178,6 +182,111 @@ static void the_disks_errors_reach_the_guest(void **state)
 	fake_request_free(request);
 }
 
+static void on_kept(void *data, guint disk, const struct vmm_disk_request *request, int error)
+{
+	struct bed *bed = data;
+
+	bed->kept++;
+	bed->kept_op = request->op;
+	bed->kept_disk = disk;
+	bed->kept_error = error;
+}
+
+static void what_a_disk_refuses_is_kept_with_all_that_follows(void **state)
+{
+	struct bed *bed = *state;
+	struct fake_request *requests[5], *other;
+	int results[5] = { 1, 1, 1, 1, 1 }, sound = 1;
+
+	ckpt_disk_out_forward(bed->out, TRUE);
+	ckpt_disk_out_keep(bed->out, on_kept);
+	requests[0] = submit(bed, 0, VMM_DISK_WRITE, 0, 512, 1);
+	requests[1] = submit(bed, 0, VMM_DISK_READ, 512, 512, 0);
+	requests[2] = submit(bed, 0, VMM_DISK_FLUSH, 0, 0, 0);
+	bed->fake[0].result = -ENOSPC;
+	fake_disk_complete_all(&bed->fake[0]);
+	assert_int_equal(bed->kept, 1);
+	assert_int_equal(bed->kept_op, VMM_DISK_WRITE);
+	assert_int_equal(bed->kept_disk, 0);
+	assert_int_equal(bed->kept_error, -ENOSPC);
+	bed->fake[0].result = 0;
+	/* Whoever forgets what it could not write may read what is not so: nothing is asked
+	 * of it any more, and nothing that it did not get is sent. */
+	requests[3] = submit(bed, 0, VMM_DISK_WRITE, 1024, 512, 4);
+	requests[4] = submit(bed, 0, VMM_DISK_READ, 0, 512, 0);
+	for (guint i = 0; i < 5; i++)
+		requests[i]->result = &results[i];
+	assert_int_equal(bed->fake[0].waiting->len, 0);
+	assert_int_equal(bed->sent->len, 1);
+	/* Another disk is as ever. */
+	other = submit(bed, 1, VMM_DISK_WRITE, 0, 512, 5);
+	other->result = &sound;
+	fake_disk_complete_all(&bed->fake[1]);
+	assert_int_equal(sound, 0);
+	ckpt_disk_out_answer_kept(bed->out);
+	for (guint i = 0; i < 5; i++)
+		assert_int_equal(results[i], 1);
+	/* The guest stays: what was refused was, and what was not asked is asked. */
+	ckpt_disk_out_keep(bed->out, NULL);
+	ckpt_disk_out_answer_kept(bed->out);
+	for (guint i = 0; i < 3; i++)
+		assert_int_equal(results[i], -ENOSPC);
+	assert_int_equal(bed->sent->len, 3);
+	fake_disk_complete_all(&bed->fake[0]);
+	assert_int_equal(results[3], 0);
+	assert_int_equal(results[4], 0);
+	assert_int_equal(bed->fake[0].bytes[1024], 4);
+	assert_int_equal(bed->kept, 1);
+	for (guint i = 0; i < 5; i++)
+		fake_request_free(requests[i]);
+	fake_request_free(other);
+}
+
+static void what_is_kept_can_be_forgotten(void **state)
+{
+	struct bed *bed = *state;
+	struct fake_request *refused, *unasked;
+
+	ckpt_disk_out_forward(bed->out, TRUE);
+	ckpt_disk_out_keep(bed->out, on_kept);
+	refused = submit(bed, 0, VMM_DISK_WRITE, 0, 512, 1);
+	bed->fake[0].result = -EIO;
+	fake_disk_complete_all(&bed->fake[0]);
+	unasked = submit(bed, 0, VMM_DISK_READ, 0, 512, 0);
+	bed->disk[0]->forget(bed->disk[0]->data, &refused->request);
+	bed->disk[0]->forget(bed->disk[0]->data, &unasked->request);
+	assert_int_equal(bed->fake[0].forgotten, 0);
+	ckpt_disk_out_keep(bed->out, NULL);
+	ckpt_disk_out_answer_kept(bed->out);
+	assert_int_equal(bed->fake[0].waiting->len, 0);
+	/* It is as if nothing had been. */
+	bed->fake[0].result = 0;
+	refused = submit(bed, 0, VMM_DISK_WRITE, 0, 512, 2);
+	fake_disk_complete_all(&bed->fake[0]);
+	assert_int_equal(bed->fake[0].bytes[0], 2);
+	fake_request_free(refused);
+}
+
+static void what_is_kept_is_told_to_whoever_keeps_it_next(void **state)
+{
+	struct bed *bed = *state;
+	struct fake_request *request;
+
+	ckpt_disk_out_keep(bed->out, on_kept);
+	request = submit(bed, 1, VMM_DISK_FLUSH, 0, 0, 0);
+	bed->fake[1].result = -EIO;
+	fake_disk_complete_all(&bed->fake[1]);
+	assert_int_equal(bed->kept, 1);
+	ckpt_disk_out_keep(bed->out, NULL);
+	ckpt_disk_out_keep(bed->out, on_kept);
+	assert_int_equal(bed->kept, 2);
+	assert_int_equal(bed->kept_disk, 1);
+	assert_int_equal(bed->kept_op, VMM_DISK_FLUSH);
+	ckpt_disk_out_keep(bed->out, NULL);
+	ckpt_disk_out_answer_kept(bed->out);
+	fake_request_free(request);
+}
+
 static void what_was_sent_and_forgotten_is_carried_out_before_what_follows(void **state)
 {
 	struct bed *bed = *state;
@@ -287,6 +396,9 @@ int main(void)
 		T(a_long_write_is_sent_in_parts_that_fit_a_message),
 		T(what_is_in_flight_when_forwarding_begins_is_sent),
 		T(the_disks_errors_reach_the_guest),
+		T(what_a_disk_refuses_is_kept_with_all_that_follows),
+		T(what_is_kept_can_be_forgotten),
+		T(what_is_kept_is_told_to_whoever_keeps_it_next),
 		T(what_was_sent_and_forgotten_is_carried_out_before_what_follows),
 		T(what_was_not_sent_is_forgotten_by_the_disk_too),
 		T(what_was_written_last_has_a_digest),
