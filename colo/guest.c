@@ -145,6 +145,7 @@ static const struct {
 	{ "durable", COLO_VM_DURABLE },
 	{ "poweroff", COLO_VM_POWEROFF },
 	{ "panic", COLO_VM_PANIC },
+	{ "disk-failed", COLO_VM_DISK_FAILED },
 	{ "comparator-ready", COLO_VM_GUARD },
 	{ "comparator-lost", COLO_VM_NO_GUARD },
 };

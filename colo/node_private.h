@@ -70,6 +70,7 @@ struct colo_node {
 	gboolean link_lost; /* of a standby: to its primary; of a primary: to its standby */
 	guint64 link_lost_ms;
 	gboolean durable;
+	gboolean disk_failed; /* the guest is to go to the other node for it */
 	gboolean running; /* its guest was told to, and not to rest */
 
 	/* The other node. */
@@ -173,6 +174,8 @@ void node_sealed_here(colo_node *node);
 void node_lost_secondary(colo_node *node, const char *why);
 void node_cannot_leave(colo_node *node, const char *why);
 void node_switch_over(colo_node *node);
+/* Switches over once, as soon as may be, where this node's disk has failed. */
+void node_leave_disk(colo_node *node);
 void node_leave_answered(colo_node *node, gboolean yes, const char *why);
 void node_hand_over(colo_node *node);
 void node_handed_over(colo_node *node, gboolean ok, const char *message);

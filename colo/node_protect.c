@@ -16,7 +16,7 @@
 void node_begin_sync(colo_node *node)
 {
 	node->seal = NODE_UNSEALED;
-	node->link_lost = FALSE;
+	node->link_lost = node->disk_failed = FALSE;
 	node->ops->vm_say(node->data, COLO_WORD_PROTECT);
 }
 
@@ -81,6 +81,8 @@ void node_protect_tick(colo_node *node)
 	else if (node->state == COLO_SYNCING && node->seal == NODE_COMMITTED && again &&
 		 node->record.part != COLO_PART_PRIMARY)
 		node_happen(node, COLO_ON_COMMIT, node->record.generation);
+	else if (node->state == COLO_PROTECTED)
+		node_leave_disk(node);
 	else if (node->state == COLO_SOLO)
 		tick_alone(node);
 	else if (node->state == COLO_SYNCING && again)
@@ -164,6 +166,15 @@ void node_switch_over(colo_node *node)
 	node->go = FALSE;
 	if (!node->asking[COLO_ASK_LEAVE])
 		node_ask_peer(node, COLO_ASK_LEAVE, node->record.generation);
+}
+
+void node_leave_disk(colo_node *node)
+{
+	if (!node->disk_failed || node->state != COLO_PROTECTED || !node->peer_up ||
+	    node->link_lost)
+		return;
+	node->disk_failed = FALSE;
+	node_switch_over(node);
 }
 
 void node_cannot_leave(colo_node *node, const char *why)

@@ -28,6 +28,15 @@ static void guest_panicked(colo_node *node, const char *detail)
 		node_guest_ended(node);
 }
 
+/* The other node's disk may be sound: the guest goes there as soon as it can. If that takes
+ * long, colo-vm tells the guest. */
+static void disk_failed(colo_node *node, const char *detail)
+{
+	node->ops->event(node->data, "disk-failed", detail);
+	node->disk_failed = node->state == COLO_SYNCING || node->state == COLO_PROTECTED;
+	node_leave_disk(node);
+}
+
 static void primary_lost(colo_node *node, const char *detail)
 {
 	node->link_lost = TRUE;
@@ -108,6 +117,9 @@ void colo_node_vm_news(colo_node *node, enum colo_vm_news news, const char *deta
 	case COLO_VM_PANIC:
 		guest_panicked(node, detail);
 		break;
+	case COLO_VM_DISK_FAILED:
+		disk_failed(node, detail);
+		break;
 	case COLO_VM_GUARD:
 		node->guard = TRUE;
 		break;
@@ -165,7 +177,7 @@ void colo_node_vm_gone(colo_node *node, const char *how)
 
 	node->vm = node->vm_up = node->vm_ready = node->vm_promotable = FALSE;
 	node->vm_deaf = node->vm_ending = node->guard = node->link_lost = FALSE;
-	node->durable = FALSE;
+	node->durable = node->disk_failed = FALSE;
 	if (node->go && state == COLO_HANDING)
 		node->link_lost = TRUE;
 	node_answer(node, COLO_ORDER_CHECKPOINT, "failed", "colo-vm has ended");

@@ -305,6 +305,56 @@ static void a_planned_switch_over_changes_places_without_a_grant(void **state)
 	}
 }
 
+static void a_guest_leaves_a_disk_that_fails_as_soon_as_it_can(void **state)
+{
+	test_world *pair = protected_pair(COLO_ARBITER_ETCD);
+
+	world_fail_disk(pair, 0);
+	world_run(pair, 300);
+	check(pair);
+	must(pair, primary_of(pair) == 1, "the guest is still where its disk has failed");
+	must(pair, world_count(pair, "disk-failed") == 1, "no event says so");
+	until_protected(pair, "it is not protected again");
+	/* Once: not each time that it is protected. */
+	world_order(pair, 1, COLO_ORDER_SWITCHOVER, FALSE);
+	world_run(pair, 300);
+	until_protected(pair, "it is not protected after a switch-over");
+	world_run(pair, 5000);
+	assert_int_equal(primary_of(pair), 0);
+	/* It is protected for colo-vm before it is for the pair. */
+	world_power_off(pair, 1);
+	must_speak(pair, "the primary does not go on alone");
+	world_power_on(pair, 1);
+	for (guint ms = 0; ms < ENOUGH_MS && world_state(pair, 0) != COLO_SYNCING; ms++)
+		world_run(pair, 1);
+	must(pair, world_state(pair, 0) == COLO_SYNCING, "it does not begin to be protected");
+	world_fail_disk(pair, 0);
+	for (guint ms = 0; ms < ENOUGH_MS && primary_of(pair) == 0; ms += 10)
+		world_run(pair, 10);
+	check(pair);
+	must(pair, primary_of(pair) == 1, "a disk that failed early keeps the guest");
+	until_protected(pair, "it is not protected in the end");
+	world_free(pair);
+}
+
+static void a_disk_that_fails_leaves_a_guest_that_is_alone_in_its_place(void **state)
+{
+	test_world *pair = protected_pair(COLO_ARBITER_ETCD);
+
+	world_power_off(pair, 1);
+	must_speak(pair, "the primary does not go on alone");
+	world_fail_disk(pair, 0);
+	must_speak(pair, "it stops for a disk that fails");
+	assert_int_equal(world_state(pair, 0), COLO_SOLO);
+	world_power_on(pair, 1);
+	until_protected(pair, "it is not protected again");
+	world_run(pair, 3000);
+	check(pair);
+	/* What failed while it was alone the guest was told; it is its business. */
+	assert_int_equal(primary_of(pair), 0);
+	world_free(pair);
+}
+
 static void both_without_power_start_with_what_was_primary(void **state)
 {
 	for (guint first = 0; first < 2; first++) {
@@ -832,6 +882,8 @@ int main(void)
 		cmocka_unit_test(a_consent_outlives_the_colod_that_gave_it),
 		cmocka_unit_test(only_the_survivor_goes_on_where_there_is_no_arbiter),
 		cmocka_unit_test(a_planned_switch_over_changes_places_without_a_grant),
+		cmocka_unit_test(a_guest_leaves_a_disk_that_fails_as_soon_as_it_can),
+		cmocka_unit_test(a_disk_that_fails_leaves_a_guest_that_is_alone_in_its_place),
 		cmocka_unit_test(both_without_power_start_with_what_was_primary),
 		cmocka_unit_test(colod_can_be_started_anew_in_every_state),
 		cmocka_unit_test(a_pair_that_was_protected_by_a_colod_started_anew_is),

@@ -31,6 +31,7 @@ void world_print(const test_world *world);
 void world_power_on(test_world *world, guint host); /* colod starts too */
 void world_power_off(test_world *world, guint host);
 void world_kill_vm(test_world *world, guint host);
+void world_fail_disk(test_world *world, guint host); /* of its colo-vm's guest, who is not told */
 void world_kill_colod(test_world *world, guint host);
 void world_start_colod(test_world *world, guint host);
 void world_cut(test_world *world, enum world_link link, gboolean cut);

@@ -358,6 +358,14 @@ void world_vm_watch(test_world *world)
 			lose_link(world, i);
 }
 
+void world_fail_disk(test_world *world, guint host)
+{
+	if (!world->host[host].vm.there)
+		return;
+	world_note(world, "%u: the disk fails", host);
+	news(world, host, COLO_VM_DISK_FAILED, 0);
+}
+
 void world_kill_vm(test_world *world, guint host)
 {
 	if (!world->host[host].vm.there)
