@@ -142,6 +142,21 @@ def a_primarys_disk_fails(world):
                 disks.whole_again(what, primary, standby)
 
 
+def a_primarys_disk_fails_and_nobody_hands_over(world):
+    """colod is dead there: after a while the guest is told, and what it did not get is asked."""
+    with Disks(world) as disks:
+        primary = disks.primary
+        primary.kill_colod()
+        disks[primary].tell(write=errno.EIO)
+        check("the primary's disk fails while its colod is dead: the guest is told in the end",
+              hosts.eventually(lambda: ask(world, "blkbg")["errors"] > 0), world.states())
+        check("it is heard where it was", world.echo.is_heard() and world.talk.goes_on())
+        disks[primary].whole()
+        check("the disk is whole again: the guest writes", disks.writes_on(), world.states())
+        primary.start()
+        disks.whole_again("a disk failed while colod was dead", primary, errors=True)
+
+
 def a_standbys_disk_fails(world):
     """It is none any more, until its disk is whole. A flush there is for a promotion only."""
     for error, kind in ((errno.EIO, "write"), (errno.ENOSPC, "write")):
@@ -621,20 +636,23 @@ def hog(seconds, *words):
 
 def a_host_gets_little_of_its_processors(world):
     primary, standby = world.protected(**PATIENT)
+    ask(world, "compute 100000000000 bg")
     for role, host in (("primary", primary), ("standby", standby)):
-        what = f"four fifths of the {role}'s processors are stolen"
+        what = f"four fifths of a processor of the {role}'s are stolen"
         since = marks(world)
         with Group("cpu") as group:
             with contextlib.suppress(OSError):  # for threads of real time, where they count
                 group.set("cpu.rt_runtime_us", 100000)
             group.set("cpu.cfs_period_us", 100000)
-            group.set("cpu.cfs_quota_us", 20000 * os.cpu_count())
+            group.set("cpu.cfs_quota_us", 20000)
             for pid in host.pids():
                 group.put(pid)
             begin = time.monotonic()
             time.sleep(8)
             check(f"{what}: the guest is heard", world.echo.is_heard(), world.states())
             note(f"{what}: longest gap {world.echo.gap_s(begin) * 1000:.0f} ms")
+            stat = dict(line.split() for line in group.get("cpu.stat").splitlines())
+            note(f"{what}: held up {stat['nr_throttled']} times of {stat['nr_periods']}")
         nothing_changes(world, what, since)
     what = "eight programs that never rest run beside the pair"
     since = marks(world)
@@ -662,6 +680,7 @@ def a_host_gets_little_of_its_processors(world):
     else:
         check(f"{what}: the guest is heard afterwards", world.echo.is_heard(), world.states())
         nothing_changes(world, what, since)
+    ask(world, "stop")
     world.well("there was little of the processors", primary)
 
 
@@ -752,6 +771,7 @@ def programs_may_start_no_threads(world):
 
 TESTS = [
     a_primarys_disk_fails,
+    a_primarys_disk_fails_and_nobody_hands_over,
     a_standbys_disk_fails,
     both_disks_are_full,
     a_flush_that_failed_is_never_tried_again,
