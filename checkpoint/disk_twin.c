@@ -24,6 +24,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "checkpoint/disk_backlog.h"
 #include "checkpoint/disk_merge.h"
@@ -58,6 +59,10 @@ struct twin {
 	GQueue finished, base_finished;
 	gboolean told; /* the guest, in this batch of the real disk's */
 	ckpt_merge *merge; /* of a promotion; NULL: one of two */
+	/* A secondary's own flushes. */
+	struct vmm_disk_request *flush; /* at the real disk; or NULL */
+	guint64 flushed; /* writes up to this serial */
+	guint64 flush_due_ns; /* 0: nothing was written since */
 };
 
 enum place { NOWHERE, AT_DISK, IN_WRITE, IN_FLUSHES, IN_PARKED, IN_DEAD, IN_FINISHED };
@@ -100,6 +105,7 @@ struct ckpt_disk_twins {
 	GQueue held; /* struct held, by number */
 	guint64 held_number, committed_number;
 	guint64 own_bytes, held_bytes, backlog_bytes;
+	guint64 flush_after_ns; /* 0: never */
 	gboolean asked; /* for a checkpoint */
 	gboolean promoted;
 	void (*promote_done)(void *data, int error);
@@ -262,6 +268,44 @@ static void failed(void *data, int error)
 
 	if (!twin->merge)
 		hooks->failed(hooks->data, twin->index, error);
+}
+
+static void own_flushed(struct vmm_disk_request *request, int result)
+{
+	struct twin *twin = request->data;
+
+	g_free(request);
+	twin->flush = NULL;
+	if (result < 0 && !twin->merge) {
+		ckpt_backlog_fail(twin->committed, result);
+		go_on(twin);
+	}
+}
+
+/* Followed by ckpt_outlet_settle(). */
+static void flush_if_due(struct twin *twin)
+{
+	const guint64 after_ns = twin->twins->flush_after_ns;
+	const guint64 serial = ckpt_backlog_serial(twin->committed);
+	guint64 now;
+
+	if (!after_ns || twin->flush || twin->merge || serial == twin->flushed ||
+	    ckpt_backlog_error(twin->committed))
+		return;
+	now = base_clock_monotonic_ns();
+	if (!twin->flush_due_ns)
+		twin->flush_due_ns = now + after_ns;
+	if (now < twin->flush_due_ns)
+		return;
+	twin->flush_due_ns = 0;
+	/* What is on its way is the next one's. */
+	if (ckpt_backlog_is_written(twin->committed, serial))
+		twin->flushed = serial;
+	twin->flush = g_new0(struct vmm_disk_request, 1);
+	twin->flush->op = VMM_DISK_FLUSH;
+	twin->flush->done = own_flushed;
+	twin->flush->data = twin;
+	ckpt_outlet_submit(&twin->outlet, twin->flush);
 }
 
 static void merged(void *data)
@@ -452,6 +496,7 @@ static void on_real_batch_done(void *user)
 {
 	struct twin *twin = user;
 
+	flush_if_due(twin);
 	ckpt_outlet_settle(&twin->outlet);
 	if (twin->told) {
 		twin->told = FALSE;
@@ -549,6 +594,11 @@ ckpt_disk_twins *ckpt_disk_twins_new(vmm_loop *loop,
 	return twins;
 }
 
+void ckpt_disk_twins_flush_after(ckpt_disk_twins *twins, guint ms)
+{
+	twins->flush_after_ns = ms * G_GUINT64_CONSTANT(1000000);
+}
+
 void ckpt_disk_twins_free(ckpt_disk_twins *twins)
 {
 	if (!twins)
@@ -588,6 +638,8 @@ static void free_twin(void *data)
 	g_assert(!twin->flushes.length && !twin->parked.length && !twin->dead.length &&
 		 !twin->finished.length && !twin->base_finished.length);
 	drop_held_of(twin->twins, twin);
+	if (twin->flush)
+		twin->real->forget(twin->real->data, twin->flush);
 	ckpt_merge_free(twin->merge);
 	ckpt_layer_free(twin->own);
 	ckpt_backlog_free(twin->committed);
@@ -754,6 +806,7 @@ void ckpt_disk_twins_commit(ckpt_disk_twins *twins, guint64 number)
 		ckpt_layer_clear(twin->own);
 		bury(twin);
 		ckpt_backlog_pump(twin->committed);
+		flush_if_due(twin);
 		ckpt_outlet_settle(&twin->outlet);
 	}
 }

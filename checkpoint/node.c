@@ -22,6 +22,8 @@
 #define OWN_MAX (128u << 20)
 #define HELD_MAX (256u << 20)
 #define BACKLOG_MAX (128u << 20)
+/* The secondary's. */
+#define FLUSH_AFTER_MS 1000
 
 struct card {
 	ckpt_addresses *addresses;
@@ -638,8 +640,10 @@ static struct vmm_disk *open_disk(void *data, guint index,
 		return NULL;
 	if (!node->answer_kept)
 		node->answer_kept = vmm_loop_add(loop, node->event_fd, 0, answer_kept, node);
-	if (node->is_twin && !node->disk_twins)
+	if (node->is_twin && !node->disk_twins) {
 		node->disk_twins = ckpt_disk_twins_new(loop, &hooks, &limits);
+		ckpt_disk_twins_flush_after(node->disk_twins, FLUSH_AFTER_MS);
+	}
 	if (node->is_twin)
 		disk = ckpt_disk_twin_new_take(disk, index, node->disk_twins);
 	return ckpt_disk_out_new_take(disk, index, node->disk_out);

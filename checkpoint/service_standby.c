@@ -243,7 +243,7 @@ static void lost(ckpt_service *service, enum ckpt_ending end, const char *why)
 /* What it holds cannot be kept: the primary must not count on it. */
 static void disk_failed(ckpt_service *service, const char *why)
 {
-	vmm_session_event(service->session, "disk-error", why);
+	vmm_session_event(service->session, "disk-failed", why);
 	/* What is held already may be the only copy: it is kept, for better or worse. */
 	if (service->secondary)
 		ckpt_secondary_refuse(service->secondary, why);

@@ -651,6 +651,85 @@ static void a_disk_that_fails_is_reported_and_reads_stay_right(void **unused)
 	bed_free(bed);
 }
 
+static guint flushes_at(const struct fake_disk *fake)
+{
+	guint flushes = 0;
+
+	for (guint i = 0; i < fake->waiting->len; i++) {
+		const struct vmm_disk_request *request = g_ptr_array_index(fake->waiting, i);
+
+		flushes += request->op == VMM_DISK_FLUSH;
+	}
+	return flushes;
+}
+
+static void what_was_written_is_flushed_after_a_while(void **unused)
+{
+	struct bed *bed = bed_with_plenty();
+
+	hold(bed, 0, 512, '1');
+	ckpt_disk_twins_commit(bed->twins, 1);
+	settle(bed);
+	g_usleep(2000);
+	hold(bed, 0, 512, '2');
+	ckpt_disk_twins_commit(bed->twins, 2);
+	assert_int_equal(flushes_at(&bed->fake[0]), 0); /* nobody asked for that */
+	settle(bed);
+	ckpt_disk_twins_flush_after(bed->twins, 1);
+	ckpt_disk_twins_commit(bed->twins, 2);
+	g_usleep(2000);
+	ckpt_disk_twins_commit(bed->twins, 2);
+	assert_int_equal(flushes_at(&bed->fake[0]), 1);
+	assert_int_equal(flushes_at(&bed->fake[1]), 0);
+	settle(bed);
+	g_usleep(2000);
+	ckpt_disk_twins_commit(bed->twins, 2);
+	g_usleep(2000);
+	ckpt_disk_twins_commit(bed->twins, 2);
+	assert_int_equal(flushes_at(&bed->fake[0]), 0); /* nothing is new */
+	assert_int_equal(bed->failures, 0);
+	/* What is on its way when a flush begins is the next one's. */
+	hold(bed, 0, 512, '3');
+	ckpt_disk_twins_commit(bed->twins, 3);
+	g_usleep(2000);
+	ckpt_disk_twins_commit(bed->twins, 3);
+	assert_int_equal(flushes_at(&bed->fake[0]), 1);
+	assert_int_equal(bed->fake[0].waiting->len, 2);
+	fake_disk_complete(&bed->fake[0], 1);
+	fake_disk_complete(&bed->fake[0], 0);
+	g_usleep(2000);
+	ckpt_disk_twins_commit(bed->twins, 3);
+	g_usleep(2000);
+	ckpt_disk_twins_commit(bed->twins, 3);
+	assert_int_equal(flushes_at(&bed->fake[0]), 1);
+	/* It may be under way at the end. */
+	bed_free(bed);
+}
+
+static void a_flush_that_fails_is_reported_before_a_promotion(void **unused)
+{
+	struct bed *bed = bed_with_plenty();
+
+	ckpt_disk_twins_flush_after(bed->twins, 1);
+	hold(bed, 0, 512, '1');
+	ckpt_disk_twins_commit(bed->twins, 1);
+	fake_disk_complete_all(&bed->fake[0]);
+	bed->fake[0].result = -EIO;
+	g_usleep(2000);
+	ckpt_disk_twins_commit(bed->twins, 1);
+	g_usleep(2000);
+	ckpt_disk_twins_commit(bed->twins, 1);
+	assert_int_equal(flushes_at(&bed->fake[0]), 1);
+	fake_disk_complete_all(&bed->fake[0]);
+	assert_int_equal(bed->failures, 1);
+	assert_int_equal(bed->failure, -EIO);
+	bed->fake[0].result = 0;
+	ckpt_disk_twins_promote(bed->twins, on_promoted, bed);
+	settle(bed);
+	assert_int_equal(bed->promote_error, -EIO);
+	bed_free(bed);
+}
+
 static void a_merge_that_fails_is_not_called_durable(void **unused)
 {
 	struct bed *bed = bed_with_plenty();
@@ -1114,6 +1193,8 @@ int main(void)
 		cmocka_unit_test(in_the_end_requests_pass_to_the_disk),
 		cmocka_unit_test(a_promotion_without_disks_says_so_too),
 		cmocka_unit_test(a_disk_that_fails_is_reported_and_reads_stay_right),
+		cmocka_unit_test(what_was_written_is_flushed_after_a_while),
+		cmocka_unit_test(a_flush_that_fails_is_reported_before_a_promotion),
 		cmocka_unit_test(a_merge_that_fails_is_not_called_durable),
 		cmocka_unit_test(a_flush_that_fails_is_not_called_durable),
 		cmocka_unit_test(a_twin_is_freed_with_writes_under_way),
