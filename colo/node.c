@@ -277,6 +277,7 @@ void colo_node_tick(colo_node *node)
 	    node_now(node) > node->ordered_ms[COLO_ORDER_SWITCHOVER] + NODE_SWITCH_MS)
 		node_answer(node, COLO_ORDER_SWITCHOVER, "failed",
 			    "the other node has not done its part: see colo status there");
+	node_disk_tick(node);
 	node_start_tick(node);
 	node_consider_claim(node);
 	node_grant_tick(node);
@@ -344,7 +345,7 @@ void colo_node_self(const colo_node *node, struct colo_peer_state *state)
 		.state = node->state,
 		.part = node->record.part,
 		.flags = (node->vm && !node->vm_ending && !node->vm_deaf ? COLO_PEER_VM : 0) |
-			 (node->vm_ready ? COLO_PEER_READY : 0) |
+			 (node->vm_ready && !node->disk_again_ms ? COLO_PEER_READY : 0) |
 			 (node->vm_promotable ? COLO_PEER_LIVE : 0) |
 			 (node->record.stopped ? COLO_PEER_ENDED : 0),
 	};

@@ -77,7 +77,7 @@ enum colo_vm_news {
 	COLO_VM_DURABLE,
 	COLO_VM_POWEROFF,
 	COLO_VM_PANIC,
-	COLO_VM_DISK_FAILED, /* the primary's; the guest does not know yet */
+	COLO_VM_DISK_FAILED, /* a primary's guest does not know yet; a standby has told its primary */
 	COLO_VM_GUARD, /* a comparator is ready */
 	COLO_VM_NO_GUARD,
 };

@@ -11,6 +11,7 @@
  * it asks to start the guest anew. */
 #define NODE_SETTLE_MS 3000u
 #define NODE_PROTECT_AGAIN_MS 1000u
+#define NODE_DISK_AGAIN_MS 10000u /* a standby's disk that failed is filled again */
 /* A switch-over that the other node was asked for and that has not come is no longer waited
  * for. */
 #define NODE_SWITCH_MS 30000u
@@ -70,6 +71,7 @@ struct colo_node {
 	gboolean link_lost; /* of a standby: to its primary; of a primary: to its standby */
 	guint64 link_lost_ms;
 	gboolean durable;
+	guint64 disk_again_ms; /* until then this node's disk is not to be filled; 0: it may */
 	gboolean disk_failed; /* the guest is to go to the other node for it */
 	gboolean running; /* its guest was told to, and not to rest */
 
@@ -174,6 +176,8 @@ void node_sealed_here(colo_node *node);
 void node_lost_secondary(colo_node *node, const char *why);
 void node_cannot_leave(colo_node *node, const char *why);
 void node_switch_over(colo_node *node);
+/* A standby's disk that failed may be filled again after a while. */
+void node_disk_tick(colo_node *node);
 /* Switches over once, as soon as may be, where this node's disk has failed. */
 void node_leave_disk(colo_node *node);
 void node_leave_answered(colo_node *node, gboolean yes, const char *why);

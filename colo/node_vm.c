@@ -28,13 +28,30 @@ static void guest_panicked(colo_node *node, const char *detail)
 		node_guest_ended(node);
 }
 
-/* The other node's disk may be sound: the guest goes there as soon as it can. If that takes
- * long, colo-vm tells the guest. */
+/* A primary's: the other node's disk may be sound, and the guest goes there as soon as it can. If
+ * that takes long, colo-vm tells the guest. A standby's: it is none any more, and not again and
+ * again for as long as its disk takes to fail. */
 static void disk_failed(colo_node *node, const char *detail)
 {
 	node->ops->event(node->data, "disk-failed", detail);
+	if (colo_state_is_secondary(node->state))
+		node->disk_again_ms = node_now(node) + NODE_DISK_AGAIN_MS;
 	node->disk_failed = node->state == COLO_SYNCING || node->state == COLO_PROTECTED;
 	node_leave_disk(node);
+}
+
+void node_disk_tick(colo_node *node)
+{
+	if (!node->disk_again_ms)
+		return;
+	if (node_now(node) >= node->disk_again_ms) {
+		node->disk_again_ms = 0;
+		node_say_why(node, NULL, NULL);
+		node->ops->tell(node->data);
+	} else if (node->state == COLO_JOINING) {
+		node_say_why(node, "look at the disk; it is filled again after a while",
+			     "this node's disk does not keep what is written: see colo log");
+	}
 }
 
 static void primary_lost(colo_node *node, const char *detail)

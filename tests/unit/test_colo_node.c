@@ -11,6 +11,7 @@
 #include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "tests/unit/world.h"
 
@@ -351,6 +352,22 @@ static void a_disk_that_fails_leaves_a_guest_that_is_alone_in_its_place(void **s
 	world_run(pair, 3000);
 	check(pair);
 	/* What failed while it was alone the guest was told; it is its business. */
+	assert_int_equal(primary_of(pair), 0);
+	world_free(pair);
+}
+
+static void a_standby_whose_disk_failed_is_not_filled_again_at_once(void **state)
+{
+	test_world *pair = protected_pair(COLO_ARBITER_ETCD);
+
+	world_fail_disk(pair, 1);
+	world_run(pair, 50);
+	world_kill_vm(pair, 1); /* it has told its primary; its memory is gone */
+	must_speak(pair, "the primary does not go on alone");
+	world_run(pair, 4000);
+	must(pair, !world_protected(pair), "it is filled again at once");
+	assert_non_null(strstr(world_reason(pair, 1), "disk"));
+	until_protected(pair, "it is not filled again after a while");
 	assert_int_equal(primary_of(pair), 0);
 	world_free(pair);
 }
@@ -884,6 +901,7 @@ int main(void)
 		cmocka_unit_test(a_planned_switch_over_changes_places_without_a_grant),
 		cmocka_unit_test(a_guest_leaves_a_disk_that_fails_as_soon_as_it_can),
 		cmocka_unit_test(a_disk_that_fails_leaves_a_guest_that_is_alone_in_its_place),
+		cmocka_unit_test(a_standby_whose_disk_failed_is_not_filled_again_at_once),
 		cmocka_unit_test(both_without_power_start_with_what_was_primary),
 		cmocka_unit_test(colod_can_be_started_anew_in_every_state),
 		cmocka_unit_test(a_pair_that_was_protected_by_a_colod_started_anew_is),
