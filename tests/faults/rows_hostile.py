@@ -230,8 +230,8 @@ def a_guest_asks_for_much(world):
         pages = ask(world, "memory")
         note(f"memory: {pages}")
         since, begin = marks(world), time.monotonic()
-        for line in ("dirty 1000000 max", "dirty 7000 max", "blkbg 300 0 wild"):
-            visitors.ask_guest(world.network, line)
+        ask(world, f"dirty {pages['work_pages']} max")
+        ask(world, "blkbg 300 0 wild")
         waits = []
         while time.monotonic() < begin + 10:
             at = time.monotonic()

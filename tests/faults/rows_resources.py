@@ -158,8 +158,8 @@ def a_primarys_disk_fails_and_nobody_hands_over(world):
 
 
 def a_standbys_disk_fails(world):
-    """It is none any more, until its disk is whole. A flush there is for a promotion only."""
-    for error, kind in ((errno.EIO, "write"), (errno.ENOSPC, "write")):
+    """It is none any more, until its disk is whole."""
+    for error, kind in ((errno.EIO, "write"), (errno.EIO, "flush"), (errno.ENOSPC, "write")):
         with Disks(world) as disks:
             primary, standby = disks.primary, disks.standby
             what = f"the standby's disk refuses each {kind}: {os.strerror(error)}"
@@ -172,9 +172,8 @@ def a_standbys_disk_fails(world):
             check(f"{what}: it says why", hosts.eventually(
                 lambda: "cannot be written" in str(standby.events())), standby.events())
             time.sleep(QUIET_S)
-            check(f"{what}: it is not protected while that lasts",
-                  "protected" not in (primary.state, standby.state)
-                  and standby.state != "standby", world.states())
+            check(f"{what}: it is not protected soon again",
+                  primary.state != "protected" and standby.state != "standby", world.states())
             disks.whole_again(what, primary)
 
 
