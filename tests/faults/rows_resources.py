@@ -397,8 +397,12 @@ def power_is_lost_with_writes_in_the_disks_caches(world):
             ask(world, f"blkwrite {device} {6144 + 64 * number} 64 {2000 + number}")
             primary, standby = world.pair.protected()
             lost = sum(disk.counts()["unflushed"] for disk in disks.disks.values())
+            # At once, as far as anybody can act: the slower one to die gets no grant.
+            world.network.cut(*(("lan", *ends) for host in hosts.NODES
+                                for ends in ((host, "client"), ("client", host))))
             for host in world.pair.hosts:
                 host.power_off()
+            world.network.mend()
             for disk in disks.disks.values():
                 disk.lose(number)
             world.end_visit()
