@@ -232,15 +232,16 @@ def a_guest_asks_for_much(world):
         since, begin = marks(world), time.monotonic()
         ask(world, f"dirty {pages['work_pages']} max")
         ask(world, "blkbg 300 0 wild")
-        waits = []
+        waits, unanswered = [], False
         while time.monotonic() < begin + 10:
             at = time.monotonic()
-            if not visitors.ask_guest(world.network, "time"):
+            unanswered = not visitors.ask_guest(world.network, "time")
+            if unanswered:
                 break
             waits.append(time.monotonic() - at)
-        waits.sort()
+        waits = sorted(waits) or [0]
         check("a guest dirties all of its memory and says what the other copy does not: each "
-              "question is answered", len(waits) > 5, len(waits))
+              "question is answered", not unanswered, waits)
         note(f"{len(waits)} answers that differ, half of them within "
              f"{1000 * waits[len(waits) // 2]:.0f} ms, the slowest {1000 * waits[-1]:.0f} ms; "
              f"longest gap of a client {world.echo.gap_s(begin) * 1000:.0f} ms, of the other "
