@@ -246,6 +246,8 @@ void colo_node_recorded(colo_node *node, gboolean ok, const char *why)
 		node->record = node->writing;
 		node->stepping = TRUE;
 		take_step(node, &node->move);
+		if (node->move.event == COLO_ON_DURABLE)
+			node->ops->event(node->data, "durable", NULL);
 		node->stepping = FALSE;
 	} else {
 		/* Which of the two is on disk is not known; a step that was not taken may be,

@@ -99,6 +99,8 @@ static void a_host_that_loses_power_is_followed_by_the_other_and_comes_back(void
 		world_power_off(pair, victim);
 		must_speak(pair, "nobody goes on");
 		assert_int_equal(world_state(pair, !victim), COLO_SOLO);
+		world_run(pair, 5000);
+		assert_int_equal(world_count(pair, "durable"), i + 1);
 		world_power_on(pair, victim);
 		until_protected(pair, "the host that came back is not protected again");
 	}
