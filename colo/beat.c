@@ -16,6 +16,8 @@
 
 #define NAME "colo-heartbeat"
 #define TELL_MS 250u
+/* It reports each 250 ms. Counted in our own turns: while we stand still, none passes. */
+#define SILENT_TURNS_MAX 20u
 
 struct colo_beat {
 	const colo_pair *pair;
@@ -26,6 +28,7 @@ struct colo_beat {
 	colo_program *program;
 	int fd;
 	guint source, timer;
+	guint silent_turns; /* without a report, of one that runs */
 	struct hb_self says;
 	struct hb_report report;
 	gboolean reported;
@@ -54,7 +57,13 @@ static void tell(colo_beat *beat)
 
 static gboolean tell_again(gpointer data)
 {
-	tell(data);
+	colo_beat *beat = data;
+
+	tell(beat);
+	if (beat->fd >= 0 && ++beat->silent_turns == SILENT_TURNS_MAX) {
+		g_warning(NAME " runs and does not report: it is killed, and started again");
+		colo_program_renew(beat->program);
+	}
 	return G_SOURCE_CONTINUE;
 }
 
@@ -74,6 +83,7 @@ static gboolean hear(int fd, GIOCondition condition, gpointer data)
 	if (got != sizeof(report) || wire_get32(report.type) != HB_REPORT ||
 	    report.paths > HB_PATHS_MAX)
 		return G_SOURCE_CONTINUE;
+	beat->silent_turns = 0;
 	beat->report = report;
 	beat->reported = TRUE;
 	beat->fn(beat->data, &report);
@@ -130,6 +140,7 @@ static GStrv command_line(void *data, int *fd)
 
 static void started(void *data)
 {
+	((colo_beat *)data)->silent_turns = 0;
 	tell(data);
 }
 

@@ -7,6 +7,7 @@
 #define NAME "colo-netcompare"
 #define POLL_MS 1000u
 #define STATUS_MS 3000u
+#define UNANSWERED_MAX 2u /* after which it hangs */
 
 struct colo_guard {
 	const colo_pair *pair;
@@ -17,6 +18,7 @@ struct colo_guard {
 	colo_client *client;
 	guint poll;
 	gboolean asked;
+	guint unanswered; /* one after the other */
 	JsonObject *status;
 };
 
@@ -68,6 +70,7 @@ static GStrv command_line(void *data, int *fd)
 
 static void started(void *data)
 {
+	((colo_guard *)data)->unanswered = 0;
 }
 
 static void ended(void *data, const char *how, gboolean again)
@@ -89,6 +92,13 @@ static void have_status(void *data, JsonObject *result, const char *code, const 
 	colo_guard *guard = data;
 
 	guard->asked = FALSE;
+	/* One that hangs lets nothing out, and would for good. Once may be for us: we may have
+	 * been stopped ourselves. */
+	guard->unanswered = !g_strcmp0(code, "timeout") ? guard->unanswered + 1 : 0;
+	if (guard->unanswered == UNANSWERED_MAX) {
+		g_warning(NAME " runs and does not answer: it is killed, and started again");
+		colo_program_renew(guard->program);
+	}
 	if (!result)
 		return;
 	g_clear_pointer(&guard->status, json_object_unref);

@@ -369,6 +369,11 @@ static void drop_note(const struct ckpt_note *note)
 
 /* What is said. */
 
+const char *colo_peer_trouble(const colo_peer *peer)
+{
+	return peer->up ? NULL : peer->trouble;
+}
+
 void colo_peer_say(colo_peer *peer, const struct colo_peer_state *state)
 {
 	const struct wire_peer_state wire = {

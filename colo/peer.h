@@ -33,6 +33,8 @@ colo_peer *colo_peer_new(const colo_pair *pair, guint self,
 void colo_peer_free(colo_peer *peer);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(colo_peer, colo_peer_free)
 
+/* Why there is no connection; NULL: there is one, or none was tried yet. The peer's. */
+const char *colo_peer_trouble(const colo_peer *peer);
 /* Each is dropped where there is no connection. */
 void colo_peer_say(colo_peer *peer, const struct colo_peer_state *state);
 void colo_peer_ask(colo_peer *peer, enum colo_ask ask, guint64 generation);

@@ -85,6 +85,9 @@ static JsonObject *peer_status(const struct colo_status_sources *sources,
 	else
 		json_object_set_null_member(object, "generation");
 	set_text(object, "differs", view->unlike);
+	set_text(object, "trouble", view->peer_up || !sources->peer ?
+					    NULL :
+					    colo_peer_trouble(sources->peer));
 	return object;
 }
 

@@ -9,6 +9,7 @@
 #include "colo/guard.h"
 #include "colo/guest.h"
 #include "colo/node.h"
+#include "colo/peer.h"
 
 struct colo_status_sources {
 	const colo_pair *pair;
@@ -18,6 +19,7 @@ struct colo_status_sources {
 	const colo_guest *guest;
 	const colo_beat *beat;
 	const colo_guard *guard; /* NULL: nothing is compared */
+	const colo_peer *peer;
 	const char *arbiter; /* its kind */
 };
 

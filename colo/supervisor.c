@@ -62,6 +62,7 @@ static struct colo_status_sources sources(const colo_supervisor *supervisor)
 		.guest = supervisor->guest,
 		.beat = supervisor->beat,
 		.guard = supervisor->guard,
+		.peer = supervisor->peer,
 		.arbiter = supervisor->arbiter->ops->name,
 	};
 }

@@ -360,6 +360,10 @@ static void show_peer(GString *to, JsonObject *status)
 	g_string_append(to, colo_field_true(peer, "alive") ? ", heartbeats come"
 							   : ", no heartbeats");
 	g_string_append_c(to, '\n');
+	if (colo_field_text(peer, "trouble")) {
+		row_begin(to, "no connection");
+		g_string_append_printf(to, "%s\n", colo_field_text(peer, "trouble"));
+	}
 }
 
 /* What differs between the nodes' pair files, a line each. */

@@ -233,12 +233,15 @@ def the_view_shows_what_there_is():
                                     "eta_ms": 125000})
         text = place.colo("status").out
         server.answers["status"] = status(
-            state="joining", mode="colo", peer={"differs": "vm/cpus: ours 1, theirs 2\nx\x1b: y"},
+            state="joining", mode="colo", peer={
+                "differs": "vm/cpus: ours 1, theirs 2\nx\x1b: y",
+                "trouble": "the peer ended: it is of another pair"},
             sync={"percent": None, "remaining_bytes": None, "eta_ms": None,
                   "memory_left": 1 << 30, "disks_left": 1 << 29, "ms_left": 5000},
             comparator={"mode": {"compare": False, "why": "x"}})
         vm = place.colo("status").out.replace("\xa0", " ")
         for piece in ("under way, 1.5 GiB left, about 5 s", "mode buffered", ", mode colo",
+                      "no connection the peer ended: it is of another pair\n",
                       "files differ  vm/cpus: ours 1, theirs 2\n                x\\x1b: y\n"):
             check(f"... as colo-vm and colo-netcompare tell it {piece!r}", piece in vm, vm)
         for piece in ("43 %, 1.5 GiB left, about 2 min 5 s", "why           the link was cut",

@@ -262,6 +262,7 @@ static void refused_hello(guint version, guint node, const char *name, const cha
 	}
 	expect_refusal(&scene, words);
 	assert_int_equal(scene.ups, 0);
+	assert_non_null(strstr(colo_peer_trouble(scene.peer), words));
 	tear_down(&scene);
 }
 
