@@ -17,6 +17,7 @@
 #include "colo/hooks.h"
 #include "colo/node.h"
 #include "colo/notify.h"
+#include "colo/own_host.h"
 #include "colo/peer.h"
 #include "colo/status.h"
 #include "colo/taps.h"
@@ -521,6 +522,7 @@ static gboolean prepare(colo_supervisor *supervisor, GError **error)
 		return FALSE;
 	supervisor->record_path = g_build_filename(supervisor->places->state, "generation", NULL);
 	if (!make_places(supervisor->places, error) ||
+	    !colo_own_host(supervisor->places->state, NULL, error) ||
 	    !colo_record_read(supervisor->record_path, pair->name, self, &record, error))
 		return FALSE;
 	supervisor->arbiter = colo_arbiter_new(pair, supervisor->self, error);

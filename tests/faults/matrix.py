@@ -311,8 +311,9 @@ ROWS = [
         "hello:a_processor_that_lacks_features_is_refused_by_their_names"),
     Row("F45", "An operator errs: promotes both, starts an old copy or a backup, clones a host",
         "Refused, with what to do instead, as long as the other node or the arbiter can be asked. "
-        "**Not promised:** that a generation file copied to another host, or brought back from a "
-        "backup together with an arbiter's, is found out.",
+        "A state directory that was copied is refused by the number of the host's hardware. "
+        "**Not promised:** that a copy on hardware without a number, with the machine id copied "
+        "too, or a backup of both this and the arbiter's records, is found out.",
         "rows:both_are_promoted_by_hand rows:an_old_backup_is_started "
         "rows:a_third_host_has_a_copy_of_the_file pair:a_stale_copy_is_not_started "
         "startup:two_that_hear_each_other_never_both_start"),
