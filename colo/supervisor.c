@@ -30,6 +30,7 @@ struct colo_supervisor {
 	guint self;
 	const struct colo_places *places;
 	char *record_path;
+	guint paths_up, paths_lost; /* of the heartbeats, a bit each; lost: it was told */
 	colo_node *node;
 	colo_guest *guest;
 	colo_guard *guard;
@@ -355,10 +356,33 @@ static const struct colo_peer_hooks peer_hooks = {
 	.answered = peer_answered,
 };
 
+/* Which of several ways the heartbeats come. While none does, that is told as such. */
+static void tell_paths(colo_supervisor *supervisor, const struct hb_report *report)
+{
+	const struct colo_node_config *ours = &supervisor->pair->node[supervisor->self];
+
+	for (guint i = 0; i < report->paths; i++) {
+		const guint bit = 1u << i;
+		const gboolean up = report->path[i].up;
+
+		if (up && supervisor->paths_lost & bit)
+			announce(supervisor, "path-back", ours->heartbeat[i]);
+		if (!up && supervisor->paths_up & bit && report->alive) {
+			announce(supervisor, "path-lost", ours->heartbeat[i]);
+			supervisor->paths_lost |= bit;
+		}
+		if (up)
+			supervisor->paths_lost &= ~bit;
+		supervisor->paths_up = up ? supervisor->paths_up | bit :
+					    supervisor->paths_up & ~bit;
+	}
+}
+
 static void reported(void *data, const struct hb_report *report)
 {
 	colo_supervisor *supervisor = data;
 
+	tell_paths(supervisor, report);
 	colo_node_heartbeat(supervisor->node, report->alive,
 			    report->known ? &report->peer : NULL);
 }

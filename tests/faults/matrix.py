@@ -81,7 +81,7 @@ ROWS = [
         "heartbeat:a_daemon_that_was_stopped_raises_no_alarm"),
     Row("F05", "A host stands still between being granted the guest and going on with it",
         "Never two that are heard: whoever was overtaken meanwhile is not heard.",
-        "points node:a_host_that_stood_still_finds_itself_overtaken "
+        "node:a_host_that_stood_still_finds_itself_overtaken "
         "node:whatever_happens_nobody_lets_out_what_contradicts_what_was_seen"),
     Row("F06", "A host loses its power, without a last word",
         "As above, noticed by silence: after `heartbeat/timeout` the other one goes on. When the "
@@ -136,8 +136,8 @@ ROWS = [
     Row("F15", "The host that serves is cut from its clients, and not from the other host",
         "It can be seen (a heartbeat path over that network is down, the arbiter may be lost), and "
         "`colo switchover` moves the guest to the other host with all its connections. "
-        "**Not promised:** that this is done by itself; a hook can do it.",
-        "links:a_primary_is_cut_from_its_clients"),
+        "**Not promised:** that this is done by itself; a hook on `path-lost` can do it.",
+        "links:a_primary_is_cut_from_its_clients links:a_hook_moves_the_guest_to_its_clients"),
     Row("F16", "Some clients do not reach the guest, others do",
         "Nothing is done: the pair cannot know who is right. Their connections go on when they "
         "reach it again.",
@@ -167,7 +167,8 @@ ROWS = [
         "The guest's disk on the host that serves: the guest moves to the other host, whose disk "
         "takes it; with both full it gets the error. The standby's: the pair goes on unprotected. "
         "State directory: roles do not change any more, and the status says so. Logs: nothing.",
-        ""),
+        "record:a_full_disk_leaves_the_one_before twin:a_merge_that_fails_is_not_called_durable "
+        "events:a_file_that_cannot_be_written_costs_nothing_else"),
     Row("F22", "A disk fails",
         "Of the host that serves: the guest moves to the other one, and does not see the error. Of "
         "the standby: the guest goes on unprotected. A flush that failed is never called done.",
@@ -214,7 +215,8 @@ ROWS = [
         "rows:who_has_the_key_talks_nonsense message:one_wrong_message_changes_nothing "
         "streams:wrong_input_is_refused streams:wrong_disk_writes_are_refused "
         "hello:a_hello_that_makes_no_sense_is_refused_and_its_sender_told "
-        "channel:a_message_against_the_rules_ends_the_channel peer:who_talks_nonsense_is_hung_up_on"),
+        "channel:a_message_against_the_rules_ends_the_channel "
+        "peer:who_talks_nonsense_is_hung_up_on"),
     Row("F30", "Malformed heartbeats", "They are counted in the status, and nothing else.",
         "hostile:heartbeats_of_others datagram:every_other_length_is_refused"),
     Row("F31", "Heartbeats that were recorded: played again, reflected, of another time or pair",
@@ -275,7 +277,7 @@ ROWS = [
         "promotion, a hand-over, a first sync",
         "What goes on is the guest as of one checkpoint or the next, never a mixture. What is "
         "half filled is never promoted.",
-        "points kill:primaries_die_at_labelled_steps kill:secondaries_die_at_labelled_steps "
+        "kill:primaries_die_at_labelled_steps kill:secondaries_die_at_labelled_steps "
         "handover:primaries_die_in_it handover:standbys_die_in_it "
         "replicate:nothing_is_promoted_before_the_first_commit "
         "cut:a_link_cut_after_any_message_leaves_a_resting_secondary_exact"),
@@ -291,7 +293,7 @@ ROWS = [
     Row("F41", "One failover after the other",
         "The same connection and the same file through all of them; no program uses more than "
         "before.",
-        "failovers cycles:hosts_die_in_turn handover:back_and_forth"),
+        "cycles:hosts_die_in_turn handover:back_and_forth"),
     # What people do.
     Row("F42", "Planned switch-overs of a busy guest",
         "No connection is lost, no answer is wrong; the guest is silent for a fraction of a "
@@ -428,12 +430,13 @@ def replaced(text):
     return before + begin + "\n" + markdown() + "\n" + end + after
 
 
-def commands(ids):
-    """What runs these rows' own functions: lists of words, from the project's directory."""
+def commands(ids, where="native"):
+    """What runs these rows' own functions there ("native", "testbed"): lists of words, from the
+    project's directory."""
     chosen = collections.OrderedDict()
     for row in ROWS:
         for path, function in places(row) if row.id in ids else ():
-            if function and path.startswith("tests/faults/rows_"):
+            if function and path.startswith("tests/faults/rows_") and level(path) == where:
                 names = chosen.setdefault(path, [])
                 names.extend([function] if function not in names else [])
     return [[path, *names] for path, names in chosen.items()]

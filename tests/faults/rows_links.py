@@ -95,6 +95,35 @@ def a_primary_is_cut_from_its_clients(world):
     world.well("the primary was cut from its clients", primary, standby)
 
 
+# What docs/faults.md says that a hook can do.
+HOOK = """#!/bin/sh
+[ "$1 $COLO_STATE" = "path-lost protected" ] || exit 0
+ip -o link show lan 2>/dev/null | grep -q NO-CARRIER || exit 0
+case $COLO_NODE in alpha) run={alpha} ;; *) run={beta} ;; esac
+exec {colo} switchover {file} --run-dir $run
+"""
+
+
+def a_hook_moves_the_guest_to_its_clients(world):
+    """Where somebody wants it done by itself."""
+    program = os.path.join(world.network.dir, "hook")
+    world.new_pair(hooks={"program": program})
+    pair = world.pair
+    with open(os.open(program, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o755), "w") as file:
+        file.write(HOOK.format(colo=os.path.join(bed.BUILD, "colo"), file=pair.file,
+                               alpha=pair.alpha.run_dir, beta=pair.beta.run_dir))
+    pair.start()
+    pair.protected()
+    world.visit()
+    primary, standby = world.protected(hooks={"program": program})
+    world.network.switch.ip(f"link set lan-{primary.name} down")
+    check("the primary's port on the LAN is down, and a hook looks: the guest moves",
+          hosts.eventually(lambda: world.pair.primary is standby) and world.echo.is_heard(),
+          world.states())
+    world.network.switch.ip(f"link set lan-{primary.name} up")
+    world.well("a hook moved the guest", primary, standby)
+
+
 def some_clients_are_cut_off(world):
     """Whoever does not reach the primary while others do has to wait: nothing is done."""
     primary, _ = world.protected()
@@ -234,6 +263,7 @@ def links_flap(world):
 TESTS = [
     all_heartbeats_are_lost,
     a_primary_is_cut_from_its_clients,
+    a_hook_moves_the_guest_to_its_clients,
     some_clients_are_cut_off,
     frames_are_lost,
     frames_are_changed,

@@ -274,6 +274,10 @@ def one_way_of_several_is_lost(world):
               hosts.eventually(lambda deaf=deaf: [
                   path["up"] for path in deaf.status()["heartbeat"]["paths"]]
                   == [True, False]), deaf.status()["heartbeat"])
+        began = before[0] if deaf is primary else before[1]
+        check("and told", hosts.eventually(lambda deaf=deaf, began=began: (
+            "path-lost", f"{hosts.LAN[deaf.name]}:{hosts.HEARTBEAT_PORT}")
+            in deaf.told_since(began)), deaf.told_since(began))
         time.sleep(QUIET_S)
         told = primary.events_since(before[0]) + standby.events_since(before[1])
         check("nobody's role changes, and nobody takes the other for dead",
