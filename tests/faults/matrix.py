@@ -25,6 +25,7 @@ BEGIN, END = "<!-- matrix: begin -->", "<!-- matrix: end -->"
 FILES = {
     "processes": "tests/faults/rows_processes.py", "links": "tests/faults/rows_links.py",
     "rows": "tests/faults/rows_pair.py", "resources": "tests/faults/rows_resources.py",
+    "ill": "tests/faults/rows_hostile.py",
     "bed": "tests/faults/rows_testbed.py", "points": "tests/faults/points.py",
     "failovers": "tests/faults/failovers.py",
     "pair": "tests/pairs/test_pair.py", "hostile": "tests/pairs/test_colod_hostile.py",
@@ -81,11 +82,13 @@ ROWS = [
         "heartbeat:a_daemon_that_was_stopped_raises_no_alarm"),
     Row("F05", "A host stands still between being granted the guest and going on with it",
         "Never two that are heard: whoever was overtaken meanwhile is not heard.",
+        "points "
         "node:a_host_that_stood_still_finds_itself_overtaken "
         "node:whatever_happens_nobody_lets_out_what_contradicts_what_was_seen"),
     Row("F06", "A host loses its power, without a last word",
         "As above, noticed by silence: after `heartbeat/timeout` the other one goes on. When the "
         "host is back the pair is protected again by itself.",
+        "bed:the_same_pair_as_two_hosts_by_ssh "
         "pair:a_host_loses_power cycles:hosts_die_in_turn "
         "node:a_host_that_loses_power_is_followed_by_the_other_and_comes_back"),
     Row("F07", "Both hosts lose their power, and come back in any order, or only one does",
@@ -146,17 +149,21 @@ ROWS = [
         "Up to a fifth of heartbeats lost, and delays below the timeouts, are no reason for a "
         "failover. What is too bad for checkpoints costs protection first, until it is better; "
         "the guest goes on.",
+        "bed:bad_links_within_the_envelope bed:a_bad_link_of_clients "
+        "bed:a_replication_link_beyond_the_envelope "
         "links:frames_are_lost detector:a_fifth_that_is_lost_is_measured_and_no_loss_of_the_peer "
         "detector:those_that_were_overtaken_are_not_lost "
         "detector:jitter_follows_the_delay_of_the_network"),
     Row("F18", "A link changes what it carries",
         "It is noticed, on every channel, and nothing of it is believed: the connection is made "
         "anew, at worst the standby is filled anew.",
+        "bed:corrupted_frames "
         "links:frames_are_changed channel:a_record_altered_on_its_way_is_refused "
         "datagram:every_changed_bit_is_refused"),
     Row("F19", "The replication link is far too slow",
         "What waits is bounded. The guest waits for checkpoints and at worst goes on unprotected; "
         "when the link is better it is protected again.",
+        "bed:a_squeezed_link "
         "links:the_link_is_squeezed"),
     Row("F20", "Links come and go",
         "The guest stays where it is, or moves no more often than all links were lost; the pair "
@@ -167,11 +174,17 @@ ROWS = [
         "The guest's disk on the host that serves: the guest moves to the other host, whose disk "
         "takes it; with both full it gets the error. The standby's: the pair goes on unprotected. "
         "State directory: roles do not change any more, and the status says so. Logs: nothing.",
+        "resources:both_disks_are_full resources:a_state_folder_is_full "
+        "resources:a_log_folder_is_full "
         "record:a_full_disk_leaves_the_one_before twin:a_merge_that_fails_is_not_called_durable "
         "events:a_file_that_cannot_be_written_costs_nothing_else"),
     Row("F22", "A disk fails",
         "Of the host that serves: the guest moves to the other one, and does not see the error. Of "
         "the standby: the guest goes on unprotected. A flush that failed is never called done.",
+        "resources:a_primarys_disk_fails "
+        "resources:a_primarys_disk_fails_and_nobody_hands_over "
+        "resources:a_standbys_disk_fails resources:a_flush_that_failed_is_never_tried_again "
+        "bed:a_primarys_disk_that_fails bed:a_standbys_disk_that_fails "
         "twin:a_disk_that_fails_is_reported_and_reads_stay_right "
         "twin:a_merge_that_fails_is_not_called_durable "
         "twin:a_flush_that_fails_is_not_called_durable"),
@@ -179,11 +192,15 @@ ROWS = [
         "No failover: the guest waits for its own disk as it would without colo, and what the "
         "standby's disk has to take is bounded. **Not promised:** that a disk that hangs for good "
         "is left by itself; `colo switchover`, or ending that colo-vm, does.",
+        "resources:disks_are_slow resources:a_disk_hangs_for_a_while bed:a_disk_that_is_slow "
+        "bed:a_disk_that_hangs "
         "events:a_disk_that_hangs_delays_nobody"),
     Row("F24", "A loss of power tears a write or loses what was not flushed; a generation file is "
         "damaged",
         "What the guest was told is flushed is there. A damaged generation file is never believed: "
         "colod refuses to start and says so.",
+        "resources:power_is_lost_with_writes_in_the_disks_caches "
+        "resources:a_generation_file_is_damaged "
         "record:every_byte_changed_is_refused "
         "record:a_writer_killed_at_any_time_leaves_a_whole_file "
         "record:a_file_cut_short_anywhere_or_longer_is_refused "
@@ -191,6 +208,7 @@ ROWS = [
     Row("F25", "A host's clock is wrong, steps, or drifts",
         "No failover, nobody is locked out, and the guest's clocks do not go back: everything "
         "counts by clocks that nobody sets.",
+        "bed:a_clock_is_stepped bed:a_standby_with_another_time_goes_on "
         "detector:stepped_clocks_change_the_offset_and_no_judgement "
         "detector:a_peer_whose_clock_stood_still_is_heard_when_it_hears_us "
         "ends:clocks_of_two_hosts"),
@@ -198,15 +216,20 @@ ROWS = [
         "whole",
         "As if that program had been killed, or the host had stood still. Heartbeats go on where "
         "memory is short: their daemon's is locked.",
+        "resources:a_program_finds_no_memory resources:a_host_is_frozen bed:out_of_memory "
+        "bed:memory_is_short bed:a_program_is_frozen_by_its_group "
         "pair:colo_netcompare_is_killed pair:colod_is_killed pair:colo_heartbeat_is_killed "
         "heartbeat:secrets_and_rights_are_where_they_belong"),
     Row("F27", "A host has little of its processors",
         "A stall shorter than the timeout is no reason for a failover, and a daemon that did not "
         "run itself does not take its peer for dead. For longer it is as if the host stood still.",
+        "resources:a_host_gets_little_of_its_processors bed:processors_are_hogged "
+        "bed:a_program_that_goes_first "
         "detector:a_daemon_that_was_stopped_gives_a_silent_peer_a_timeout_again "
         "detector:a_daemon_that_is_starved_for_good_finds_a_dead_peer ends:no_false_loss"),
     Row("F28", "Programs get no more descriptors, threads or buffers",
         "What needs one is refused and tried again; the guest goes on.",
+        "resources:programs_may_open_no_files resources:programs_may_start_no_threads "
         "compare:losses_on_the_way_are_divergences compare:a_guest_cannot_fill_the_host"),
     # Those who mean ill.
     Row("F29", "Somebody who has the pair's key says nonsense",
@@ -232,10 +255,12 @@ ROWS = [
     Row("F33", "A flood of datagrams on the heartbeats' port",
         "The peer is still heard, and it costs a bounded share of a processor: the kernel drops "
         "what cannot be the peer's.",
+        "ill:heartbeat_ports_are_flooded "
         "heartbeat:a_flood_keeps_nobody_out hostile:strangers_on_the_ports"),
     Row("F34", "A guest breaks the rules of its devices",
         "That device is stopped until the guest resets it. The host and the other node are "
         "unharmed.",
+        "ill:a_guest_misuses_its_devices "
         "misuse:a_hostile_disk_driver_stops_only_its_disk "
         "misuse:a_hostile_network_driver_stops_only_its_card "
         "misuse:a_hostile_console_driver_stops_only_its_console "
@@ -245,6 +270,7 @@ ROWS = [
         "time",
         "Its answers wait for checkpoints, which are bounded in number and in size: it is slower, "
         "and never wrong. Other pairs do not notice.",
+        "ill:a_guest_asks_for_much "
         "rows:a_guest_that_never_does_the_same_twice "
         "replicate:a_secondary_whose_guest_goes_astray_asks_for_a_checkpoint "
         "replicate:a_burst_of_writes_is_cut_before_the_rate_of_them_is_known "
@@ -253,6 +279,7 @@ ROWS = [
         "readers",
         "What the comparator keeps is bounded; at the bound it asks for checkpoints. Other "
         "connections go on.",
+        "ill:clients_mean_harm "
         "crowd:a_client_sees_only_what_both_said epochs:all_memory_is_bounded "
         "epochs:too_many_held_packets_ask_and_stay epochs:idle_connections_are_forgotten "
         "compare:a_guest_cannot_fill_the_host"),
@@ -277,6 +304,7 @@ ROWS = [
         "promotion, a hand-over, a first sync",
         "What goes on is the guest as of one checkpoint or the next, never a mixture. What is "
         "half filled is never promoted.",
+        "points "
         "kill:primaries_die_at_labelled_steps kill:secondaries_die_at_labelled_steps "
         "handover:primaries_die_in_it handover:standbys_die_in_it "
         "replicate:nothing_is_promoted_before_the_first_commit "
@@ -293,6 +321,7 @@ ROWS = [
     Row("F41", "One failover after the other",
         "The same connection and the same file through all of them; no program uses more than "
         "before.",
+        "failovers "
         "cycles:hosts_die_in_turn handover:back_and_forth"),
     # What people do.
     Row("F42", "Planned switch-overs of a busy guest",
