@@ -27,7 +27,7 @@ FILES = {
     "rows": "tests/faults/rows_pair.py", "resources": "tests/faults/rows_resources.py",
     "ill": "tests/faults/rows_hostile.py",
     "bed": "tests/faults/rows_testbed.py", "points": "tests/faults/points.py",
-    "failovers": "tests/faults/failovers.py",
+    "failovers": "tests/faults/failovers.py", "runs": "tests/faults/run",
     "pair": "tests/pairs/test_pair.py", "hostile": "tests/pairs/test_colod_hostile.py",
     "kill": "tests/pairs/test_kill.py", "handover": "tests/pairs/test_handover.py",
     "ends": "tests/pairs/test_ends.py", "outputs": "tests/pairs/test_outputs.py",
@@ -316,7 +316,7 @@ ROWS = [
         "rows:a_primary_dies_while_its_standby_is_filled "
         "rows:the_arbiter_dies_and_then_the_primary "
         "rows:a_comparator_dies_while_the_link_is_cut "
-        "rows:a_primary_dies_while_its_standby_is_frozen pair:whatever_happens "
+        "rows:a_primary_dies_while_its_standby_is_frozen runs "
         "node:whatever_happens_nobody_lets_out_what_contradicts_what_was_seen"),
     Row("F41", "One failover after the other",
         "The same connection and the same file through all of them; no program uses more than "
