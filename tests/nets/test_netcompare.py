@@ -434,6 +434,32 @@ def a_guest_cannot_fill_the_host():
                   and 64 <= len(got) < 80, len(got))
 
 
+def datagrams_for_nobody(net):
+    """How many came to the client's own network stack."""
+    udp_lines = [line.split() for line in sh(
+        f"nsenter -t {net.holder.pid} -n cat /proc/net/snmp").splitlines()
+                 if line.startswith("Udp:")]
+    return int(dict(zip(*udp_lines))["NoPorts"])
+
+
+def strangers_in_the_queue_get_nowhere():
+    with Scene(gate=OPEN) as scene, \
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as host:
+        def says_something():
+            before = datagrams_for_nobody(scene.net)
+            host.sendto(b"stray", (nets.CLIENT, 9))
+            return bed.eventually(lambda: datagrams_for_nobody(scene.net) > before, 1)
+
+        bed.check("what the host says itself is nobody's to hold", says_something())
+        words = f"OUTPUT -p udp -d {nets.CLIENT} -j NFQUEUE --queue-num {nets.QUEUE}"
+        sh(f"iptables -I {words}")
+        bed.check("a packet that comes to the queue from no tap of the guest's is dropped",
+                  not says_something())
+        status = scene.comparator.status()
+        bed.check("and counted", status["strangers"] >= 1, status)
+        sh(f"iptables -D {words}")
+
+
 def the_rule_is_put_in_place_once_and_taken_away_on_request():
     with Scene(start=False) as scene:
         net = scene.net
@@ -706,6 +732,7 @@ if __name__ == "__main__":
         large_packets_stay_whole,
         losses_on_the_way_are_divergences,
         a_guest_cannot_fill_the_host,
+        strangers_in_the_queue_get_nowhere,
         the_rule_is_put_in_place_once_and_taken_away_on_request,
         refusals,
         words_that_are_not_right_end_the_connection,

@@ -11,6 +11,7 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -23,6 +24,39 @@
 
 static char *folder, *path, *beside;
 static const struct colo_record solo = { 7, COLO_PART_SOLO, FALSE };
+
+/* What is asked of the file system, in its order; NULL: nobody wants to know. */
+static GString *steps;
+static const char *refused_step;
+
+/* TRUE: it is to fail. */
+static gboolean note_step(const char *step)
+{
+	if (!steps)
+		return FALSE;
+	g_string_append_printf(steps, "%s ", step);
+	errno = EIO;
+	return refused_step && !strcmp(step, refused_step);
+}
+
+/* In place of the C library's. */
+int fsync(int fd)
+{
+	struct stat status;
+
+	if (fstat(fd, &status))
+		return -1;
+	if (note_step(S_ISDIR(status.st_mode) ? "folder" : status.st_size ? "file" : "nothing"))
+		return -1;
+	return (int)syscall(SYS_fsync, fd);
+}
+
+int renameat(int old_folder, const char *old, int new_folder, const char *new)
+{
+	if (note_step("rename"))
+		return -1;
+	return (int)syscall(SYS_renameat2, old_folder, old, new_folder, new, 0);
+}
 
 static int make_folder(void **state)
 {
@@ -262,6 +296,31 @@ static void a_file_that_may_not_grow_leaves_the_one_before(void **state)
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
 }
 
+/* A power cut may take whatever was not flushed, and a name before what it is the name of. */
+static void a_new_record_is_on_the_disk_before_it_counts(void **state)
+{
+	const struct colo_record next = { 8, COLO_PART_NONE, FALSE };
+	g_autoptr(GError) error = NULL;
+
+	g_unlink(path);
+	steps = g_string_new(NULL);
+	assert_true(colo_record_write(path, "shop", "alpha", &solo, NULL));
+	assert_string_equal(steps->str, "file rename folder ");
+	refused_step = "file";
+	g_string_truncate(steps, 0);
+	expect_unwritten(path, EIO);
+	/* Reading the one before flushes the folder. */
+	assert_string_equal(steps->str, "file folder ");
+	refused_step = "rename";
+	expect_unwritten(path, EIO);
+	/* It may be there after a power cut, or the one before: so it does not count. */
+	refused_step = "folder";
+	assert_false(colo_record_write(path, "shop", "alpha", &next, &error));
+	assert_true(g_error_matches(error, COLO_ERROR, COLO_ERROR_HOST));
+	refused_step = NULL;
+	g_string_free(g_steal_pointer(&steps), TRUE);
+}
+
 static gboolean may_mount(void)
 {
 	if (unshare(CLONE_NEWNS) == 0 &&
@@ -367,6 +426,7 @@ int main(void)
 		cmocka_unit_test(each_wrong_thing_has_its_own_message),
 		cmocka_unit_test(what_is_no_regular_file_is_refused_without_waiting),
 		cmocka_unit_test(a_file_that_may_not_grow_leaves_the_one_before),
+		cmocka_unit_test(a_new_record_is_on_the_disk_before_it_counts),
 		cmocka_unit_test(a_full_disk_leaves_the_one_before),
 		cmocka_unit_test(a_folder_that_is_read_only_leaves_the_one_before),
 		cmocka_unit_test(what_a_death_while_writing_left_does_not_matter),

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The channel between the nodes, its key, its messages."""
+from mutant import Mutant, unit
+
+MUTANTS = [
+    Mutant("a peer with any key is let in", "base/tls.c",
+           "memcpy(key->data, bytes, length);", "memset(key->data, 7, length);",
+           (unit("base_channel", "a_peer_with_another_key_is_refused_on_both_sides"),)),
+    Mutant("a message's checksum is not looked at", "base/frame.c",
+           "if (XXH3_64bits_digest(decoder->sum) != wire_get64(decoder->frame.checksum)) {",
+           "if (FALSE) {",
+           (unit("base_frame", "a_message_with_any_bit_flipped_is_refused"),)),
+    Mutant("a message longer than any of its kind is let through", "base/frame.c",
+           "if (length < rule->min || length > rule->max)", "if (length < rule->min)",
+           (unit("base_frame", "lengths_beyond_the_rule_are_refused"),)),
+    Mutant("a message of another version is taken", "base/frame.c",
+           "if (version != WIRE_FRAME_VERSION)", "if (FALSE)",
+           (unit("base_frame", "what_a_frame_says_is_judged_before_its_payload"),)),
+    Mutant("a key that others may read is used", "base/key.c",
+           "if ((status.st_mode & 07777) != 0600 && (status.st_mode & 07777) != 0400)",
+           "if (FALSE)",
+           (unit("base_key", "a_key_that_others_may_read_or_write_is_refused"),)),
+    Mutant("a key that belongs to somebody else is used", "base/key.c",
+           "if (status.st_uid != geteuid() && status.st_uid != 0)", "if (FALSE)",
+           (unit("base_key", "a_key_of_another_user_is_refused"),)),
+    Mutant("a new key can be read by all", "base/key.c",
+           "if (fchmod(fd, 0600) ||", "if (fchmod(fd, 0644) ||",
+           (unit("base_key", "a_generated_key_is_private_new_and_readable"),)),
+    Mutant("the key may come into a core file or the swap", "base/key.c",
+           "if (mlock(key, sizeof(*key)) || madvise(key, sizeof(*key), MADV_DONTDUMP)) {",
+           "if (FALSE) {",
+           (unit("base_key", "the_memory_of_a_key_is_locked_and_not_dumped"),)),
+    Mutant("a peer that trickles has a new deadline with each byte", "base/channel.c",
+           "*deadline = deadline_in(BEGUN_MS);",
+           "*deadline = deadline_in(BEGUN_MS);\n"
+           "else if (deadline->at_ns != NEVER)\n"
+           "	*deadline = deadline_in(deadline->ms);",
+           (unit("base_channel", "a_peer_that_trickles_costs_no_more_than_the_deadline"),),
+           hangs=True),
+    Mutant("a message that began need never end", "base/channel.c",
+           "base_frame_decoder_begun(channel->decoder))) *deadline = deadline_in(BEGUN_MS);",
+           "base_frame_decoder_begun(channel->decoder)))\n"
+           "	*deadline = (struct deadline){ NEVER, 0 };",
+           (unit("base_channel", "a_message_that_began_must_end"),), hangs=True),
+    Mutant("a silent peer is waited for without end", "base/channel.c",
+           "if (now >= deadline->at_ns) return die(", "if (FALSE) return die(",
+           (unit("base_channel", "a_silent_peer_costs_no_more_than_the_deadline"),),
+           hangs=True),
+    Mutant("an end within a message is taken for a goodbye", "base/channel.c",
+           "(*reason)->code = BASE_CHANNEL_PROTOCOL;", "",
+           (unit("base_channel", "a_goodbye_within_a_message_is_a_fault"),)),
+    Mutant("a control socket that is served is taken over", "base/unixsock.c",
+           "if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ||"
+           " errno != ECONNREFUSED)", "if (FALSE)",
+           (unit("checkpoint_outputs",
+                 "a_socket_that_is_served_is_not_replaced_and_a_stale_one_is"),)),
+]
