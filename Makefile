@@ -234,6 +234,14 @@ faults-points:
 	@COLO_BUILD=$(BUILD) tests/faults/points.py --each $(N) --others 1 --jobs $(JOBS) \
 		--seed $(SEED)
 
+## make faults-mutants plants deliberate faults in the product, and says which of them a test finds
+.PHONY: faults-mutants
+faults-mutants:
+	@$(MAKE) --no-print-directory deps
+	@$(MAKE) --no-print-directory tests
+	@BUILD=$(BUILD) tests/faults/mutants.py $(if $(JOBS),--jobs $(JOBS)) \
+		$(if $(ONLY),--only '$(ONLY)')
+
 .PHONY: bench
 bench:
 	@$(MAKE) --no-print-directory deps

@@ -54,8 +54,8 @@ static guint16 add_one(struct rig *rig, guint32 len, gboolean write)
 	return fake_queue_add(&rig->driver, &buffer, 1);
 }
 
-/* Makes descriptor 0 available and expects that the device refuses it, for this reason: what
- * lies behind a table would mostly break the queue as well, for another. */
+/* Makes descriptor 0 available and expects that the device refuses it, for this reason:
+ * what lies behind a table would mostly break the queue as well, for another. */
 static void assert_head_breaks(struct rig *rig, const char *why)
 {
 	struct vmm_chain chain;
