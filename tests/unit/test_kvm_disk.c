@@ -29,7 +29,7 @@ static struct {
 	int ring_error;
 	gboolean sync_fails; /* the next one */
 	guint syncs;
-	int read_from; /* instead of the disk; 0: no */
+	int read_from, write_to; /* instead of the disk; 0: no */
 	gboolean no_cancel;
 } inject;
 
@@ -72,6 +72,8 @@ static void inject_write(struct io_uring_sqe *sqe, int fd, const void *buffer,
 			 guint len, guint64 offset)
 {
 	inject.writes++;
+	if (inject.write_to)
+		fd = inject.write_to;
 	io_uring_prep_write(sqe, fd, buffer, shorten(len), offset);
 }
 
@@ -604,6 +606,53 @@ static void what_is_new_comes_after_what_was_forgotten(void **state)
 	}
 }
 
+/* Until somebody reads from it, a write to it does not end. */
+static void make_full_pipe(int ends[2])
+{
+	static const guint8 bytes[4096];
+
+	assert_int_equal(pipe2(ends, O_NONBLOCK), 0);
+	while (write(ends[1], bytes, sizeof(bytes)) > 0)
+		;
+	assert_int_equal(errno, EAGAIN);
+	assert_int_equal(fcntl(ends[1], F_SETFL, 0), 0);
+}
+
+static void what_is_new_waits_for_what_was_forgotten_and_hangs(void **state)
+{
+	struct rig *rig = *state;
+	struct wish old, new;
+	guint8 bytes[4096];
+	int ends[2];
+
+	make_full_pipe(ends);
+	inject.write_to = ends[1];
+	inject.no_cancel = TRUE;
+	ask(rig, &old, VMM_DISK_WRITE, 0, 4096);
+	memset(old.request->buffer, 0xaa, 4096);
+	go(rig);
+	vmm_loop_iterate(rig->loop, 10);
+	assert_int_equal(inject.writes, 1);
+	inject.write_to = 0;
+	rig->disk->forget(rig->disk->data, old.request);
+	ask(rig, &new, VMM_DISK_WRITE, 0, 4096);
+	memset(new.request->buffer, 0xbb, 4096);
+	go(rig);
+	for (guint i = 0; i < 20; i++)
+		vmm_loop_iterate(rig->loop, 1);
+	/* Not even handed over: the two could change places. */
+	assert_int_equal(inject.writes, 1);
+	assert_false(new.done);
+	while (read(ends[0], bytes, sizeof(bytes)) > 0)
+		;
+	run_until(rig, &new.done);
+	assert_int_equal(new.result, 0);
+	drop(&new);
+	close(ends[0]);
+	close(ends[1]);
+	assert_true(reads_as(rig, 0, 4096, 0xbb));
+}
+
 static void freeing_leaves_nothing_of_what_was_forgotten(void **state)
 {
 	struct rig *rig = *state;
@@ -809,6 +858,7 @@ int main(void)
 		TEST(zeroes_are_written_where_nothing_else_helps),
 		TEST(what_is_forgotten_is_never_told),
 		TEST(what_is_new_comes_after_what_was_forgotten),
+		TEST(what_is_new_waits_for_what_was_forgotten_and_hangs),
 		TEST(freeing_leaves_nothing_of_what_was_forgotten),
 		TEST(a_disk_that_hangs_does_not_hold_up_who_frees_it),
 		TEST(a_thread_that_ends_takes_no_request_with_it),
