@@ -27,6 +27,7 @@
 
 #include <cmocka.h>
 #include <lz4.h>
+#include <xxhash.h>
 
 #include "checkpoint/protocol.h"
 #include "checkpoint/state_wire.h"
@@ -47,10 +48,11 @@ enum how {
 	RETYPE, /* as type `at`, mended */
 	WRONG_EPOCH, /* by `at`, mended */
 	STRAY, /* a message of type `at` before it */
+	SPOIL, /* a state that the machine refuses, with all checksums over it mended */
 };
 static const char *const how_names[] = { "header",  "payload", "shorter", "longer",
 					 "oversize", "repeated", "dropped", "swapped",
-					 "retyped", "epoch",   "stray" };
+					 "retyped", "epoch",   "stray", "spoiled" };
 
 enum outcome {
 	REFUSED,
@@ -69,6 +71,7 @@ struct attack {
 	enum outcome outcome;
 	gboolean done;
 	GByteArray *held;
+	guint64 checksum; /* of the spoiled state; 0: not yet */
 };
 
 static struct rig *rig;
@@ -258,6 +261,44 @@ static void hold_or_swap(struct attack *attack, struct wiretap_message *message)
 	attack->done = TRUE;
 }
 
+/* Of the first state, which is packed without another before it. */
+static void spoil_state(struct attack *attack, GByteArray *bytes)
+{
+	g_autoptr(GBytes) state = unpacked(bytes);
+	g_autoptr(GByteArray) none = g_byte_array_new(), packed = g_byte_array_new();
+	struct wire_state_header header;
+	struct wire_section_header section;
+	g_autofree guint8 *copy = NULL;
+	gsize len;
+
+	assert_non_null(state);
+	copy = g_memdup2(g_bytes_get_data(state, NULL), g_bytes_get_size(state));
+	len = g_bytes_get_size(state);
+	memcpy(&header, copy, sizeof(header));
+	memcpy(&section, copy + sizeof(header), sizeof(section));
+	section.version = wire_put16((guint16)(wire_get16(section.version) + 1));
+	memcpy(copy + sizeof(header), &section, sizeof(section));
+	header.checksum =
+		wire_put64(XXH3_64bits(copy + sizeof(header), len - sizeof(header)));
+	memcpy(copy, &header, sizeof(header));
+	attack->checksum = XXH3_64bits(copy, len);
+	ckpt_state_pack(copy, len, none, packed);
+	g_byte_array_set_size(bytes, HEADER);
+	g_byte_array_append(bytes, packed->data, packed->len);
+	wiretap_mend(bytes);
+}
+
+static void mend_end(struct attack *attack, GByteArray *bytes)
+{
+	struct ckpt_end end;
+
+	memcpy(&end, bytes->data + HEADER, sizeof(end));
+	end.state_checksum = wire_put64(attack->checksum);
+	memcpy(bytes->data + HEADER, &end, sizeof(end));
+	wiretap_mend(bytes);
+	attack->done = TRUE;
+}
+
 static void do_it(struct attack *attack, struct wiretap_message *message)
 {
 	GByteArray *bytes = message->bytes;
@@ -298,6 +339,9 @@ static void do_it(struct attack *attack, struct wiretap_message *message)
 	case STRAY:
 		put_stray(attack, bytes, message->epoch);
 		break;
+	case SPOIL:
+		spoil_state(attack, bytes);
+		break;
 	}
 }
 
@@ -311,7 +355,10 @@ static void meddle(void *data, struct wiretap_message *message)
 		g_byte_array_append(message->bytes, attack->held->data, attack->held->len);
 		g_clear_pointer(&attack->held, g_byte_array_unref);
 	}
-	if (!attack->done && message->type == attack->type && message->epoch == attack->epoch)
+	if (attack->checksum && !attack->done && message->type == CKPT_END)
+		mend_end(attack, message->bytes);
+	else if (!attack->done && message->type == attack->type &&
+		 message->epoch == attack->epoch)
 		do_it(attack, message);
 }
 
@@ -455,6 +502,29 @@ static gboolean try_one(struct attack *attack)
 	return lost;
 }
 
+/* By any of these something would be committed that is not there. A number of a CUT is at its
+ * highest byte but three: more than there ever was. */
+static void what_would_matter_most_is_refused(void **state)
+{
+	const guint input = G_STRUCT_OFFSET(struct ckpt_cut, input) + 4;
+	const guint disk = G_STRUCT_OFFSET(struct ckpt_cut, disk) + 4;
+	const guint step = 256 / sizeof(struct ckpt_cut);
+	struct attack attacks[] = {
+		{ STRAY, TO_PRIMARY, CKPT_WANTED, 1, CKPT_COMMITTED, TRUE },
+		{ FLIP_PAYLOAD, TO_SECONDARY, CKPT_CUT, 1, input * step },
+		{ FLIP_PAYLOAD, TO_SECONDARY, CKPT_CUT, 1, disk * step },
+		{ DROP, TO_SECONDARY, CKPT_SYNCED, 0 },
+		{ DROP, TO_SECONDARY, CKPT_STATE, 2 },
+		{ SPOIL, TO_SECONDARY, CKPT_STATE, 1 },
+	};
+
+	for (guint i = 0; i < G_N_ELEMENTS(attacks); i++) {
+		assert_true(try_one(&attacks[i]));
+		assert_true(attacks[i].done);
+	}
+	rig_check_first(rig);
+}
+
 static void one_wrong_message_changes_nothing(void **state)
 {
 	guint wanted = g_getenv("MICRO_ATTACKS") ? (guint)atoi(g_getenv("MICRO_ATTACKS")) :
@@ -484,6 +554,7 @@ static void one_wrong_message_changes_nothing(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_would_matter_most_is_refused),
 		cmocka_unit_test(one_wrong_message_changes_nothing),
 	};
 	int failed;

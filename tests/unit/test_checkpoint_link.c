@@ -245,6 +245,17 @@ static void a_peer_that_says_nothing_is_lost(void **state)
 	tear_down(sides);
 }
 
+static void a_peer_that_says_nothing_any_more_is_lost(void **state)
+{
+	struct side sides[2];
+
+	set_up(sides, 1, 300);
+	assert_true(base_channel_send(sides[1].channel, CKPT_PING, 0, NULL, 0, LONG_MS, NULL));
+	assert_true(base_channel_flush(sides[1].channel, LONG_MS, NULL));
+	expect_lost(&sides[0], "sent nothing whole within 300 ms");
+	tear_down(sides);
+}
+
 static void pings_keep_a_link_without_traffic(void **state)
 {
 	struct side sides[2];
@@ -287,6 +298,7 @@ int main(void)
 		cmocka_unit_test(a_peer_that_does_not_read_holds_up_no_stop),
 		cmocka_unit_test(nor_one_that_is_refused_and_stays),
 		cmocka_unit_test(a_peer_that_says_nothing_is_lost),
+		cmocka_unit_test(a_peer_that_says_nothing_any_more_is_lost),
 		cmocka_unit_test(pings_keep_a_link_without_traffic),
 	};
 
