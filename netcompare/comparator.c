@@ -331,6 +331,10 @@ static void set_gate(ncmp_comparator *c, enum ncmp_gate gate)
 		base_fault("recalled");
 	}
 	c->gate = gate;
+	/* From here on, not from when the main loop next turns: packets may have been judged by
+	 * then, and it may be long. */
+	if (c->watch)
+		c->watch->awake_ns = gate == NCMP_GATE_GUARDED ? now_ns() : 0;
 	ncmp_mode_restart(c->mode);
 	ncmp_compare_set_gate(c->compare, gate);
 }

@@ -19,6 +19,7 @@ import argparse
 import concurrent.futures
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -325,7 +326,8 @@ def main():
             good, number, text = simulation.result()
             found, wanted = found + good, wanted + number
             print(text)
-    print(f"# {time.monotonic() - began:.0f} s")
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(f"# {time.monotonic() - began:.0f} s, of processors {used.ru_utime + used.ru_stime:.0f} s")
     print(f"{found} of {wanted} caught")
     return 0 if found == wanted and wanted else 1
 
