@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Plants deliberate faults in the product, one at a time, and shows that the tests find each.
 
-mutants.py [--jobs N] [--only TEXT] [--list]
+mutants.py [--jobs N] [--only TEXT]... [--list]
 
 A mutant (tests/faults/mutants/) is a text that is in a source exactly once, what takes its
 place, and the tests that hunt it. Only the changed source is compiled anew; it is linked
@@ -294,7 +294,8 @@ def simulated():
 def arguments():
     parser = argparse.ArgumentParser(description="plants faults and hunts them")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
-    parser.add_argument("--only", help="those with this text in name or file")
+    parser.add_argument("--only", action="append",
+                        help="those with this text in name or file; may be given again")
     parser.add_argument("--list", action="store_true", help="names them")
     return parser.parse_args()
 
@@ -302,7 +303,8 @@ def arguments():
 def main():
     given = arguments()
     chosen = [mutant for mutant in ALL
-              if not given.only or given.only in mutant.name or given.only in mutant.file]
+              if not given.only or any(text in mutant.name or text in mutant.file
+                                       for text in given.only)]
     if len({mutant.name for mutant in ALL}) != len(ALL):
         sys.exit("mutants.py: two mutants have one name")
     if given.list:

@@ -249,8 +249,11 @@ def a_commit_that_is_heard_of_too_late_lets_nothing_out():
         net, vm = scene.net, scene.vm
         net.send(net.to_client(datagram("held")))
         bed.check("what only the primary's guest said is held", net.gets_nothing(0.1))
+        vm.cut()
+        bed.check("a cut's marker is seen", bed.eventually(
+            lambda: scene.comparator.status()["markers"] == 2, 20), scene.comparator.status())
         scene.comparator.process.send_signal(signal.SIGSTOP)
-        vm.checkpoint()
+        vm.commit()
         vm.gate(CLOSED)  # it was handed over
         scene.comparator.process.send_signal(signal.SIGCONT)
         bed.check("the comparator hears of the closed gate",

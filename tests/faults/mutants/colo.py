@@ -57,7 +57,7 @@ MUTANTS = [
            "colo/startup.c",
            "if (arbiter->solo && arbiter->owner != known->self &&"
            " arbiter->generation >= record->generation) {", "if (FALSE) {",
-           (unit("colo_startup_model", "with_etcd"),)),
+           (unit("colo_startup", "no_combination_starts_what_may_be_older_or_twice"),)),
     Mutant("a fence agent decides who has the newer copy", "colo/startup.c",
            "} else if (!known->keeps_records && !known->peer_up && !is_survivor(known)) {",
            "} else if (FALSE) {",
@@ -85,7 +85,7 @@ MUTANTS = [
            (unit("colo_node", "a_cut_replication_link_leaves_the_primary_in_its_place"),)),
     Mutant("a guest that was stopped starts by itself", "colo/startup.c",
            "else if (known->record.stopped)", "else if (FALSE)",
-           (unit("colo_node", "a_guest_that_was_stopped_stays_so_until_it_is_started"),)),
+           (unit("colo_startup", "no_combination_starts_what_may_be_older_or_twice"),)),
     Mutant("nodes whose files differ protect each other's guests", "colo/node_protect.c",
            "if (node->unlike)", "if (FALSE)",
            (pairs("pair", "pair_files_that_differ_are_shown"),)),
