@@ -212,7 +212,7 @@ def failed_assertion(hunter, said):
         found = re.search(r"\[  ERROR   \] --- (?!Test failed with exception)(.+)", said) or \
             re.search(r"(\S+: error: Failure!.*)", said) or \
             re.search(r"^ERROR:(.*assertion failed.*)", said, re.M) or \
-            re.search(r"\*\* ERROR \*\*: [\d:.]+: (.*)", said)  # the product's own, or a rig's
+            re.search(r"ERROR \*\*: [\d:.]+: (.*)", said)  # the product's own, or a rig's
     return " ".join(found[1].split())[:160] if found else None
 
 

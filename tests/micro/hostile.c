@@ -197,6 +197,7 @@ static void on_committed(void *data, guint64 epoch)
 
 	g_mutex_lock(&session->lock);
 	session->committed = epoch;
+	session->early |= session->secondary && ckpt_secondary_epoch(session->secondary) < epoch;
 	g_cond_broadcast(&session->changed);
 	g_mutex_unlock(&session->lock);
 }
@@ -393,6 +394,7 @@ static void judge_promotion(struct session *session, gboolean exact)
 
 	/* What the primary was told is at least what is there. */
 	assert_true(epoch >= session->committed);
+	assert_false(session->early);
 	if (!epoch) {
 		assert_false(promoted);
 		assert_true(g_error_matches(error, CKPT_ERROR, CKPT_ERROR_MODE));

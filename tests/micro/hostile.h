@@ -43,6 +43,7 @@ struct session {
 	GCond changed;
 	char *why[2]; /* each side's log would say: refused at once, or lost later */
 	guint64 committed; /* that the primary was told */
+	gboolean early; /* it took for committed what was not */
 	guint making; /* sides that are being made */
 	guint64 *digests[4]; /* of the primary's memory at the cut, by epoch */
 	char *difference; /* between that and what was promoted, of a guest that rested */

@@ -138,6 +138,15 @@ static void use_filter(struct rig *rig)
 	rig->streams = ckpt_node_twin_streams(rig->node);
 }
 
+static void a_commit_needs_the_input_and_the_writes_that_it_has_seen(void **state)
+{
+	struct rig *rig = *state;
+
+	assert_true(rig->streams.may_commit(rig->streams.data, 0, 0));
+	assert_false(rig->streams.may_commit(rig->streams.data, 1, 0));
+	assert_false(rig->streams.may_commit(rig->streams.data, 0, 1));
+}
+
 static void a_filters_state_comes_whole_or_there_is_no_commit(void **state)
 {
 	struct rig *rig = *state;
@@ -187,6 +196,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		TEST(addresses_are_learned_for_their_card),
 		TEST(addresses_that_cannot_be_are_refused_whole),
+		TEST(a_commit_needs_the_input_and_the_writes_that_it_has_seen),
 		TEST(a_filters_state_comes_whole_or_there_is_no_commit),
 		TEST(a_filters_state_that_it_does_not_take_is_not_committed),
 		TEST(a_filters_state_is_refused_where_there_is_none),

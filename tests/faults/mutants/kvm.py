@@ -138,7 +138,7 @@ MUTANTS = [
     Mutant("interrupt controllers are not loaded", "kvm/machine_state.c",
            "if (pass == VMM_LOAD_APPLY && ioctl(machine->hv.vm_fd, KVM_SET_IRQCHIP, &chip) < 0)",
            "if (FALSE)",
-           (micro("lifecycle", "a_state_loaded_and_saved_again_is_the_same_but_for_time"),)),
+           (micro("replicate", "a_resting_secondary_follows_verified_checkpoints"),)),
     Mutant("only the first processor is loaded", "kvm/machine_state.c",
            "for (guint i = 0; i < machine->cpus; i++)"
            " if (!vmm_vcpu_load(machine->vcpus[i], state, VMM_LOAD_APPLY, error) ||",
