@@ -63,6 +63,8 @@ UNIT_HELPERS = $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(UNIT_SOURCES),$(wildca
 MICRO_SOURCES = $(sort $(wildcard tests/micro/test_*.c))
 MICRO_TESTS = $(MICRO_SOURCES:%.c=$(BUILD)/%)
 MICRO_HELPERS = $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(MICRO_SOURCES),$(wildcard tests/micro/*.c)))
+# The fault harness's cable that can be bad.
+RELAY = $(BUILD)/tests/faults/relay
 BENCH_SOURCES = $(sort $(wildcard tests/bench/bench_*.c))
 BENCHES = $(BENCH_SOURCES:%.c=$(BUILD)/%)
 FUZZ_SOURCES = $(sort $(wildcard tests/fuzz/fuzz_*.c))
@@ -154,6 +156,9 @@ $(UNIT_TESTS): $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(UNIT_HELPERS) $(
 $(MICRO_TESTS): $(BUILD)/tests/micro/%: $(BUILD)/tests/micro/%.o $(MICRO_HELPERS) $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) -lcmocka
+$(RELAY): $(BUILD)/tests/faults/relay.o
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
 $(BENCHES): $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(MICRO_HELPERS) $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) -lcmocka
@@ -196,7 +201,7 @@ PACKAGES = gcc libc6-dev make pkg-config binutils libglib2.0-dev libjson-glib-de
 deps:
 	@packaging/install-missing $(sort $(PACKAGES))
 
-TESTS_BUILT = all $(TEST_PROGRAMS:%=$(BUILD)/%) $(UNIT_TESTS) $(MICRO_TESTS) $(FUZZ_REPLAYS)
+TESTS_BUILT = all $(TEST_PROGRAMS:%=$(BUILD)/%) $(UNIT_TESTS) $(MICRO_TESTS) $(FUZZ_REPLAYS) $(RELAY)
 .PHONY: tests
 tests: $(TESTS_BUILT)
 

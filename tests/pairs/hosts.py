@@ -3,10 +3,11 @@
 
 The switch is a namespace of its own, with a bridge for the LAN and one for the replication
 link; each node has a port on both, and what is between two ports can be dropped there one
-way at a time, which neither node can tell from a bad cable. A host that loses its power
-goes silent first: its ports go down, then all that runs there is killed, then its namespace
-goes with every socket in it, so that nothing is said any more by anybody. What it had on
-disk stays; what it had below /run does not.
+way at a time, which neither node can tell from a bad cable. Where a cable is to be bad in
+other ways, relays.py puts something between a port and its bridge. A host that loses its
+power goes silent first: its ports go down, then all that runs there is killed, then its
+namespace goes with every socket in it, so that nothing is said any more by anybody. What it
+had on disk stays; what it had below /run does not.
 
 A process of its own waits for this one to end, however that happens, and then ends what is
 left in the namespaces and removes them.
@@ -27,11 +28,15 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))),
                                 "system"))
 import bed  # noqa: E402
+import relays  # noqa: E402
 
 NODES = ("alpha", "beta")
 REPLICATION_PORT, CONTROL_PORT, HEARTBEAT_PORT = 7700, 7701, 7702
 LAN = {"alpha": "10.98.0.1", "beta": "10.98.0.2", "client": "10.98.0.3"}
 REPL = {"alpha": "10.97.0.1", "beta": "10.97.0.2"}
+MACS = {"lan": {"alpha": "02:00:00:00:98:01", "beta": "02:00:00:00:98:02",
+                "client": "02:00:00:00:98:03"},
+        "repl": {"alpha": "02:00:00:00:97:01", "beta": "02:00:00:00:97:02"}}
 GUEST, GUEST_MAC = "10.98.0.9", "52:54:00:c0:98:09"
 ETCD_PORT = 2379
 STATUS_S = 3
@@ -86,6 +91,10 @@ class Namespace:
         force = [] if check else ["-force"]
         run("ip", "-n", self.name, *force, "-batch", "-", text="\n".join(lines) + "\n",
             check=check)
+
+    def devices(self):
+        """The names of its network devices."""
+        return [name for _, name in self.call(socket.if_nameindex)]
 
     def words(self, *words):
         """The words that run a command in it."""
@@ -174,6 +183,7 @@ class Network:
              *(space.name for space in self.spaces.values())],
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
         self.etcd = None
+        self.relays = {}  # by port
         self.lock = threading.Lock()
         self.make_switch()
         self.make_client()
@@ -185,11 +195,11 @@ class Network:
                        f"link add repl {bridge}", "link set repl up")
         self.nft("""
             table bridge cuts {
-                set ways { type ifname . ifname . ipv4_addr . ipv4_addr; }
+                set ways { type ipv4_addr . ipv4_addr; }
                 set ports { type inet_service; }
                 chain forward {
                     type filter hook forward priority 0
-                    iifname . oifname . ip saddr . ip daddr @ways drop
+                    ip saddr . ip daddr @ways drop
                     iifname "repl-*" tcp dport @ports drop
                     iifname "repl-*" tcp sport @ports drop
                 }
@@ -197,7 +207,7 @@ class Network:
 
     def make_client(self):
         self.client.make()
-        self.plug("client", "lan", "lan", "02:00:00:00:98:03")
+        self.plug("client", "lan", "lan", MACS["lan"]["client"])
         self.client.ip(f"addr add {LAN['client']}/24 dev lan", "link set lan up")
         # Where the kernel can (Linux 6.15), TCP tries again every second.
         self.client.call(self.set_knob, "net/ipv4/tcp_rto_max_ms", "1000")
@@ -216,14 +226,16 @@ class Network:
         self.switch.ip(f"link add {port} type veth peer name {device} "
                        f"address {mac} netns {self.spaces[name].name}",
                        f"link set {port} master {link}", f"link set {port} up")
+        if port in self.relays:
+            self.relays[port].plug()
 
     def nft(self, text):
         run(*self.switch.words("nft", "-f", "-"), text=text)
 
-    def way(self, link, source, target):
+    @staticmethod
+    def way(link, source, target):
         addresses = REPL if link == "repl" else LAN
-        return (f'"{link}-{source}" . "{link}-{target}" . {addresses[source]} . '
-                f'{addresses[target]}')
+        return f"{addresses[source]} . {addresses[target]}"
 
     def cut(self, *ways):
         """Ways are (link, from, to): what goes that way is lost from now on, all at once."""
@@ -234,8 +246,21 @@ class Network:
         """What goes from or to a TCP port is lost on the replication link."""
         self.nft(f"add element bridge cuts ports {{ {port} }}")
 
+    def shape(self, link, source, target, **what):
+        """What goes that way fares like this from now on: the keys of relay.c. What comes
+        from a client goes to whoever has the guest, so it is met at the target's port."""
+        node, way, peer = ((source, "out", target) if source in NODES
+                           else (target, "in", source))
+        port = f"{link}-{node}"
+        if port not in self.relays:
+            self.relays[port] = relays.Relay(self.switch, link, port)
+        self.relays[port].order(way, MACS[link][peer], what)
+
     def mend(self):
+        """Every cable is good again."""
         self.nft("flush set bridge cuts ways\nflush set bridge cuts ports")
+        for port in list(self.relays):
+            self.relays.pop(port).remove()
 
     def start_etcd(self):
         """FALSE where there is none on this machine. Runs until the end."""
@@ -244,7 +269,7 @@ class Network:
         if not shutil.which("etcd"):
             return False
         url = f"http://{LAN['client']}:{ETCD_PORT}"
-        with open(os.path.join(self.dir, "etcd.log"), "wb") as log:
+        with open(os.path.join(self.dir, "etcd.log"), "ab") as log:
             self.etcd = subprocess.Popen(
                 self.client.words("etcd", "--data-dir", os.path.join(self.dir, "etcd"),
                                   "--listen-client-urls", url, "--advertise-client-urls",
@@ -254,8 +279,17 @@ class Network:
             raise RuntimeError("etcd does not answer: see " + log.name)
         return True
 
+    def stop_etcd(self, lose_state=False):
+        """Killed; what it had on disk stays, or does not."""
+        self.etcd.kill()
+        self.etcd.wait()
+        self.etcd = None
+        if lose_state:
+            shutil.rmtree(os.path.join(self.dir, "etcd"))
+
     def etcd_frozen(self, yes):
-        send(self.etcd.pid, signal.SIGSTOP if yes else signal.SIGCONT)
+        if self.etcd:
+            send(self.etcd.pid, signal.SIGSTOP if yes else signal.SIGCONT)
 
     @staticmethod
     def etcd_answers():
@@ -297,9 +331,9 @@ class Host:
         number = self.index + 1
         self.space.make()
         self.network.plug(self.name, "lan", "lan", f"02:00:00:00:98:1{number}")
-        self.network.plug(self.name, "repl", "repl", f"02:00:00:00:97:0{number}")
+        self.network.plug(self.name, "repl", "repl", MACS["repl"][self.name])
         self.space.ip(
-            f"link add br0 address 02:00:00:00:98:0{number} type bridge forward_delay 0 "
+            f"link add br0 address {MACS['lan'][self.name]} type bridge forward_delay 0 "
             "stp_state 0 mcast_snooping 0",
             "link set lan master br0", "link set lan up",
             f"addr add {LAN[self.name]}/24 dev br0", "link set br0 up",
