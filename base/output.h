@@ -38,12 +38,15 @@ enum wire_output_type {
 	WIRE_OUTPUT_COMMITTED = 4, /* `epoch` is committed: all sent before it may go */
 	WIRE_OUTPUT_FRAME = 5, /* the secondary's guest sent it in `epoch` on card `device` */
 	WIRE_OUTPUT_LOST = 6, /* so it did with others, before the next FRAME: they are lost */
+	/* Has all gone that the commit of `epoch` lets go? DRAINED, when it has. */
+	WIRE_OUTPUT_DRAIN = 7,
 	/* From the comparator. */
 	WIRE_OUTPUT_READY = 16, /* the queue is bound and its rule is up: markers may come */
 	/* A checkpoint, please; struct wire_output_request. `epoch`: in which they differ (one
 	 * that is over needs no other checkpoint); 0: whichever it is. */
 	WIRE_OUTPUT_REQUEST = 17,
 	WIRE_OUTPUT_MODE = 18, /* struct wire_output_mode: what would pay now */
+	WIRE_OUTPUT_DRAINED = 19, /* the answer to DRAIN, of the same `epoch` */
 };
 
 struct wire_output_head {

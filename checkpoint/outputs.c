@@ -65,6 +65,7 @@ struct ckpt_outputs {
 	/* On the socket epochs are `base` more than those that we are told. */
 	guint64 base, cut, committed;
 	guint64 from; /* the first epoch whose cut this comparator was told */
+	guint64 drain; /* what it was asked to drain; 0: nothing, or it has */
 	struct ckpt_outputs_counters counters;
 };
 
@@ -310,6 +311,21 @@ void ckpt_outputs_committed(ckpt_outputs *outputs, guint64 epoch)
 	g_mutex_unlock(&outputs->lock);
 }
 
+gboolean ckpt_outputs_drain(ckpt_outputs *outputs)
+{
+	gboolean asks;
+
+	g_mutex_lock(&outputs->lock);
+	asks = outputs->ready && !outputs->end && outputs->gate == WIRE_GATE_GUARDED &&
+	       outputs->committed && outputs->committed >= outputs->from;
+	if (asks) {
+		outputs->drain = outputs->committed;
+		say(outputs, WIRE_OUTPUT_DRAIN, 0, outputs->drain, NULL, 0);
+	}
+	g_mutex_unlock(&outputs->lock);
+	return asks;
+}
+
 void ckpt_outputs_frame(ckpt_outputs *outputs, guint64 epoch, guint device,
 			gboolean lost, const void *bytes, gsize len)
 {
@@ -363,6 +379,7 @@ static const char *take_ready(ckpt_outputs *outputs)
 	g_mutex_lock(&outputs->lock);
 	ready = outputs->ready = !outputs->end;
 	outputs->from = outputs->cut + 1;
+	outputs->drain = 0;
 	if (ready)
 		say_gate(outputs);
 	if (ready && outputs->gate == WIRE_GATE_GUARDED)
@@ -390,6 +407,20 @@ static const char *take_request(ckpt_outputs *outputs, guint64 epoch,
 	g_mutex_unlock(&outputs->lock);
 	if (!late)
 		outputs->hooks.request(outputs->hooks.data, cause);
+	return NULL;
+}
+
+static const char *take_drained(ckpt_outputs *outputs, guint64 epoch)
+{
+	gboolean asked;
+
+	g_mutex_lock(&outputs->lock);
+	asked = epoch && epoch == outputs->drain;
+	outputs->drain = 0;
+	g_mutex_unlock(&outputs->lock);
+	if (!asked)
+		return "it answers what nobody asked";
+	outputs->hooks.drained(outputs->hooks.data);
 	return NULL;
 }
 
@@ -462,6 +493,10 @@ static const char *take(ckpt_outputs *outputs, const struct said *said, gsize go
 			return "it speaks of a mode out of turn, or oddly";
 		return take_mode(outputs, &said->mode, said->text,
 				 len - sizeof(said->mode));
+	case WIRE_OUTPUT_DRAINED:
+		if (len || !ready)
+			return "it answers out of turn, or oddly";
+		return take_drained(outputs, wire_get64(said->head.epoch));
 	}
 	return "it sends a message that is unknown";
 }

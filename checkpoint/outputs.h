@@ -34,6 +34,8 @@ struct ckpt_outputs_hooks {
 	void (*request)(void *data, guint32 cause);
 	/* It thinks that comparing pays (or not), with why, fit for a log line. */
 	void (*mode)(void *data, gboolean compare, const char *why);
+	/* What ckpt_outputs_drain() asked for. */
+	void (*drained)(void *data);
 };
 
 /* Listens on `path`, mode 0600; a socket that nobody listens on is replaced. `cards`:
@@ -65,6 +67,10 @@ void ckpt_outputs_committed(ckpt_outputs *outputs, guint64 epoch);
  * lost. */
 void ckpt_outputs_frame(ckpt_outputs *outputs, guint64 epoch, guint device,
 			gboolean lost, const void *bytes, gsize len);
+
+/* Asks the comparator to say, by drained(), when all has gone that the last commit lets go.
+ * FALSE: nobody is there who could let anything go. One that leaves does not answer. */
+gboolean ckpt_outputs_drain(ckpt_outputs *outputs);
 
 struct ckpt_outputs_counters {
 	gboolean connected, ready;

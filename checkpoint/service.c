@@ -109,17 +109,22 @@ static void read_note(void *data, struct ckpt_note *note)
 {
 	ckpt_service *service = data;
 
-	if (note->kind == NOTE_COMPARATOR)
+	if (note->kind == NOTE_COMPARATOR) {
 		vmm_session_event(service->session,
 				  note->text ? "comparator-lost" : "comparator-ready",
 				  note->text);
-	else if (note->kind == NOTE_MODE)
+		if (note->text)
+			service_drained(service);
+	} else if (note->kind == NOTE_DRAINED) {
+		service_drained(service);
+	} else if (note->kind == NOTE_MODE) {
 		service_choose_mode(service, note->number != 0, note->text);
-	else if (note->kind == NOTE_DURABLE)
+	} else if (note->kind == NOTE_DURABLE) {
 		vmm_session_event(service->session, note->number ? "not-durable" : "durable",
 				  note->number ? g_strerror((int)note->number) : NULL);
-	else if (note->round == service->round)
+	} else if (note->round == service->round) {
 		read_note_of_round(service, note);
+	}
 }
 
 /* Greetings. */

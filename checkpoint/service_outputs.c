@@ -46,6 +46,11 @@ static void tell_mode(void *data, gboolean compare, const char *why)
 	service_post(data, 0, NOTE_MODE, compare, why);
 }
 
+static void tell_drained(void *data)
+{
+	service_post(data, 0, NOTE_DRAINED, 0, NULL);
+}
+
 /* From the primary's threads. */
 
 void service_tell_cut(ckpt_service *service, guint64 epoch, gboolean run)
@@ -80,7 +85,7 @@ void service_tell_output(void *data, guint64 epoch, guint device, gboolean lost,
 gboolean service_open_outputs(ckpt_service *service, GError **error)
 {
 	const struct ckpt_outputs_hooks hooks = { service, tell_ready, tell_request,
-						  tell_mode };
+						  tell_mode, tell_drained };
 
 	if (!service->outputs_path)
 		return TRUE;

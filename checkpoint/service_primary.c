@@ -17,6 +17,8 @@ static const char *const loss_words[] = { "go-on", "hold", NULL };
 #define LINGER_MS 5000
 /* So long what a disk refused is kept for somebody to hand the guest over. */
 #define DISK_WAIT_MS 10000
+/* So long may the comparator take to say that it let go what is committed. */
+#define PARTING_MS 500
 static const char *const held_words[] = {
 	[HELD_LOSS] = "loss",
 	[HELD_HANDOVER] = "hand-over",
@@ -305,6 +307,14 @@ static void stop_lingering(ckpt_service *service)
 	service->lingers = FALSE;
 }
 
+static void stop_parting(ckpt_service *service)
+{
+	if (service->parting)
+		g_source_remove(service->parting);
+	service->parting = 0;
+	service->parted = 0;
+}
+
 static void answer_hand_over(ckpt_service *service, const char *why)
 {
 	vmm_answer *answer = g_steal_pointer(&service->hand_over);
@@ -343,6 +353,7 @@ void service_end_primary(ckpt_service *service, enum ckpt_ending end, const char
 	service_set_gate(service);
 	answer_protect(service, &ended);
 	answer_checkpoints(service, 0, why);
+	stop_parting(service);
 	answer_hand_over(service, why);
 	g_free(service->why);
 	service->why = g_strdup(why);
@@ -403,18 +414,43 @@ static void handed_over(ckpt_service *service, guint64 epoch)
 	g_autofree char *detail = g_strdup_printf("epoch %" G_GUINT64_FORMAT, epoch);
 	JsonObject *result = json_object_new();
 
+	stop_parting(service);
 	service->held = HELD_HANDOVER;
 	service_enter(service, SERVICE_HANDED, "handed-over", detail);
 	json_object_set_int_member(result, "epoch", (gint64)epoch);
 	vmm_answer_ok(g_steal_pointer(&service->hand_over), result);
 }
 
+static gboolean comparator_is_late(void *data)
+{
+	ckpt_service *service = data;
+
+	g_warning("hand-over: the comparator does not say that it let go what is committed: "
+		  "that may be heard after the other node's first words");
+	service->parting = 0;
+	service_drained(service);
+	return G_SOURCE_REMOVE;
+}
+
+/* Who takes over speaks at once. What the guest said here last has to be said before. */
 static void parted(ckpt_service *service, guint64 epoch)
 {
-	if (service->lingers)
+	if (service->lingers) {
 		stop_lingering(service);
-	else if (service->state == SERVICE_HANDING)
-		handed_over(service, epoch);
+	} else if (service->state == SERVICE_HANDING) {
+		service->parted = epoch;
+		if (service->guarded && ckpt_outputs_drain(service->outputs))
+			service->parting =
+				g_timeout_add(PARTING_MS, comparator_is_late, service);
+		else
+			service_drained(service);
+	}
+}
+
+void service_drained(ckpt_service *service)
+{
+	if (service->parted)
+		handed_over(service, service->parted);
 }
 
 /* The standby is lost. Whether the guest may go on alone is its supervisor's word. */

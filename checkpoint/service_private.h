@@ -52,6 +52,7 @@ enum service_note {
 	NOTE_DISK_KEPT, /* text; a primary's: what it refused is kept */
 	/* Of no round. */
 	NOTE_COMPARATOR, /* text: why it has gone; NULL: it is ready */
+	NOTE_DRAINED, /* what the last commit lets go has gone */
 	NOTE_MODE, /* number: whether to compare; text: why */
 };
 
@@ -96,6 +97,8 @@ struct ckpt_service {
 	GList *checkpoints; /* struct checkpoint_request */
 	guint disk_wait; /* source: what a disk refused is not kept for ever; or 0 */
 	vmm_answer *hand_over; /* not answered yet; or NULL */
+	guint64 parted; /* the last epoch, committed; its outputs are to go first; or 0 */
+	guint parting; /* source: the comparator must not take for ever; or 0 */
 	gboolean lingers; /* the guest has ended, and its last checkpoint is under way */
 	guint linger; /* source: it must not take for ever; or 0 */
 	guint64 cut_epoch; /* atomic: the last epoch that was cut; service_cut_epoch() */
@@ -149,6 +152,8 @@ void service_take_back(ckpt_service *service);
 /* The guest has ended by itself. TRUE: vmm_session_end_now() is called when what it said last
  * may go out. */
 gboolean service_linger(ckpt_service *service);
+/* The comparator has let go what is committed, or is not there to do so any more. */
+void service_drained(ckpt_service *service);
 void service_primary_status(ckpt_service *service, JsonObject *object);
 
 /* `why`: the comparator's. */

@@ -59,6 +59,7 @@ struct ncmp_comparator {
 	gboolean gate_told; /* since colo-vm greeted */
 	gboolean restarted; /* a checkpoint is to be asked for with the next cut */
 	guint64 marker; /* the last one */
+	guint64 drain; /* colo-vm wants to know when all of it has gone; 0: nothing */
 	guint64 committed_before; /* a second ago */
 	guint64 waiting_max, waiting_bytes_max;
 	guint64 crowded_after; /* the marker after which packets were last too many, plus 1 */
@@ -166,6 +167,11 @@ static void settle(ncmp_comparator *c)
 	gint64 next_ns = ncmp_compare_tick(c->compare, now_ns());
 
 	ncmp_queue_flush(c->queue);
+	/* Its marker comes behind all that its commit lets go. */
+	if (c->drain && c->marker >= c->drain) {
+		ncmp_peer_drained(c->peer, c->drain);
+		c->drain = 0;
+	}
 	judge_stale(c);
 	look_by(c, next_ns);
 }
@@ -347,7 +353,7 @@ static void greeted(void *data, gboolean another)
 	base_fault("greeted");
 	find_interfaces(c);
 	c->gate_told = c->restarted = FALSE;
-	c->stalled_cut = 0;
+	c->stalled_cut = c->drain = 0;
 	if (!another)
 		return;
 	/* The guest that sent what is held, and what is on its way here, is no more. */
@@ -401,6 +407,9 @@ static void told(void *data, const struct ncmp_message *m)
 		base_fault("twin-heard");
 		ncmp_compare_secondary(c->compare, m->epoch, (guint8)m->device,
 				       m->frame, m->frame_len, now_ns());
+		break;
+	case WIRE_OUTPUT_DRAIN:
+		c->drain = m->epoch;
 		break;
 	case WIRE_OUTPUT_LOST:
 		c->secondary_lost++;

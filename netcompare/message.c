@@ -91,6 +91,14 @@ static const char *judge_committed(struct ncmp_talk *talk, const guint8 *payload
 	return NULL;
 }
 
+static const char *judge_drain(struct ncmp_talk *talk, const guint8 *payload, gsize len,
+			       struct ncmp_message *message)
+{
+	return message->epoch > talk->committed ?
+		       "a question about an epoch that is not committed" :
+		       NULL;
+}
+
 static const char *judge_frame(struct ncmp_talk *talk, const guint8 *payload, gsize len,
 			       struct ncmp_message *message)
 {
@@ -113,6 +121,7 @@ static const struct rule rules[] = {
 	[WIRE_OUTPUT_FRAME] = { VNET_HEADER + ETHERNET_HEADER, WIRE_OUTPUT_FRAME_MAX,
 				.epoch = TRUE, .device = TRUE, .judge = judge_frame },
 	[WIRE_OUTPUT_LOST] = { 0, 0, .epoch = TRUE },
+	[WIRE_OUTPUT_DRAIN] = { 0, 0, .epoch = TRUE, .judge = judge_drain },
 };
 /* clang-format on */
 

@@ -264,6 +264,12 @@ void ncmp_peer_request(ncmp_peer *peer, guint64 epoch, enum ncmp_cause cause)
 		say(peer, WIRE_OUTPUT_REQUEST, epoch, &request, sizeof(request));
 }
 
+void ncmp_peer_drained(ncmp_peer *peer, guint64 epoch)
+{
+	if (ncmp_peer_is_connected(peer))
+		say(peer, WIRE_OUTPUT_DRAINED, epoch, NULL, 0);
+}
+
 void ncmp_peer_mode(ncmp_peer *peer, gboolean compare, const char *why)
 {
 	guint8 bytes[sizeof(struct wire_output_mode) + WIRE_OUTPUT_TEXT_MAX];

@@ -45,5 +45,7 @@ gboolean ncmp_peer_is_connected(
 /* Nothing where nobody is connected. */
 void ncmp_peer_request(ncmp_peer *peer, guint64 epoch, enum ncmp_cause cause);
 void ncmp_peer_mode(ncmp_peer *peer, gboolean compare, const char *why);
+/* All has gone that the commit of `epoch` lets go. */
+void ncmp_peer_drained(ncmp_peer *peer, guint64 epoch);
 
 #endif

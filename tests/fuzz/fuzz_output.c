@@ -34,6 +34,9 @@ static void check_message(const struct ncmp_talk *before, const struct ncmp_talk
 	case WIRE_OUTPUT_COMMITTED:
 		g_assert(message->epoch == talk->committed);
 		break;
+	case WIRE_OUTPUT_DRAIN:
+		g_assert(message->epoch && message->epoch <= talk->committed);
+		break;
 	case WIRE_OUTPUT_FRAME:
 		g_assert(message->device < talk->cards);
 		g_assert(message->frame > bytes && message->frame_len >= 14 &&

@@ -189,11 +189,15 @@ static void on_mode(void *data, gboolean compare, const char *why)
 {
 }
 
+static void on_drained(void *data)
+{
+}
+
 static struct comparator *comparator_new(void)
 {
 	struct comparator *comparator = g_new0(struct comparator, 1);
 	const struct ckpt_outputs_hooks hooks = { comparator, on_ready, on_request,
-						  on_mode };
+						  on_mode, on_drained };
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 
 	comparator->path =

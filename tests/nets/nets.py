@@ -34,8 +34,8 @@ SOON_S = 30  # for what should happen
 NEVER_S = 0.4  # in which what must not happen would have happened
 
 CLOSED, OPEN, GUARDED = 0, 1, 2
-HELLO, GATE, CUT, COMMITTED, FRAME, LOST = 1, 2, 3, 4, 5, 6
-READY, REQUEST, MODE = 16, 17, 18
+HELLO, GATE, CUT, COMMITTED, FRAME, LOST, DRAIN = 1, 2, 3, 4, 5, 6, 7
+READY, REQUEST, MODE, DRAINED = 16, 17, 18, 19
 CAUSES = {1: "payload", 2: "flags", 3: "missing", 4: "late", 5: "overrun", 6: "memory",
           7: "opaque", 8: "restart", 9: "stall"}
 

@@ -13,8 +13,8 @@ import tempfile
 import time
 
 import nets
-from nets import (ACK, CLOSED, GUARDED, OPEN, PSH, SYN, Comparator, Scene, arp, bed, ethernet,
-                  ipv4, ipv6, sh, tcp, udp)
+from nets import (ACK, CLOSED, CUT, DRAIN, DRAINED, GUARDED, OPEN, PSH, SOON_S, SYN, Comparator,
+                  Scene, arp, bed, ethernet, ipv4, ipv6, sh, tcp, udp)
 
 
 def datagram(text, **options):
@@ -147,6 +147,24 @@ def what_the_other_guest_never_says_waits_for_a_checkpoint():
         net.send(net.to_client(datagram("after")))
         bed.check("what was sent after the marker is not covered by its commit",
                   net.gets_nothing())
+
+
+def what_a_commit_lets_go_has_gone_when_the_comparator_says_so():
+    with Scene("--late-max", "5000", gate=GUARDED) as scene:
+        net, vm = scene.net, scene.vm
+        vm.epoch += 1
+        vm.say(CUT, struct.pack("<B7x", True), vm.epoch)
+        vm.commit()
+        vm.say(DRAIN, epoch=vm.epoch)
+        bed.check("a comparator that did not see the marker yet does not say that all has "
+                  "gone", vm.hear(0.2) is None)
+        for number in range(200):
+            net.send(net.to_client(datagram(f"last {number}")))
+        net.send(vm.marker(vm.epoch))
+        heard = vm.hear(SOON_S)
+        got = net.got()
+        bed.check("when it says so, all that was sent before the marker has gone",
+                  heard == DRAINED and len(got) == 200, (heard, len(got)))
 
 
 def packets_after_a_marker_wait_for_its_commit_and_are_then_compared():
@@ -722,6 +740,7 @@ if __name__ == "__main__":
         what_both_guests_say_passes_without_a_checkpoint,
         a_changed_byte_never_reaches_the_client_before_a_commit,
         what_the_other_guest_never_says_waits_for_a_checkpoint,
+        what_a_commit_lets_go_has_gone_when_the_comparator_says_so,
         packets_after_a_marker_wait_for_its_commit_and_are_then_compared,
         a_comparator_that_dies_lets_nothing_out,
         one_that_stood_still_holds_everything,

@@ -11,6 +11,7 @@ shows that the real parts do it.
 import json
 import os
 import random
+import threading
 import time
 
 import hosts
@@ -167,6 +168,25 @@ def an_operator_switches_over(world):
             return
         note(f"outage {world.echo.gap_s(begin) * 1000:.0f} ms")
         world.well("a switch-over", primary, standby)
+
+
+def a_comparator_is_slow_at_a_switch_over(world):
+    """What the guest said here last is heard before the other node's first word, or never:
+    who takes over waits for the comparator, though not for ever."""
+    waits_s = 0.5  # colo-vm's patience with it
+    primary, standby = world.protected()
+    primary.freeze("colo-netcompare")
+    order = threading.Thread(target=primary.ask, args=("switchover",), daemon=True)
+    begin = time.monotonic()
+    order.start()
+    time.sleep(0.6 * waits_s)
+    thawed = time.monotonic()
+    primary.thaw("colo-netcompare")
+    order.join()
+    world.well("a switch-over with a comparator that stood still", primary, standby)
+    first = world.listener.turns[world.turn + 1][0]
+    check(f"{standby.name} did not speak before the comparator went on, nor before it had "
+          "its time", first >= min(thawed, begin + waits_s), first - begin)
 
 
 def a_primary_stands_down(world):
@@ -715,6 +735,7 @@ TESTS = [
     it_starts_cold_in_any_order,
     a_host_loses_power,
     an_operator_switches_over,
+    a_comparator_is_slow_at_a_switch_over,
     a_primary_stands_down,
     colo_vm_is_killed,
     colo_netcompare_is_killed,

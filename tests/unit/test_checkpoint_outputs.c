@@ -31,7 +31,7 @@ struct rig {
 
 	GMutex lock; /* of what the hooks told */
 	GCond changed;
-	guint readies, goings, requests, modes;
+	guint readies, goings, requests, modes, drained;
 	guint32 cause;
 	gboolean compare;
 	char *why;
@@ -77,6 +77,16 @@ static void on_mode(void *data, gboolean compare, const char *why)
 	g_mutex_unlock(&rig->lock);
 }
 
+static void on_drained(void *data)
+{
+	struct rig *rig = data;
+
+	g_mutex_lock(&rig->lock);
+	rig->drained++;
+	g_cond_broadcast(&rig->changed);
+	g_mutex_unlock(&rig->lock);
+}
+
 static guint count_of(struct rig *rig, const guint *counter)
 {
 	guint count;
@@ -101,7 +111,8 @@ static void wait_for(struct rig *rig, const guint *counter, guint value)
 static int set_up(void **state)
 {
 	struct rig *rig = g_new0(struct rig, 1);
-	const struct ckpt_outputs_hooks hooks = { rig, on_ready, on_request, on_mode };
+	const struct ckpt_outputs_hooks hooks = { rig, on_ready, on_request, on_mode,
+						  on_drained };
 	g_autoptr(GError) error = NULL;
 
 	g_mutex_init(&rig->lock);
@@ -285,7 +296,8 @@ static void the_socket_is_its_owners_alone(void **state)
 static void a_socket_that_is_served_is_not_replaced_and_a_stale_one_is(void **state)
 {
 	struct rig *rig = *state;
-	const struct ckpt_outputs_hooks hooks = { rig, on_ready, on_request, on_mode };
+	const struct ckpt_outputs_hooks hooks = { rig, on_ready, on_request, on_mode,
+						  on_drained };
 	g_autofree char *stale = g_build_filename(rig->dir, "stale.sock", NULL);
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	g_autoptr(GError) error = NULL;
@@ -461,6 +473,45 @@ static void what_is_asked_for_is_handed_on_unless_it_is_over(void **state)
 	assert_int_equal(counters_of(rig).requests[0], 1);
 }
 
+static void what_a_commit_lets_go_is_asked_after_and_answered_once(void **state)
+{
+	struct rig *rig = *state;
+
+	assert_false(ckpt_outputs_drain(rig->outputs)); /* nobody is there */
+	get_ready(rig, WIRE_GATE_CLOSED);
+	assert_false(ckpt_outputs_drain(rig->outputs)); /* nothing is guarded */
+	cut(rig, 1);
+	expect_gate(rig, WIRE_GATE_GUARDED);
+	expect_cut(rig, 1, 1);
+	assert_false(ckpt_outputs_drain(rig->outputs)); /* nor committed */
+	ckpt_outputs_committed(rig->outputs, 1);
+	expect(rig, WIRE_OUTPUT_COMMITTED, 1);
+	assert_true(ckpt_outputs_drain(rig->outputs));
+	expect(rig, WIRE_OUTPUT_DRAIN, 1);
+	assert_int_equal(count_of(rig, &rig->drained), 0);
+	speak(rig, WIRE_OUTPUT_DRAINED, 1, NULL, 0);
+	wait_for(rig, &rig->drained, 1);
+	/* A second answer is one that nobody asked for. */
+	speak(rig, WIRE_OUTPUT_DRAINED, 1, NULL, 0);
+	assert_false(hear(rig));
+	wait_for(rig, &rig->goings, 1);
+	assert_string_equal(rig->why, "it answers what nobody asked");
+	assert_int_equal(count_of(rig, &rig->drained), 1);
+}
+
+static void who_comes_after_a_commit_is_not_asked_what_it_let_go(void **state)
+{
+	struct rig *rig = *state;
+
+	get_ready(rig, WIRE_GATE_CLOSED);
+	cut(rig, 1);
+	ckpt_outputs_committed(rig->outputs, 1);
+	close(rig->fd);
+	wait_for(rig, &rig->goings, 1);
+	get_ready(rig, WIRE_GATE_GUARDED);
+	assert_false(ckpt_outputs_drain(rig->outputs));
+}
+
 static void a_mode_is_told_with_its_reason_and_not_too_often(void **state)
 {
 	struct rig *rig = *state;
@@ -511,6 +562,8 @@ static void nonsense_ends_the_connection(void **state)
 		{ WIRE_OUTPUT_MODE, 0, 10, 10 }, /* a NUL */
 		{ WIRE_OUTPUT_MODE, 0, 8 + 257, 8 + 257 },
 		{ WIRE_OUTPUT_MODE, 0, 4000, 4000 },
+		{ WIRE_OUTPUT_DRAINED, 0, 0, 0 },
+		{ WIRE_OUTPUT_DRAINED, 0, 1, 1 },
 		{ 65535, 0, 0, 0 },
 	};
 	struct rig *rig = *state;
@@ -761,6 +814,8 @@ int main(void)
 		TEST(who_comes_in_the_midst_of_things_begins_with_the_next_cut),
 		TEST(a_second_one_is_turned_away),
 		TEST(what_is_asked_for_is_handed_on_unless_it_is_over),
+		TEST(what_a_commit_lets_go_is_asked_after_and_answered_once),
+		TEST(who_comes_after_a_commit_is_not_asked_what_it_let_go),
 		TEST(a_mode_is_told_with_its_reason_and_not_too_often),
 		TEST(nonsense_ends_the_connection),
 		TEST(one_that_does_not_read_is_hung_up_on),

@@ -85,6 +85,8 @@ static void what_is_right_is_understood(void **state)
 	assert_int_equal(message.device, 1);
 	assert_int_equal(message.frame_len, sizeof(frame) - 12);
 	assert_null(take(&talk, &message, WIRE_OUTPUT_LOST, 9, 0, NULL, 0));
+	assert_null(take(&talk, &message, WIRE_OUTPUT_DRAIN, 9, 0, NULL, 0));
+	assert_int_equal(message.epoch, 9);
 	assert_int_equal(talk.committed, 9);
 }
 
@@ -99,7 +101,9 @@ static void what_is_wrong_is_refused_and_changes_nothing(void **state)
 	assert_null(take(&talk, &message, WIRE_OUTPUT_CUT, 9, 0, &cut, sizeof(cut)));
 	before = talk;
 	assert_non_null(take(&talk, &message, 0, 0, 0, NULL, 0));
-	assert_non_null(take(&talk, &message, 7, 0, 0, NULL, 0));
+	assert_non_null(take(&talk, &message, 8, 0, 0, NULL, 0));
+	assert_non_null(take(&talk, &message, WIRE_OUTPUT_DRAIN, 0, 0, NULL, 0));
+	assert_non_null(take(&talk, &message, WIRE_OUTPUT_DRAIN, 9, 0, NULL, 0));
 	assert_non_null(take(&talk, &message, WIRE_OUTPUT_READY, 0, 0, NULL, 0));
 	assert_non_null(take(&talk, &message, 65535, 0, 0, NULL, 0));
 	assert_non_null(
