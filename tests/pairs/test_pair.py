@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Whole pairs: two hosts in network namespaces, colod and all that it starts, the micro-guest,
-etcd, and a client with one TCP connection all the way.
+etcd, and a client with one TCP connection all the way. Misfortunes at random meet a pair in
+tests/faults/run.
 
 Whatever happens to a host, a program, a link or the arbiter: the right node goes on, nobody
 else is heard, the connection lives, and the pair is protected again without a hand on it.
@@ -10,7 +11,6 @@ shows that the real parts do it.
 """
 import json
 import os
-import random
 import threading
 import time
 
@@ -618,119 +618,6 @@ def status_is_answered_at_once(world):
         check(f"status is answered while {what}", worst < 1000, worst)
 
 
-# All of it, at random.
-
-
-class Misfortunes:
-    """What can happen to a pair; each gives its name."""
-
-    def __init__(self, world, seed):
-        self.world, self.random = world, random.Random(seed)
-
-    def host(self):
-        return self.random.choice([host for host in self.world.pair.hosts if host.powered]
-                                  or self.world.pair.hosts)
-
-    def power(self):
-        host = self.host()
-        if not host.powered:
-            return "nothing"
-        host.power_off()
-        return f"{host.name} loses power"
-
-    def program(self):
-        host = self.host()
-        name = self.random.choice(("colo-vm", "colo-netcompare", "colo-heartbeat", "colod"))
-        if not host.pids(name):
-            return "nothing"
-        if name == "colod":
-            host.kill_colod()
-        else:
-            host.kill(name)
-        return f"{name} of {host.name} is killed"
-
-    def freeze(self):
-        host = self.host()
-        name = self.random.choice((None, None, "colo-vm", "colod", "colo-netcompare"))
-        host.freeze(name)
-        return f"{name or 'all'} of {host.name} is stopped"
-
-    def links(self):
-        ways = REPL_CUT + LAN_CUT + [(
-            "lan", *pair) for host in hosts.NODES for pair in ((host, "client"),
-                                                              ("client", host))]
-        chosen = self.random.sample(ways, self.random.randint(1, len(ways)))
-        self.world.network.cut(*chosen)
-        return f"cut: {chosen}"
-
-    def arbiter(self):
-        self.world.network.etcd_frozen(True)
-        return "etcd is stopped"
-
-    def order(self):
-        host = self.host()
-        if host.status():
-            host.ask("switchover", 0.01 + self.random.random())
-        return f"switch-over on {host.name}"
-
-    def one(self):
-        kinds = (self.power, self.program, self.freeze, self.links, self.arbiter, self.order)
-        try:
-            return self.random.choice(kinds)()
-        except OSError as error:
-            return f"nothing: {error}"
-
-    def mend(self):
-        self.world.network.mend()
-        self.world.network.etcd_frozen(False)
-        for host in self.random.sample(self.world.pair.hosts, 2):
-            if not host.powered:
-                host.boot()
-            else:
-                host.thaw()
-                if host.colod.poll() is not None:
-                    host.start()
-            time.sleep(self.random.random())
-
-
-def generation(pair):
-    return max((host.status() or {"generation": 0})["generation"] for host in pair.hosts)
-
-
-def whatever_happens(world):
-    """One to three misfortunes at a time. The guest may be lost where both copies are, and only
-    then may the connection be; whatever happens, nobody speaks without a new generation."""
-    seed = int(os.environ.get("SEED") or time.time())
-    note(f"SEED={seed}")
-    misfortunes = Misfortunes(world, seed)
-    for number in range(bed.count(0, 200)):
-        world.protected()
-        before = generation(world.pair)
-        began = {host.name: host.last_event() for host in world.pair.hosts}
-        what = []
-        for _ in range(misfortunes.random.choice((1, 1, 2, 3))):
-            what.append(misfortunes.one())
-            time.sleep(misfortunes.random.choice((0, 0.01, 0.1, 1, 3)) *
-                       misfortunes.random.random())
-        misfortunes.mend()
-        story = f"{number}: {'; '.join(what)}"
-        if not check(f"{story}: the pair is protected again", world.pair.is_protected(),
-                     world.states()):
-            return
-        anew = any(detail and detail.endswith(" on begin") for host in world.pair.hosts
-                   for name, detail in host.told_since(began[host.name]))
-        if anew:
-            note("the guest was started anew")
-            world.end_visit()
-            world.visit()
-        check(f"{story}: the TCP connection goes on", world.talk.goes_on(), world.talk.error)
-        turns = world.listener.speakers(world.turn)
-        if not check(f"{story}: nobody speaks without a new generation",
-                     len(turns) - 1 <= generation(world.pair) - before,
-                     (world.listener.turns[world.turn:], before)):
-            return
-
-
 TESTS = [
     it_starts_cold_in_any_order,
     a_host_loses_power,
@@ -760,7 +647,6 @@ TESTS = [
     without_an_arbiter_the_survivor_goes_on,
     an_operator_decides,
     a_fence_agent_decides,
-    whatever_happens,
 ]
 
 
