@@ -202,6 +202,10 @@ class Site(abc.ABC):
         status, argv and environment of every process, and what went over both links between
         the nodes since start(). Yields them one after the other."""
 
+    def clients_heard(self):
+        """What went between clients and the guest, as bytes; None where nobody captures it."""
+        return None
+
     @abc.abstractmethod
     def usage(self):
         """{node: {program: {"rss_kib", "fds", "threads"}}} of what runs of PROGRAMS now.

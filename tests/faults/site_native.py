@@ -340,6 +340,11 @@ class NativeSite(Site):
         with open(self.capture.paths[0], "rb") as file:
             yield "the links between the nodes", file.read()
 
+    def clients_heard(self):
+        self.capture.flush()
+        with open(self.capture.paths[1], "rb") as file:
+            return file.read()
+
     def usage(self):
         return {node.name: node.usage() for node in self.nodes}
 

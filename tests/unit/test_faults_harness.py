@@ -72,6 +72,9 @@ class Site:
     def artefacts(self):
         yield "a log", self.found
 
+    def clients_heard(self):
+        return judge.JOURNAL
+
 
 def roles(site):
     return misfortunes.Roles(*site.nodes)
@@ -153,8 +156,9 @@ def what_is_wrong_is_found():
         site.used = dict(site.used, **{key: value})
         check(f"too many {key} are found", begins(judged(site), "P10"), judged(site))
         site.used = {"rss_kib": 1000, "fds": 10, "threads": 3}
-    site.found = b"... " + KEY + b" ..."
-    check("a secret is found", begins(judged(site), "P11"))
+    for secret in (KEY, judge.JOURNAL):
+        site.found = b"... " + secret + b" ..."
+        check(f"a secret is found: {secret.decode()}", begins(judged(site), "P11"))
 
 
 def what_grew_in_a_row_of_failovers_is_found():
