@@ -29,7 +29,8 @@ TOOLS = [
     "/bin/sh",
     # where busybox has no such program or a lesser one
     "/bin/ps", "/usr/bin/pgrep", "/usr/bin/pkill", "/bin/date", "/bin/dd", "/bin/grep",
-    "/bin/sed", "/usr/bin/stat", "/usr/bin/timeout",
+    "/bin/sed", "/usr/bin/stat", "/usr/bin/timeout", "/sbin/losetup", "/usr/bin/chrt",
+    "/sbin/dmsetup",
     "/usr/bin/qemu-system-x86_64",
 ]
 OPTIONAL_TOOLS = [
