@@ -310,33 +310,36 @@ def status_answers_whatever_hangs():
                                                 for what, ms in longest.items()))
 
 
-def is_no_loss_told(mode):
-    """Whether a pair whose silence is short for its checkpoints stays one for 5 s."""
+def kept_for_a_while(mode, evidence):
+    """A pair whose silence is short for its checkpoints, if it stays one for 5 s."""
     place, primary, standby, guest = make(protected=False)
     guest.do("dirty 6500 max 3")
     primary.control.must("protect", to=STANDBY, mode=mode, silence_ms=SILENCE_MS,
                          period_ms=1, age_ms=100)
-    reaches(primary, "protected")
+    if not reaches(primary, "protected", 60):
+        raise RuntimeError(f"no pair: {primary.replication()} {standby.replication()}")
     time.sleep(5)
-    return state_of(primary) == "protected" and state_of(standby) == "standby" \
-        and not primary.control.event("unprotected", 0) and (place, primary, standby)
+    if state_of(primary) == "protected" and state_of(standby) == "standby" \
+            and not primary.control.event("unprotected", 0):
+        return place, primary, standby
+    evidence[:] = [primary.replication(), standby.replication(), primary.last_words()[-1500:],
+                   standby.last_words()[-1500:]]
+    bed.end_machines()
+    return False
 
 
 def no_false_loss():
     """A silence that is short for large checkpoints, and a machine whose processors are busy."""
-    def attempt():
-        kept = is_no_loss_told(mode)
-        if not kept:
-            bed.end_machines()
-        return kept
-
+    evidence = []
     busy = [subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _ in range(os.cpu_count())]
     try:
         for mode in ("colo", "buffered"):
-            kept, stood = undisturbed(attempt, SILENCE_MS / 4)
-            check(f"mode {mode}: no loss is told of where nobody is lost", kept,
-                  f"the machine stood still for {stood:.0f} ms at most")
-            if not kept:
+            sentence = f"mode {mode}: no loss is told of where nobody is lost"
+            kept = undisturbed(lambda mode=mode: kept_for_a_while(mode, evidence), SILENCE_MS / 4)
+            if kept is None:
+                bed.skip(sentence, "programs on this machine were held up each time")
+                continue
+            if not check(sentence, kept, evidence):
                 continue
             place, primary, standby = kept
             standby.process.send_signal(signal.SIGSTOP)
