@@ -287,7 +287,7 @@ install: $(PROGRAMS:%=$(BUILD)/%)
 	install -m 644 $(wildcard docs/*.8) $(DESTDIR)$(mandir)/man8
 	install -m 644 packaging/completion/colo $(DESTDIR)$(completiondir)
 	install -d $(DESTDIR)$(unitdir) $(DESTDIR)$(docdir)/examples
-	install -m 644 docs/first-steps.md $(DESTDIR)$(docdir)
+	install -m 644 docs/first-steps.md docs/faults.md $(DESTDIR)$(docdir)
 	install -m 644 $(wildcard packaging/examples/*) $(DESTDIR)$(docdir)/examples
 	for unit in colo@ colo-leave@; do \
 		sed 's|@bindir@|$(bindir)|' packaging/$$unit.service.in \
