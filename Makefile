@@ -211,11 +211,11 @@ RUN_TESTS = BUILD=$(BUILD) MICROGUEST=$(BUILD)/guest/microguest.bin COLO_BUILD=$
 check:
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory tests
-	@$(RUN_TESTS) layers unit corpora micro testbed+nets+pairs system
+	@$(RUN_TESTS) layers corpora micro pairs+nets+testbed+unit system
 check-quick:
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory tests
-	@$(RUN_TESTS) layers unit corpora micro nets+pairs
+	@$(RUN_TESTS) layers unit corpora micro pairs+nets
 ## make check-alone    those of them that are one process each
 .PHONY: check-alone
 check-alone:
@@ -227,6 +227,7 @@ check-long:
 	@$(MAKE) --no-print-directory tests
 	@LONG=1 MICRO_RELOADS=1000 $(RUN_TESTS) layers unit corpora micro nets pairs points testbed system
 	@$(MAKE) --no-print-directory faults
+	@$(MAKE) --no-print-directory faults-mutants
 check-layers:
 	@tests/check-layers
 

@@ -418,6 +418,20 @@ class Machine:
             end_process(self.process)
             self.start()
 
+    def boots_anew(self, start):
+        """The same after a reset; `start`: how much it had said before. One that stands still
+        while its host answers is reset once more, and that is said and counted."""
+        if self.console(READY, start):
+            return True
+        if not self.boots_left:
+            return False
+        note(f"AGAIN: the guest stood still while it booted after a reset: "
+             f"{self.control.send('status')} {self.last_words()}")
+        self.boots_left -= 1
+        Results.boots_again += 1
+        start = len(self.terminal.stream.text)
+        return self.control.send("reset")["ok"] and self.console(READY, start)
+
     def ready(self):
         if self.boots():
             return self

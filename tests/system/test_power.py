@@ -14,11 +14,11 @@ def reboot_and_power_off(h1):
     start = len(vm.terminal.stream.text)
     vm.terminal.type("reboot -f\n")
     check("after reboot from inside, the guest comes up again",
-          vm.console(bed.READY, start), vm.last_words())
+          vm.boots_anew(start), vm.last_words())
     check("... and that was an event", vm.control.event("reset"))
     start = len(vm.terminal.stream.text)
     check("the command reset is accepted", vm.control.send("reset")["ok"])
-    check("... and the guest comes up again", vm.console(bed.READY, start), vm.last_words())
+    check("... and the guest comes up again", vm.boots_anew(start), vm.last_words())
     vm.terminal.plain = False  # another shell
     vm.ask("until pidof guestd; do sleep 1; done; sleep 1")
     check("the power button is pressed", vm.control.send("powerdown")["ok"])
