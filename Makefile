@@ -211,7 +211,7 @@ RUN_TESTS = BUILD=$(BUILD) MICROGUEST=$(BUILD)/guest/microguest.bin COLO_BUILD=$
 check:
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory tests
-	@$(RUN_TESTS) layers corpora micro pairs+nets+testbed+unit system
+	@$(RUN_TESTS) layers corpora micro testbed+pairs+nets+unit system
 check-quick:
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory tests
