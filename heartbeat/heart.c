@@ -336,6 +336,9 @@ hb_heart *hb_heart_new(const struct hb_heart_config *config, hb_codec *codec_tak
 	heart->data = data;
 	hb_peer_init(&heart->peer, ops->session(data));
 	heart->now_ns = heart->tick_ns = now_ns;
+	/* What waits in the sockets already is no flood. */
+	for (guint i = 0; i < config->paths; i++)
+		heart->reads[i] = READS_AT_MOST;
 	heart->stale = TRUE;
 	heart->detector = hb_detector_new(config->paths, config->interval_ms,
 					  config->timeout_ms, now_ns);
