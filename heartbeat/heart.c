@@ -99,6 +99,9 @@ static void review_filter(hb_heart *heart, guint path)
 
 void hb_heart_path_is_new(hb_heart *heart, guint path)
 {
+	/* Else one that it has after all would stay for good. */
+	if (heart->flood_ns[path])
+		heart->ops->unfilter(heart->data, path);
 	heart->flood_ns[path] = 0;
 }
 
