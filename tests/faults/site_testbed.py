@@ -323,21 +323,7 @@ class Hosts:
 
     def call(self, function, *args):
         """What a function gives that is called there: sockets stay where they were made."""
-        made = []
-
-        def work():
-            try:
-                bed.enter_network()
-                made.append(function(*args))
-            except BaseException as error:  # it is the caller's
-                made.append(error)
-
-        thread = threading.Thread(target=work)
-        thread.start()
-        thread.join()
-        if isinstance(made[0], BaseException):
-            raise made[0]
-        return made[0]
+        return bed.call_after(bed.enter_network, function, *args)
 
     def down(self):
         Hosts.up = None

@@ -102,21 +102,7 @@ class Namespace:
 
     def call(self, function, *args):
         """What a function gives that is called in it: sockets stay where they were made."""
-        made = []
-
-        def work():
-            try:
-                self.enter()
-                made.append(function(*args))
-            except BaseException as error:  # it is the caller's
-                made.append(error)
-
-        thread = threading.Thread(target=work)
-        thread.start()
-        thread.join()
-        if isinstance(made[0], BaseException):
-            raise made[0]
-        return made[0]
+        return bed.call_after(self.enter, function, *args)
 
     def enter(self):
         """Puts this thread into it."""

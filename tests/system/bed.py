@@ -618,6 +618,26 @@ class Journal(Talk):
         return f"{number} line {number}".encode()
 
 
+def call_after(enter, function, *args):
+    """What a function gives that is called by a thread of its own, after `enter`, which puts that
+    thread into a network namespace: sockets stay where they were made."""
+    made = []
+
+    def work():
+        try:
+            enter()
+            made.append(function(*args))
+        except BaseException as error:  # it is the caller's
+            made.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    if isinstance(made[0], BaseException):
+        raise made[0]
+    return made[0]
+
+
 # The run of a test file
 
 
