@@ -359,8 +359,8 @@ static void take_turn(hb_daemon *daemon, const gboolean ready[ON__COUNT])
 {
 	guint paths = 0;
 
-	for (guint i = 0; i < daemon->options->paths; i++)
-		paths |= (guint)ready[i] << i;
+	for (guint i = 0; i < HB_PATHS_MAX; i++)
+		paths |= ready[i] ? 1u << i : 0;
 	hb_heart_hear(daemon->heart, daemon->now_ns, paths);
 	if (ready[ON_COLOD] && daemon->colod >= 0)
 		read_colod(daemon);
