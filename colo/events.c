@@ -40,17 +40,17 @@ struct writer {
 	struct base_ratelimit complaints; /* the thread's */
 };
 
+/* As text: a tree of the same is five times as large. */
 struct kept {
 	guint64 number;
-	gsize size; /* as JSON */
-	JsonObject *object; /* all members but "event" */
-	char *name;
+	gsize length;
+	char line[]; /* JSON */
 };
 
 struct colo_events {
 	char *node;
 	guint64 last;
-	GQueue kept; /* struct kept, the oldest first */
+	GQueue kept; /* struct kept *, the oldest first */
 	struct writer *writer; /* or NULL */
 	base_control *control;
 	colo_hooks *hooks;
@@ -206,43 +206,17 @@ static void stop_writer(struct writer *writer)
 
 /* What is kept. */
 
-static void free_kept(gpointer data)
+static void keep(colo_events *events, guint64 number, const char *line, gsize length)
 {
-	struct kept *kept = data;
-
-	json_object_unref(kept->object);
-	g_free(kept->name);
-	g_free(kept);
-}
-
-/* Takes `object`, which has no "event". */
-static void keep(colo_events *events, const char *name, guint64 number,
-		 JsonObject *object, gsize size)
-{
-	struct kept *kept = g_new0(struct kept, 1);
+	struct kept *kept = g_malloc(sizeof(*kept) + length);
 
 	kept->number = number;
-	kept->name = g_strdup(name);
-	kept->object = object;
-	kept->size = size;
+	kept->length = length;
+	memcpy(kept->line, line, length);
 	events->last = number;
 	g_queue_push_tail(&events->kept, kept);
 	if (events->kept.length > COLO_EVENTS_MAX)
-		free_kept(g_queue_pop_head(&events->kept));
-}
-
-/* A copy of `from` without the member "event" (of the first level), to be changed. */
-static JsonObject *copy_members(JsonObject *from, JsonObject *to)
-{
-	JsonObjectIter iter;
-	const char *name;
-	JsonNode *node;
-
-	json_object_iter_init_ordered(&iter, from);
-	while (json_object_iter_next_ordered(&iter, &name, &node))
-		if (strcmp(name, "event") && !json_object_has_member(to, name))
-			json_object_set_member(to, name, json_node_copy(node));
-	return to;
+		g_free(g_queue_pop_head(&events->kept));
 }
 
 static void load_line(colo_events *events, const char *line, gsize length)
@@ -251,13 +225,13 @@ static void load_line(colo_events *events, const char *line, gsize length)
 	g_autoptr(JsonObject) object = length < COLO_EVENT_LINE_MAX
 					       ? base_json_parse(line, length, &why)
 					       : NULL;
-	const char *name = object ? base_json_text(object, "event") : NULL;
 	guint64 number;
 
-	if (!name || !base_json_count(object, "number", &number) ||
-	    number <= events->last || number >= G_MAXINT64 / 2)
+	if (!object || !base_json_text(object, "event") ||
+	    !base_json_count(object, "number", &number) || number <= events->last ||
+	    number >= G_MAXINT64 / 2)
 		return;
-	keep(events, name, number, copy_members(object, json_object_new()), length);
+	keep(events, number, line, length);
 }
 
 void colo_events_load(colo_events *events, const char *text, gsize length)
@@ -305,6 +279,20 @@ static void read_back(colo_events *events, const char *path)
 
 /* Telling. */
 
+/* A copy of `from` without the member "event" (of the first level), to be changed. */
+static JsonObject *copy_members(JsonObject *from, JsonObject *to)
+{
+	JsonObjectIter iter;
+	const char *name;
+	JsonNode *node;
+
+	json_object_iter_init_ordered(&iter, from);
+	while (json_object_iter_next_ordered(&iter, &name, &node))
+		if (strcmp(name, "event") && !json_object_has_member(to, name))
+			json_object_set_member(to, name, json_node_copy(node));
+	return to;
+}
+
 static JsonObject *describe(const colo_events *events, const struct colo_told *event)
 {
 	JsonObject *object = json_object_new();
@@ -340,7 +328,7 @@ void colo_events_add(colo_events *events, const char *name, const char *state,
 		.time_ms = g_get_real_time() / 1000,
 		.monotonic_ms = base_clock_monotonic_ns() / 1000000u,
 	};
-	JsonObject *object = describe(events, &event);
+	g_autoptr(JsonObject) object = describe(events, &event);
 	g_autofree char *line = NULL;
 
 	if (extra)
@@ -356,11 +344,11 @@ void colo_events_add(colo_events *events, const char *name, const char *state,
 	g_clear_pointer(&extra, json_object_unref);
 	g_message("event %s%s%s state=%s generation=%" G_GUINT64_FORMAT, name,
 		  cut ? ": " : "", cut ? cut : "", state, generation);
-	keep(events, name, event.number, object, strlen(line));
+	keep(events, event.number, line, strlen(line));
 	if (events->writer)
 		write_later(events->writer, line);
 	if (events->control)
-		base_control_event(events->control, name, json_object_ref(object));
+		base_control_event(events->control, name, g_steal_pointer(&object));
 	if (events->hooks)
 		colo_hooks_run(events->hooks, &event);
 }
@@ -388,6 +376,18 @@ static gboolean read_arguments(JsonObject *arguments, guint64 *since, gboolean *
 	return TRUE;
 }
 
+static void add_line(JsonArray *array, const struct kept *kept)
+{
+	g_autofree char *why = NULL;
+	JsonObject *object = base_json_parse(kept->line, kept->length, &why);
+
+	if (object)
+		json_array_add_object_element(array, object);
+	else
+		g_warning("events: %" G_GUINT64_FORMAT " cannot be read any more: %s",
+			  kept->number, why);
+}
+
 void colo_events_answer(colo_events *events, JsonObject *arguments, base_answer *answer)
 {
 	JsonObject *result = json_object_new();
@@ -412,12 +412,12 @@ void colo_events_answer(colo_events *events, JsonObject *arguments, base_answer 
 
 		if (kept->number <= last)
 			continue;
-		bytes += kept->size;
+		bytes += kept->length;
 		if (json_array_get_length(array) == COLO_EVENTS_PAGE ||
 		    bytes > PAGE_BYTES)
 			break;
-		json_array_add_object_element(array, whole(kept->name, kept->object));
 		last = kept->number;
+		add_line(array, kept);
 	}
 	follow = follow && !at;
 	json_object_set_array_member(result, "events", array);
@@ -455,7 +455,7 @@ void colo_events_free(colo_events *events)
 		return;
 	if (events->writer)
 		stop_writer(events->writer);
-	g_queue_clear_full(&events->kept, free_kept);
+	g_queue_clear_full(&events->kept, g_free);
 	g_free(events->node);
 	g_free(events);
 }
