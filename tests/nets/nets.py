@@ -221,9 +221,9 @@ class Net:
 
     # The client gets.
 
-    def got(self, wait_s=0.0):
+    def got(self, wait_s=0.0, count=1):
         """What came from the guest until now, as network-layer packets or whole frames of
-        other kinds; waits for the first."""
+        other kinds; waits for the first `count`."""
         packets = []
         deadline = time.monotonic() + wait_s
         while True:
@@ -231,7 +231,7 @@ class Net:
                 frame, aux, *_ = self.client.recvmsg(1 << 17, 256)
             except BlockingIOError:
                 left = deadline - time.monotonic()
-                if packets or left <= 0:
+                if len(packets) >= count or left <= 0:
                     return packets
                 select.select([self.client], [], [], left)
                 continue

@@ -77,9 +77,7 @@ def everything_passes_with_the_gate_open():
         net = scene.net
         for number in range(50):
             net.send(net.to_client(datagram(f"number {number}")))
-        got = []
-        while len(got) < 50 and (more := net.got(nets.SOON_S)):
-            got += more
+        got = net.got(nets.SOON_S, 50)
         bed.check("with the gate open packets pass, in order",
                   got == [datagram(f"number {n}") for n in range(50)], len(got))
         net.send(net.to_client(ipv6(udp(b"six", source=nets.GUEST6, target=nets.CLIENT6), 17)))
@@ -233,9 +231,7 @@ def one_that_stood_still_holds_everything():
                   "before, no repetition", net.gets_nothing())
         bed.check("it asks for a checkpoint", vm.request() == "stall")
         vm.checkpoint()
-        got = []
-        while len(got) < 3 and (more := net.got(nets.SOON_S)):
-            got += more
+        got = net.got(nets.SOON_S, 3)
         bed.check("whose commit lets all of it out", len(got) == 3, got)
         bed.check("the status counts it", scene.comparator.status()["stalls"] >= 1,
                   scene.comparator.status())
@@ -362,7 +358,7 @@ def markers_are_known_by_their_secret():
         status = scene.comparator.status()
         bed.check("it is an ordinary packet", status["markers"] == 1, status["markers"])
         vm.checkpoint()
-        got = net.got(nets.SOON_S)
+        got = net.got(nets.SOON_S, 2)
         bed.check("which a commit releases like any other",
                   got == [datagram("first"), fake[14:]], got)
         net.send(net.client_mac + vm.marker(vm.epoch + 1)[6:])
@@ -452,7 +448,7 @@ def a_guest_cannot_fill_the_host():
         bed.check("more are dropped", bed.eventually(
             lambda: scene.comparator.status()["crowded"] > 400, 5), scene.comparator.status())
         vm.checkpoint()
-        got, more = [], net.got(nets.SOON_S)
+        got, more = [], net.got(nets.SOON_S, 64)
         while more:
             got, more = got + more, net.got(0.2)
         bed.check("a checkpoint covers the others, in their order",
