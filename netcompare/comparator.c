@@ -168,7 +168,7 @@ static void settle(ncmp_comparator *c)
 
 	ncmp_queue_flush(c->queue);
 	/* Its marker comes behind all that its commit lets go. */
-	if (c->drain && c->marker >= c->drain) {
+	if (c->drain && c->marker >= c->drain && ncmp_queue_is_said(c->queue)) {
 		ncmp_peer_drained(c->peer, c->drain);
 		c->drain = 0;
 	}
@@ -528,6 +528,7 @@ static gboolean stalled(gpointer data)
 	if (c->gate != NCMP_GATE_GUARDED)
 		return G_SOURCE_CONTINUE;
 	c->stalls++;
+	ncmp_queue_recall(c->queue);
 	ncmp_compare_set_gate(c->compare, NCMP_GATE_CLOSED);
 	ncmp_peer_drain(c->peer);
 	if (c->gate == NCMP_GATE_GUARDED) {

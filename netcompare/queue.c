@@ -542,9 +542,15 @@ void ncmp_queue_drop_all(ncmp_queue *queue)
 
 void ncmp_queue_recall(ncmp_queue *queue)
 {
+	take_back(queue);
 	queue->recalls = TRUE;
 	ncmp_verdicts_flush(queue->verdicts, put_verdict, queue);
 	queue->recalls = FALSE;
+}
+
+gboolean ncmp_queue_is_said(const ncmp_queue *queue)
+{
+	return !queue->out->len;
 }
 
 void ncmp_queue_flush(ncmp_queue *queue)

@@ -70,7 +70,9 @@ void ncmp_queue_drop(ncmp_queue *queue, guint32 id);
 /* Everything that has no verdict yet. */
 void ncmp_queue_drop_all(ncmp_queue *queue);
 void ncmp_queue_flush(ncmp_queue *queue);
-/* What was accepted since the last flush is dropped instead (its counters stay). */
+/* Whether the kernel took all that was flushed; what it did not is flushed again next time. */
+gboolean ncmp_queue_is_said(const ncmp_queue *queue);
+/* What was accepted and the kernel was not told yet is dropped instead (its counters stay). */
 void ncmp_queue_recall(ncmp_queue *queue);
 
 /* What has no verdict now. */
