@@ -242,6 +242,31 @@ static void what_a_disk_refuses_is_kept_with_all_that_follows(void **state)
 	fake_request_free(other);
 }
 
+static void a_request_that_is_not_of_the_disks_blocks_is_the_guests_mistake(void **state)
+{
+	struct bed *bed = *state;
+	struct fake_request *odd, *whole;
+	int odd_result = 1, whole_result = 1;
+
+	bed->disk[0]->block_size = 4096;
+	ckpt_disk_out_keep(bed->out, on_kept);
+	bed->fake[0].result = -EINVAL;
+	odd = submit(bed, 0, VMM_DISK_WRITE, 512, 512, 1);
+	odd->result = &odd_result;
+	fake_disk_complete_all(&bed->fake[0]);
+	assert_int_equal(odd_result, -EINVAL);
+	assert_int_equal(bed->kept, 0);
+	whole = submit(bed, 0, VMM_DISK_WRITE, 4096, 4096, 1);
+	whole->result = &whole_result;
+	fake_disk_complete_all(&bed->fake[0]);
+	assert_int_equal(whole_result, 1);
+	assert_int_equal(bed->kept, 1);
+	ckpt_disk_out_keep(bed->out, NULL);
+	ckpt_disk_out_answer_kept(bed->out);
+	fake_request_free(odd);
+	fake_request_free(whole);
+}
+
 static void what_is_kept_can_be_forgotten(void **state)
 {
 	struct bed *bed = *state;
@@ -397,6 +422,7 @@ int main(void)
 		T(what_is_in_flight_when_forwarding_begins_is_sent),
 		T(the_disks_errors_reach_the_guest),
 		T(what_a_disk_refuses_is_kept_with_all_that_follows),
+		T(a_request_that_is_not_of_the_disks_blocks_is_the_guests_mistake),
 		T(what_is_kept_can_be_forgotten),
 		T(what_is_kept_is_told_to_whoever_keeps_it_next),
 		T(what_was_sent_and_forgotten_is_carried_out_before_what_follows),
