@@ -665,6 +665,13 @@ static gboolean lock(struct disk *disk, GError **error)
 	return vmm_error_errno(error, errno, "lock disk %s", disk->path);
 }
 
+/* After a write-back that failed, Linux keeps what it could not write as if it were on the
+ * disk: nothing that others left there is believed. */
+static void forget_cache(const struct disk *disk)
+{
+	posix_fadvise(disk->fd, 0, 0, POSIX_FADV_DONTNEED);
+}
+
 static gboolean open_for_sync(struct disk *disk, GError **error)
 {
 	g_autofree char *again = g_strdup_printf("/proc/self/fd/%d", disk->fd);
@@ -776,6 +783,8 @@ struct vmm_disk *vmm_disk_open(const char *path, gboolean readonly, gboolean dir
 		g_free(disk);
 		return NULL;
 	}
+	if (!readonly)
+		forget_cache(disk);
 	warn_of_format(disk);
 	disk->source = vmm_loop_add(loop, disk->ring.ring_fd, EPOLLIN, on_ring, disk);
 	return &disk->disk;

@@ -9,13 +9,16 @@
 #include <glib.h>
 #include <liburing.h>
 #include <linux/falloc.h>
+#include <linux/magic.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -436,6 +439,46 @@ static void nothing_is_synced_after_a_failed_flush(void **state)
 	assert_int_equal(inject.syncs, 0);
 }
 
+/* Pages that the host has of it in memory. */
+static guint pages_cached(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	guint pages = 0;
+	unsigned char there[BYTES / 4096];
+	void *map = mmap(NULL, BYTES, PROT_READ, MAP_SHARED, fd, 0);
+
+	assert_true(fd >= 0 && map != MAP_FAILED);
+	assert_return_code(mincore(map, BYTES, there), errno);
+	for (guint i = 0; i < sizeof(there); i++)
+		pages += there[i] & 1u;
+	munmap(map, BYTES);
+	close(fd);
+	return pages;
+}
+
+static void what_others_left_in_the_hosts_memory_is_not_believed(void **state)
+{
+	struct rig *rig = *state;
+	g_autofree guint8 *bytes = g_malloc0(BYTES);
+	struct statfs fs;
+	int fd;
+
+	rig->disk->free(rig->disk->data);
+	rig->disk = NULL;
+	fd = open(rig->path, O_RDWR | O_CLOEXEC);
+	assert_int_equal(write(fd, bytes, BYTES), BYTES);
+	assert_return_code(fsync(fd), errno);
+	assert_return_code(fstatfs(fd, &fs), errno);
+	close(fd);
+	if (fs.f_type == TMPFS_MAGIC)
+		skip(); /* it is nowhere else */
+	assert_int_equal(pages_cached(rig->path), BYTES / 4096);
+	rig->disk = vmm_disk_open(rig->path, FALSE, FALSE, rig->loop, NULL);
+	assert_non_null(rig->disk);
+	/* Its first block is looked at, and what the kernel reads along. */
+	assert_true(pages_cached(rig->path) < BYTES / 4096);
+}
+
 static void a_read_only_disk_has_nothing_to_sync(void **state)
 {
 	struct rig *rig = *state;
@@ -852,6 +895,7 @@ int main(void)
 		TEST(a_sync_that_failed_once_fails_for_good),
 		TEST(nothing_is_synced_after_a_failed_flush),
 		TEST(a_read_only_disk_has_nothing_to_sync),
+		TEST(what_others_left_in_the_hosts_memory_is_not_believed),
 		TEST(what_is_refused_is_told_from_a_later_turn_of_the_loop),
 		TEST(a_discard_gives_storage_back),
 		TEST(a_discard_that_cannot_be_is_ignored),
