@@ -58,6 +58,7 @@ struct twin {
 	/* struct op: done() is due, of the guest's when the machine runs */
 	GQueue finished, base_finished;
 	gboolean told; /* the guest, in this batch of the real disk's */
+	gboolean has_failed; /* and the hook was told */
 	ckpt_merge *merge; /* of a promotion; NULL: one of two */
 	/* A secondary's own flushes. */
 	struct vmm_disk_request *flush; /* at the real disk; or NULL */
@@ -207,6 +208,16 @@ static void finish_later(struct op *op, int result)
 				     op->twin->twins->source);
 }
 
+static void fail(struct twin *twin, enum vmm_disk_op op, int error)
+{
+	const struct ckpt_disk_twin_hooks *hooks = &twin->twins->hooks;
+
+	if (twin->merge || twin->has_failed)
+		return;
+	twin->has_failed = TRUE;
+	hooks->failed(hooks->data, twin->index, op, error);
+}
+
 static void child_done(struct vmm_disk_request *request, int result)
 {
 	struct op *op = (struct op *)request;
@@ -214,6 +225,8 @@ static void child_done(struct vmm_disk_request *request, int result)
 	op->place = NOWHERE;
 	if (result == 0)
 		apply_patches(op);
+	else if (op->is_base && request->op == VMM_DISK_READ)
+		fail(op->twin, VMM_DISK_READ, result);
 	if (!op->is_base && vmm_loop_wanted(op->twin->twins->loop)) {
 		finish_later(op, result);
 		return;
@@ -263,11 +276,7 @@ static void go_on(void *data)
 
 static void failed(void *data, int error)
 {
-	struct twin *twin = data;
-	const struct ckpt_disk_twin_hooks *hooks = &twin->twins->hooks;
-
-	if (!twin->merge)
-		hooks->failed(hooks->data, twin->index, error);
+	fail(data, VMM_DISK_WRITE, error);
 }
 
 static void own_flushed(struct vmm_disk_request *request, int result)

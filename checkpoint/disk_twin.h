@@ -40,10 +40,11 @@ struct ckpt_disk_twin_hooks {
 	void *data;
 	/* A checkpoint is due (CKPT_REASON_DISK). At most once between two commits. */
 	void (*need)(void *data);
-	/* What was committed cannot be written to disk `index` (-errno in `error`):
-	 * this node cannot be a secondary any more. Once for each disk, and not after a
-	 * promotion has begun, which reports its own. */
-	void (*failed)(void *data, guint index, int error);
+	/* What was committed cannot be written to disk `index` (-errno in `error`), or the
+	 * first sync cannot read it (VMM_DISK_READ): this node cannot be a secondary any
+	 * more. Once for each disk, and not after a promotion has begun, which reports its
+	 * own. */
+	void (*failed)(void *data, guint index, enum vmm_disk_op op, int error);
 };
 
 /* Bytes of memory over all disks: from which a checkpoint is asked for, and which is
@@ -58,8 +59,8 @@ typedef struct ckpt_disk_twins ckpt_disk_twins;
 ckpt_disk_twins *ckpt_disk_twins_new(vmm_loop *loop,
 				     const struct ckpt_disk_twin_hooks *hooks,
 				     const struct ckpt_disk_twin_limits *limits);
-/* While they are a secondary's, what was written to the real disks is flushed when the first of
- * it is this old: a disk that cannot keep what it took says so then, and `failed` is told; else
+/* While they are a secondary's, what was written to the real disks is flushed with the first
+ * commit, or write that ends, by which the first of it is this old: a disk that cannot keep what it took says so then, and `failed` is told; else
  * a promotion would be the first to hear of it. 0, as at first: never. */
 void ckpt_disk_twins_flush_after(ckpt_disk_twins *twins, guint ms);
 /* After the disks. */
@@ -71,9 +72,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ckpt_disk_twins, ckpt_disk_twins_free)
 struct vmm_disk *ckpt_disk_twin_new_take(struct vmm_disk *real_take, guint index,
 					 ckpt_disk_twins *twins);
 
-/* A second face of the same disk (NULL: there is none with this index), without the guest's own writes: for the first sync.
- * Its writes are ordered with what is committed, by the order of submit() and commit().
- * It goes with the twin; the user sets batch_done as for any disk. */
+/* A second face of the same disk (NULL: there is none with this index), without the guest's
+ * own writes: for the first sync. Its writes are ordered with what is committed, by the order of
+ * submit() and commit(). It goes with the twin; the user sets batch_done as for any disk. */
 struct vmm_disk *ckpt_disk_twin_base(ckpt_disk_twins *twins, guint index);
 
 /* Keeps a write of the primary aside; `data` is copied. FALSE, with the reason in `why`

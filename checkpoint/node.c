@@ -588,14 +588,15 @@ static void disk_needs(void *data)
 	need(data, CKPT_REASON_DISK);
 }
 
-static void disk_failed(void *data, guint index, int error)
+static void disk_failed(void *data, guint index, enum vmm_disk_op op, int error)
 {
 	ckpt_node *node = data;
 
-	g_warning("disk %u: cannot write what was committed: %s", index,
+	g_warning("disk %u: cannot %s: %s", index,
+		  op == VMM_DISK_READ ? "be read" : "write what was committed",
 		  g_strerror(-error));
 	if (node->hooks.disk_failed)
-		node->hooks.disk_failed(node->hooks.data, index, error);
+		node->hooks.disk_failed(node->hooks.data, index, op, error);
 }
 
 static void disk_kept(void *data, guint index, const struct vmm_disk_request *request,

@@ -253,11 +253,12 @@ static void tell_durable(void *data, int error)
 	service_post(service, 0, NOTE_DURABLE, (guint64)-error, NULL);
 }
 
-static void tell_disk_failed(void *data, guint disk, int error)
+static void tell_disk_failed(void *data, guint disk, enum vmm_disk_op op, int error)
 {
 	ckpt_service *service = data;
 	g_autofree char *text =
-		g_strdup_printf("disk %u cannot be written: %s", disk, g_strerror(-error));
+		g_strdup_printf("disk %u cannot be %s: %s", disk,
+				op == VMM_DISK_READ ? "read" : "written", g_strerror(-error));
 
 	service_post(service, service->round, NOTE_DISK_FAILED, 0, text);
 }

@@ -46,11 +46,12 @@ void node_disk_tick(colo_node *node)
 		return;
 	if (node_now(node) >= node->disk_again_ms) {
 		node->disk_again_ms = 0;
-		node_say_why(node, NULL, NULL);
+		if (node->state == COLO_JOINING)
+			node_say_why(node, NULL, NULL);
 		node->ops->tell(node->data);
 	} else if (node->state == COLO_JOINING) {
 		node_say_why(node, "look at the disk; it is filled again after a while",
-			     "this node's disk does not keep what is written: see colo log");
+			     "this node's disk does not bear what is asked of it: see colo log");
 	}
 }
 

@@ -40,7 +40,8 @@ struct bed {
 	ckpt_disk_sync_in *sync_in;
 	GQueue to_secondary, to_primary; /* struct message */
 	guint sent[CKPT_SYNC_ZEROES + 1]; /* by kind */
-	guint failures, progress;
+	guint failures, twin_failures, progress;
+	enum vmm_disk_op twin_failed_op;
 	int failure;
 };
 
@@ -94,8 +95,12 @@ static void on_need(void *data)
 {
 }
 
-static void on_twin_failed(void *data, guint index, int error)
+static void on_twin_failed(void *data, guint index, enum vmm_disk_op op, int error)
 {
+	struct bed *bed = data;
+
+	bed->twin_failures++;
+	bed->twin_failed_op = op;
 }
 
 static struct bed *bed_new_with(gboolean readonly, gboolean can_zero)
@@ -461,6 +466,9 @@ static void a_disk_that_fails_ends_the_sync(void **unused)
 	bed->real[1].result = -EIO;
 	settle(bed);
 	assert_int_equal(bed->failures, 1);
+	/* So that it is not filled again at once. */
+	assert_int_equal(bed->twin_failures, 1);
+	assert_int_equal(bed->twin_failed_op, VMM_DISK_READ);
 	bed_free(bed);
 }
 

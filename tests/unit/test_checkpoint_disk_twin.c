@@ -34,10 +34,11 @@ static void on_need(void *data)
 	((struct bed *)data)->needs++;
 }
 
-static void on_failed(void *data, guint index, int error)
+static void on_failed(void *data, guint index, enum vmm_disk_op op, int error)
 {
 	struct bed *bed = data;
 
+	assert_int_equal(op, VMM_DISK_WRITE);
 	bed->failures++;
 	bed->failure = error;
 }

@@ -462,7 +462,7 @@ static void on_need(void *data)
 		primary_of(world)->wants_checkpoint = TRUE;
 }
 
-static void on_failed(void *data, guint index, int error)
+static void on_failed(void *data, guint index, enum vmm_disk_op op, int error)
 {
 	((struct machine *)data)->failed = TRUE;
 }
