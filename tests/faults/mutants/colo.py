@@ -16,7 +16,7 @@ MUTANTS = [
            "return fsync(fd) ? -errno : 0;", "return 0;",
            (unit("colo_record", "a_new_record_is_on_the_disk_before_it_counts"),)),
     Mutant("a record's new name is not on the disk", "colo/record.c",
-           "if (fsync(folder)) {", "if (FALSE) {",
+           "base_fault_of(\"record-renamed\", part); if (fsync(folder)) {", "if (FALSE) {",
            (unit("colo_record", "a_new_record_is_on_the_disk_before_it_counts"),)),
     Mutant("a record is written over the last one", "colo/record.c",
            "g_autofree char *new = g_strconcat(name, \".new\", NULL);",

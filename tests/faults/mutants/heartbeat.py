@@ -71,7 +71,7 @@ MUTANTS = [
            "offset = best->offset_ns + detector->peer_tai_ns -\n"
            "		 (best->at_ns ? 0 : now->tai_ns - now->mono_ns);",
            (unit("heartbeat_detector", "stepped_clocks_change_the_offset_and_no_judgement"),)),
-    Mutant("a flood of rubbish is read before anything is sent", "heartbeat/daemon.c",
+    Mutant("a flood of rubbish is read before anything is sent", "heartbeat/heart.c",
            "#define READS 64u", "#define READS 100000000u",
            (nets("heartbeat", "a_flood_keeps_nobody_out"),)),
 ]
