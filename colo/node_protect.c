@@ -35,8 +35,20 @@ static const char *why_not_yet(const colo_node *node)
 		return "what was committed is still being written to the disks";
 	if (node->behind)
 		return "the arbiter does not yet know that the guest runs here";
+	if (node->peer.state == COLO_STOPPED)
+		return "the other node is stopped";
 	if (!(node->peer.flags & COLO_PEER_READY))
 		return "the other node is not ready to be filled";
+	return NULL;
+}
+
+/* NULL: nothing that a person could do, or it is said already. */
+static const char *what_to_do(const colo_node *node)
+{
+	if (node->unlike)
+		return "make them alike: colo status shows what differs";
+	if (node->peer_up && node->peer.state == COLO_STOPPED)
+		return "colo start there";
 	return NULL;
 }
 
@@ -49,10 +61,7 @@ static void tick_alone(colo_node *node)
 			     node->verdict == COLO_VERDICT_NO_RECORD))
 		return;
 	if (why)
-		node_say_why(node, node->unlike ? "make them alike: colo status shows what "
-						  "differs" :
-						  NULL,
-			     "not protected: %s", why);
+		node_say_why(node, what_to_do(node), "not protected: %s", why);
 	else if (node_now(node) >= node->protect_again_ms)
 		node_happen(node, COLO_ON_READY, node->record.generation);
 }

@@ -506,6 +506,8 @@ static void a_node_that_stands_down_hands_over_or_ends_its_guest_until_it_comes_
 	check(pair);
 	assert_int_equal(world_state(pair, 0), COLO_STOPPED);
 	assert_int_equal(world_state(pair, 1), COLO_SOLO);
+	world_run(pair, 2000);
+	assert_non_null(strstr(world_reason(pair, 1), "the other node is stopped"));
 	/* The only one that is left does so only if it must. */
 	world_order(pair, 1, COLO_ORDER_STAND_DOWN, FALSE);
 	world_run(pair, 500);
