@@ -14,6 +14,9 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.realpath
 import hosts  # noqa: E402, F401
 import visitors  # noqa: E402, F401
 from hosts import bed  # noqa: E402, F401
-from world import LAN_CUT, QUIET_S, REPL_CUT, Skipped, World, main, run  # noqa: E402, F401
+from world import (AT_ONCE, BY_SILENCE, LAN_CUT, QUIET_S, REPL_CUT, Skipped,  # noqa: E402, F401
+                   World, main, run)
 
 check, note = bed.check, bed.note
+# For stalls that are to be no fault.
+PATIENT = {"heartbeat": {"interval": "100ms", "timeout": "5s"}}

@@ -13,8 +13,8 @@ import subprocess
 import sys
 import time
 
-from rows import bed, check, hosts, main, note, visitors
-from rows_resources import PATIENT, ask, marks, nothing_changes
+from rows import PATIENT, bed, check, hosts, main, note, visitors
+from rows_resources import ask, marks, nothing_changes
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 LITTLE = 96 << 20  # what a program may grow by, whatever is done to it

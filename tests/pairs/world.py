@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A pair and those who look at it: the two hosts of hosts.py, a client with an echo and one TCP
 connection, a listener on the switch, and what must be true of them after each misfortune."""
+import contextlib
 import sys
 import time
 import traceback
@@ -8,11 +9,16 @@ import traceback
 import hosts
 import visitors
 from hosts import bed
+from stalls import Stalls
 
 check, note = bed.check, bed.note
 QUIET_S = 1.5  # in which what must not happen would have happened
 REPL_CUT = [("repl", "alpha", "beta"), ("repl", "beta", "alpha")]
 LAN_CUT = [("lan", "alpha", "beta"), ("lan", "beta", "alpha")]
+# For how many of the heartbeat's timeouts clients may wait: where nothing but silence tells that
+# somebody is gone, and where whoever sees it is told at once.
+BY_SILENCE, AT_ONCE = 5, 2
+HELD_UP = 10  # and for how many times the longest that programs were held up meanwhile
 
 
 class World:
@@ -65,6 +71,26 @@ class World:
         check(f"{what}: {' and then '.join(names)} spoke, never two of them",
               self.listener.speakers(self.turn) == names and not self.listener.lost(),
               (self.listener.turns[self.turn:], self.listener.lost()))
+
+    def timeout_s(self):
+        """Of the heartbeats of the pair that is there."""
+        text = self.pair.sections["heartbeat"]["timeout"]
+        return float(text[:-2]) / 1000 if text.endswith("ms") else float(text[:-1])
+
+    @contextlib.contextmanager
+    def outage(self, what, timeouts=BY_SILENCE):
+        """For a `with` at whose end the guest is heard again: what is done within costs clients a
+        wait in proportion to the heartbeat's timeout, and to what this machine lost itself."""
+        with Stalls() as stalls:
+            begin = time.monotonic()
+            yield
+            waited_s, stood_s = self.echo.gap_s(begin), stalls.look() / 1000
+        bound_s = timeouts * self.timeout_s() + HELD_UP * stood_s
+        figures = f"outage {waited_s * 1000:.0f} ms of at most {bound_s * 1000:.0f}, programs " \
+                  f"were held up for {stood_s * 1000:.0f} ms"
+        note(figures)
+        check(f"{what}: clients waited for no more than {timeouts} of the heartbeat's timeouts, "
+              "and what programs were held up", waited_s <= bound_s, figures)
 
     def states(self):
         return "\n".join(f"{host.name}: {host.status()}" for host in self.pair.hosts)
