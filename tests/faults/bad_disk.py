@@ -62,8 +62,8 @@ class BadDisk:
         return self.tell(read=0, write=0, flush=0, delay_ms=0, hang=False)
 
     def lose(self, seed):
-        """What was not flushed is gone, but for some of it."""
-        return self.tell(lose=seed)
+        """What was not flushed is gone, but for some of it; gives how many sectors that were."""
+        return self.tell(lose=seed)["lost"]
 
     def close(self):
         self.process.stdin.close()
@@ -112,11 +112,10 @@ class Server:
         if not line:
             return False
         words = json.loads(line)
-        if "lose" in words:
-            self.lose(random.Random(words.pop("lose")))
+        lost = self.lose(random.Random(words.pop("lose"))) if "lose" in words else 0
         self.rules.update(words)
-        os.write(1, json.dumps(dict(self.counts, unflushed=len(self.unflushed))).encode()
-                 + b"\n")
+        os.write(1, json.dumps(dict(self.counts, unflushed=len(self.unflushed), lost=lost))
+                 .encode() + b"\n")
         return True
 
     def take(self):
@@ -223,9 +222,13 @@ class Server:
         os.fdatasync(self.file)
 
     def lose(self, rng):
+        """How many sectors never got to the disk."""
+        before = len(self.unflushed)
         self.unflushed = {sector: data for sector, data in self.unflushed.items()
                           if rng.random() < 0.5}
+        lost = before - len(self.unflushed)
         self.flush()
+        return lost
 
 
 if __name__ == "__main__":

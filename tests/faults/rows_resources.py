@@ -14,7 +14,9 @@ import sys
 import time
 
 import bad_disk
-from rows import QUIET_S, Skipped, bed, check, hosts, main, note, visitors
+import groups
+from rows import (AT_ONCE, PATIENT, QUIET_S, Skipped, bed, check, hosts, main, note,
+                  visitors)
 
 CHANGES = {"holding", "solo", "promoting", "handing", "joining", "fenced"}
 
@@ -130,12 +132,12 @@ def a_primarys_disk_fails(world):
             with Disks(world) as disks:
                 primary, standby = disks.primary, disks.standby
                 what = f"the primary's disk refuses each {kind}: {os.strerror(error)}"
-                begin, since = time.monotonic(), primary.last_event()
-                disks[primary].tell(**{kind: error})
-                check(f"{what}: the standby goes on",
-                      hosts.eventually(lambda: world.pair.primary is standby)
-                      and world.echo.is_heard(), world.states())
-                note(f"outage {world.echo.gap_s(begin) * 1000:.0f} ms")
+                since = primary.last_event()
+                with world.outage(what, AT_ONCE):
+                    disks[primary].tell(**{kind: error})
+                    check(f"{what}: the standby goes on",
+                          hosts.eventually(lambda: world.pair.primary is standby)
+                          and world.echo.is_heard(), world.states())
                 check(f"{what}: an event says so",
                       "disk-failed" in primary.events_since(since), primary.events_since(since))
                 check(f"{what}: the guest writes on", disks.writes_on(), world.states())
@@ -203,9 +205,10 @@ def a_flush_that_failed_is_never_tried_again(world):
     nobody knows what of those before is on the disk. It moves as soon as it can."""
     with Disks(world) as disks:
         primary, standby = disks.primary, disks.standby
-        standby.power_off()
-        check("without its standby the primary runs alone", primary.is_in("solo"),
-              world.states())
+        with world.outage("the standby loses power"):
+            standby.power_off()
+            check("without its standby the primary runs alone", primary.is_in("solo")
+                  and world.echo.is_heard(), world.states())
         disks[primary].tell(flush=errno.EIO)
         check("its disk refuses a flush: the guest is told", hosts.eventually(
             lambda: ask(world, "blkbg")["errors"] > 0), ask(world, "blkbg"))
@@ -336,10 +339,11 @@ def a_log_folder_is_full(world):
         time.sleep(QUIET_S)
         check("the log folders are full: the guest is heard", world.echo.is_heard())
         nothing_changes(world, "the log folders are full", since)
-        primary.kill("colo-vm")
-        check("the primary's colo-vm is killed then: the standby goes on",
-              standby.is_in("solo", "syncing", "protected") and world.echo.is_heard(),
-              world.states())
+        with world.outage("the primary's colo-vm is killed then", AT_ONCE):
+            primary.kill("colo-vm")
+            check("the primary's colo-vm is killed then: the standby goes on",
+                  standby.is_in("solo", "syncing", "protected") and world.echo.is_heard(),
+                  world.states())
         world.well("the log folders were full", primary, standby)
         for filled in folders.filled.values():
             filled.free()
@@ -396,33 +400,33 @@ def power_is_lost_with_writes_in_the_disks_caches(world):
             ask(world, f"blkflush {device}")
             ask(world, f"blkwrite {device} {6144 + 64 * number} 64 {2000 + number}")
             primary, standby = world.pair.protected()
-            lost = sum(disk.counts()["unflushed"] for disk in disks.disks.values())
             # At once, as far as anybody can act: the slower one to die gets no grant.
             world.network.cut(*(("lan", *ends) for host in hosts.NODES
                                 for ends in ((host, "client"), ("client", host))))
             for host in world.pair.hosts:
                 host.power_off()
             world.network.mend()
-            for disk in disks.disks.values():
-                disk.lose(number)
+            lost = sum(disk.lose(number) for disk in disks.disks.values())
+            check(f"{number}: both lost power, and what their disks had not written", lost > 0,
+                  lost)
             world.end_visit()
             for host in world.pair.hosts:
                 host.boot()
             world.pair.protected()
             world.visit()
-            check(f"{number}: both lost power with {lost} sectors in their disks' caches: the "
-                  "guest starts on the host that was the primary",
+            check(f"{number}: {lost} sectors of theirs are gone: the guest starts on the host "
+                  "that was the primary",
                   world.pair.primary is primary, world.states())
             wrong = [ask(world, f"blkverify {device} {64 * old} 64 {1000 + old}")["bad"]
                      for old in range(number + 1)]
             check(f"{number}: all that it had flushed is there", not any(wrong), wrong)
             if number % 2:
-                begin = time.monotonic()
-                world.pair.primary.power_off()
-                check(f"{number}: and on the standby's disk too", world.echo.is_heard()
+                with world.outage(f"{number}: the host that was the primary dies"):
+                    world.pair.primary.power_off()
+                    heard = world.echo.is_heard()
+                check(f"{number}: and on the standby's disk too", heard
                       and not any(ask(world, f"blkverify {device} {64 * old} 64 {1000 + old}")
                                   ["bad"] for old in range(number + 1)))
-                note(f"outage {world.echo.gap_s(begin) * 1000:.0f} ms")
                 primary.boot()
                 world.pair.protected()
             world.turn = len(world.listener.turns) - 1
@@ -482,8 +486,9 @@ def a_generation_file_is_damaged(world):
     with open(path + ".new", "wb") as file:
         file.write(whole[:20])
     primary.start()
-    check("the whole one is, beside one that was being written", primary.is_in("stopped"),
-          world.states())
+    # What is ordered before the two are connected only this one does.
+    check("the whole one is, beside one that was being written", primary.is_in("stopped")
+          and hosts.eventually(lambda: primary.status()["peer"]["reachable"]), world.states())
     primary.colo("start")
     world.visit()
     check("and the pair is protected again", world.pair.is_protected() and
@@ -493,54 +498,12 @@ def a_generation_file_is_damaged(world):
 # F26-F28: memory, processors, descriptors and threads.
 
 
-class Group:
+def group(kind):
     """A control group of this test's own."""
-
-    count = 0
-
-    def __init__(self, kind):
-        Group.count += 1
-        parent = f"/sys/fs/cgroup/{kind}"
-        self.path = f"{parent}/colo-rows-{os.getpid()}-{Group.count}"
-        with open("/proc/self/cgroup") as file:
-            ours = {name: path for _, names, path in
-                    (line.strip().split(":", 2) for line in file) for name in names.split(",")}
-        self.home = parent + ours.get(kind, "/")
-        try:
-            os.mkdir(self.path)
-        except OSError as error:
-            raise Skipped(f"no control group for {kind}: {error}") from None
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        def is_gone():
-            with contextlib.suppress(OSError):
-                with open(f"{self.path}/cgroup.procs") as file:
-                    for pid in file.read().split():
-                        self.put(int(pid), self.home)
-                os.rmdir(self.path)
-            return not os.path.exists(self.path)
-
-        if not hosts.eventually(is_gone, 20):
-            raise RuntimeError(f"{self.path} cannot be removed")
-
-    def put(self, pid, path=None):
-        with contextlib.suppress(ProcessLookupError):
-            with open(f"{path or self.path}/cgroup.procs", "w") as file:
-                file.write(str(pid))
-
-    def set(self, name, value):
-        with open(f"{self.path}/{name}", "w") as file:
-            file.write(str(value))
-
-    def get(self, name):
-        with open(f"{self.path}/{name}") as file:
-            return file.read()
-
-
-PATIENT = {"heartbeat": {"interval": "100ms", "timeout": "5s"}}
+    try:
+        return groups.group(kind)
+    except groups.Unavailable as reason:
+        raise Skipped(reason) from None
 
 
 def is_alive(pid):
@@ -560,6 +523,9 @@ def provoke(world, host):
             host.must("events", seconds=1, since=0)
 
 
+ALMOST_NONE = 64 << 10
+
+
 def a_program_finds_no_memory(world):
     """The kernel kills it for that, or it needs none."""
     for role, program in (("primary", "colo-vm"), ("standby", "colo-vm"),
@@ -569,21 +535,28 @@ def a_program_finds_no_memory(world):
         primary, standby = world.protected()
         host = primary if role == "primary" else standby
         what = f"the {role}'s {program} gets no memory any more"
-        with Group("memory") as group:
-            group.set("memory.limit_in_bytes", 65536)
+        with group("memory") as its:
+            its.bound_memory(ALMOST_NONE)
             pid = host.pids(program)[0]
-            group.put(pid)
+            its.put(pid)
+            check(f"{what}: the bound is there, and it below",
+                  its.memory_bound() <= ALMOST_NONE and (its.pids() == [pid]
+                                                         or not is_alive(pid)), its.pids())
 
             def killed(host=host, pid=pid):
                 provoke(world, host)
                 return not is_alive(pid)
 
             died = bool(hosts.eventually(killed, 4))
+            refused = its.met()
             # Those that come after it may have some.
-            group.set("memory.limit_in_bytes", -1)
-        note(f"{what}: it {'was killed' if died else 'lives on what it has'}")
+            its.bound_memory(None)
+        note(f"{what}: it {'was killed' if died else 'lives on what it has'}, and was refused "
+             f"memory {refused} times")
         if program == "colo-vm":
             check(f"{what}: the kernel kills it", died)
+        if program != "colo-heartbeat":  # which took all that it needs when it began
+            check(f"{what}: it wanted some", refused > 0, refused)
         if host.colod.poll() is not None:
             host.start()
         check(f"{what}: the guest is heard", world.echo.is_heard(), world.states())
@@ -598,20 +571,23 @@ def a_host_is_frozen(world):
         host = primary if role == "primary" else standby
         other = world.pair.other(host)
         since = marks(world)
-        with Group("freezer") as group:
+        with group("freezer") as its:
             for pid in host.pids():
-                group.put(pid)
-            group.set("freezer.state", "FROZEN")
+                its.put(pid)
+            its.freeze(True)
             time.sleep(1)
-            group.set("freezer.state", "THAWED")
+            check(f"the {role} is frozen", its.is_frozen(), its.pids())
+            its.freeze(False)
             check(f"the {role} is frozen for 1 s of 5: the guest is heard",
                   world.echo.is_heard(), world.states())
             time.sleep(QUIET_S)
             nothing_changes(world, f"the {role} was frozen for 1 s of 5", since)
-            group.set("freezer.state", "FROZEN")
-            check(f"the {role} is frozen for longer: the other one goes on",
-                  other.is_in("solo") and world.echo.is_heard(), world.states())
-            group.set("freezer.state", "THAWED")
+            what = f"the {role} is frozen for longer"
+            with world.outage(what):
+                its.freeze(True)
+                check(f"{what}: the other one goes on",
+                      other.is_in("solo") and world.echo.is_heard(), world.states())
+            its.freeze(False)
         world.well(f"the {role} was frozen", *([primary, standby] if host is primary
                                                else [primary]))
 
@@ -637,34 +613,41 @@ def hog(seconds, *words):
     return subprocess.Popen([sys.executable, "-c", HOG, str(seconds), *map(str, words)])
 
 
+def took_s(process):
+    """How much of a processor it had in its life, and its exit status."""
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return used.ru_utime + used.ru_stime, process.returncode
+
+
 def a_host_gets_little_of_its_processors(world):
     primary, standby = world.protected(**PATIENT)
     ask(world, "compute 100000000000 bg")
     for role, host in (("primary", primary), ("standby", standby)):
         what = f"four fifths of a processor of the {role}'s are stolen"
         since = marks(world)
-        with Group("cpu") as group:
-            with contextlib.suppress(OSError):  # for threads of real time, where they count
-                group.set("cpu.rt_runtime_us", 100000)
-            group.set("cpu.cfs_period_us", 100000)
-            group.set("cpu.cfs_quota_us", 20000)
+        with group("cpu") as its:
+            its.slow_down(0.2)
             for pid in host.pids():
-                group.put(pid)
-            begin = time.monotonic()
+                its.put(pid)
+            begin, before = time.monotonic(), its.met()
             time.sleep(8)
             check(f"{what}: the guest is heard", world.echo.is_heard(), world.states())
-            note(f"{what}: longest gap {world.echo.gap_s(begin) * 1000:.0f} ms")
-            stat = dict(line.split() for line in group.get("cpu.stat").splitlines())
-            note(f"{what}: held up {stat['nr_throttled']} times of {stat['nr_periods']}")
+            held_up, periods = its.met() - before, its.counted("cpu.stat", "nr_periods")
+            note(f"{what}: longest gap {world.echo.gap_s(begin) * 1000:.0f} ms, held up in "
+                 f"{held_up} periods of {periods}")
+            check(f"{what}: they wanted more", held_up > 0, (held_up, periods))
         nothing_changes(world, what, since)
-    what = "eight programs that never rest run beside the pair"
+    processors, seconds = len(os.sched_getaffinity(0)), 8
+    hogs = [hog(seconds, "busy") for _ in range(4 * processors)]
+    what = f"{len(hogs)} programs that never rest run beside the pair"
     since = marks(world)
-    hogs = [hog(8, "busy") for _ in range(8)]
     try:
         check(f"{what}: the guest is heard", world.echo.is_heard(), world.states())
     finally:
-        for process in hogs:
-            process.wait()
+        used = [took_s(process)[0] for process in hogs]
+    check(f"{what}: they worked, and none got all that it wanted",
+          min(used) > 0 and sum(used) < 0.9 * seconds * len(hogs), used)
     nothing_changes(world, what, since)
     what = "a program of real time holds the primary's processor for 3 s"
     since = marks(world)
@@ -673,7 +656,7 @@ def a_host_gets_little_of_its_processors(world):
         for thread in threads_of(primary):
             with contextlib.suppress(ProcessLookupError):
                 os.sched_setaffinity(thread, {0})
-        status = hog(3, "fifo", 0).wait()
+        used, status = took_s(hog(3, "fifo", 0))
     finally:
         for thread in threads_of(primary):
             with contextlib.suppress(ProcessLookupError):
@@ -681,6 +664,7 @@ def a_host_gets_little_of_its_processors(world):
     if status:
         bed.skip(what, "no program of real time may run here")
     else:
+        check(f"{what}: so it did", used > 3 / 2, used)
         check(f"{what}: the guest is heard afterwards", world.echo.is_heard(), world.states())
         nothing_changes(world, what, since)
     ask(world, "stop")
@@ -745,16 +729,17 @@ def programs_may_open_no_files(world):
 
 
 def programs_may_start_no_threads(world):
+    """All programs of a host at once; and one of them ends meanwhile."""
     for role in ("primary", "standby"):
         primary, standby = world.protected()
         host = primary if role == "primary" else standby
         what = f"the {role}'s programs may start no threads and no programs"
         since = marks(world)
-        with Group("pids") as group:
+        with group("pids") as its:
             pids = host.pids()
             for pid in pids:
-                group.put(pid)
-            group.set("pids.max", int(group.get("pids.current")))
+                its.put(pid)
+            its.bound_tasks(1)
             deadline = time.monotonic() + 3
             while time.monotonic() < deadline:
                 with contextlib.suppress(OSError, ValueError):
@@ -766,7 +751,16 @@ def programs_may_start_no_threads(world):
             check(f"{what}: checkpoints are taken", checkpoint["ok"], checkpoint)
             check(f"{what}: all of them live", all(map(is_alive, pids)),
                   [hosts.comm(pid) for pid in pids if is_alive(pid)])
-            group.set("pids.max", "max")
+            host.kill("colo-heartbeat")
+            check(f"{what}, and one has ended: it cannot be started", hosts.eventually(its.met)
+                  and not host.pids("colo-heartbeat"), its.get("pids.events"))
+            check(f"{what}, and one has ended: the guest is heard", world.echo.is_heard()
+                  and world.talk.goes_on(), world.talk.error)
+            its.bound_tasks(None)
+            check(f"{what}, and one has ended: it is started again when they may",
+                  hosts.eventually(lambda host=host: host.pids("colo-heartbeat")),
+                  host.last_words())
+        nothing_changes(world, what, since)
         if host.colod.poll() is not None:
             host.start()
         world.well(what, primary)
