@@ -17,7 +17,7 @@ import time
 import hosts
 import visitors
 from hosts import bed
-from world import LAN_CUT, QUIET_S, REPL_CUT, main
+from world import AT_ONCE, LAN_CUT, QUIET_S, REPL_CUT, main
 
 check, note = bed.check, bed.note
 
@@ -106,17 +106,18 @@ def a_stale_copy_is_not_started(world):
 def a_host_loses_power(world):
     for _ in range(2):
         primary, standby = world.protected()
-        begin = primary.power_off()
-        check(f"{primary.name}, the primary, loses power: {standby.name} goes on",
-              standby.is_in("solo") and world.echo.is_heard(), world.states())
-        note(f"outage {world.echo.gap_s(begin) * 1000:.0f} ms, heartbeat timeout 1 s")
+        with world.outage(f"{primary.name}, the primary, loses power"):
+            primary.power_off()
+            check(f"{primary.name}, the primary, loses power: {standby.name} goes on",
+                  standby.is_in("solo") and world.echo.is_heard(), world.states())
         check("the TCP connection lives", world.talk.goes_on(), world.talk.error)
         primary.boot()
         world.well(f"{primary.name} lost power as primary", primary, standby)
     primary, standby = world.protected()
-    standby.power_off()
-    check("the standby loses power: the primary goes on", primary.is_in("solo")
-          and world.echo.is_heard(), world.states())
+    with world.outage("the standby loses power"):
+        standby.power_off()
+        check("the standby loses power: the primary goes on", primary.is_in("solo")
+              and world.echo.is_heard(), world.states())
     standby.boot()
     world.well("the standby lost power", primary)
 
@@ -158,15 +159,15 @@ def an_operator_switches_over(world):
     for number in range(count):
         primary, standby = world.protected()
         at = (primary, standby)[number % 2]
-        begin = time.monotonic()
-        done = at.colo("switchover")
-        check(f"switch-over {number + 1}, asked for on {at.name}: {standby.name} has the "
-              "guest", done.status == 0
-              and hosts.eventually(lambda standby=standby: world.pair.primary is standby),
-              f"{done}\n{world.states()}")
-        if not check("and is heard", world.echo.is_heard(), world.states()):
+        with world.outage(f"switch-over {number + 1}", AT_ONCE):
+            done = at.colo("switchover")
+            check(f"switch-over {number + 1}, asked for on {at.name}: {standby.name} has the "
+                  "guest", done.status == 0
+                  and hosts.eventually(lambda standby=standby: world.pair.primary is standby),
+                  f"{done}\n{world.states()}")
+            heard = check("and is heard", world.echo.is_heard(), world.states())
+        if not heard:
             return
-        note(f"outage {world.echo.gap_s(begin) * 1000:.0f} ms")
         world.well("a switch-over", primary, standby)
 
 
@@ -204,17 +205,18 @@ def a_primary_stands_down(world):
 
 def colo_vm_is_killed(world):
     primary, standby = world.protected()
-    begin = primary.kill("colo-vm")
-    check("the primary's colo-vm is killed: the standby goes on",
-          standby.is_in("solo", "syncing", "protected") and world.echo.is_heard(),
-          world.states())
-    note(f"outage {world.echo.gap_s(begin) * 1000:.0f} ms")
+    with world.outage("the primary's colo-vm is killed", AT_ONCE):
+        primary.kill("colo-vm")
+        check("the primary's colo-vm is killed: the standby goes on",
+              standby.is_in("solo", "syncing", "protected") and world.echo.is_heard(),
+              world.states())
     world.well("the primary's colo-vm was killed", primary, standby)
     primary, standby = world.protected()
-    standby.kill("colo-vm")
-    check("the standby's colo-vm is killed: the primary goes on",
-          hosts.eventually(lambda: "secondary-lost" in dict(primary.events()))
-          and world.echo.is_heard(), world.states())
+    with world.outage("the standby's colo-vm is killed", AT_ONCE):
+        standby.kill("colo-vm")
+        check("the standby's colo-vm is killed: the primary goes on",
+              hosts.eventually(lambda: "secondary-lost" in dict(primary.events()))
+              and world.echo.is_heard(), world.states())
     world.well("the standby's colo-vm was killed", primary)
 
 
