@@ -8,23 +8,35 @@ is done by the testbed's rows and by the random runs' relay."""
 import contextlib
 import os
 import random
+import re
 import time
 
 from rows import LAN_CUT, QUIET_S, REPL_CUT, bed, check, hosts, main, note, visitors
 
+GUEST_MIB = 64  # as tests/pairs/hosts.py makes it
+# Of a colo-vm in memory: a guest's, a standby's copy of what its guest changed, and all queues.
+MOST_KIB = 2 * (GUEST_MIB << 10) + (64 << 10)
 SEED = int(os.environ.get("SEED") or time.time())
 CHANGES = {"holding", "solo", "promoting"}
 
 
 @contextlib.contextmanager
 def bad(world, *rules):
-    """What goes from port to port of the switch meets these rules of nft as well."""
-    world.network.nft("table bridge bad { chain forward { type filter hook forward priority 10; "
+    """What goes from port to port of the switch meets these rules of nft as well. They may count
+    what they change, by `counter name hits`, and connections that are made, by `made`."""
+    world.network.nft("table bridge bad {\ncounter hits { }\ncounter made { }\n"
+                      "chain forward {\ntype filter hook forward priority 10\n"
                       + "\n".join(rules) + "\n}\n}")
     try:
         yield
     finally:
         world.network.nft("delete table bridge bad")
+
+
+def counted(world, name):
+    """Packets that a counter of bad() has seen."""
+    words = world.network.switch.words("nft", "list", "counter", "bridge", "bad", name)
+    return int(re.search(r"packets (\d+)", hosts.run(*words).stdout)[1])
 
 
 def marks(world):
@@ -116,10 +128,11 @@ def a_hook_moves_the_guest_to_its_clients(world):
     pair.protected()
     world.visit()
     primary, standby = world.protected(hooks={"program": program})
-    world.network.switch.ip(f"link set lan-{primary.name} down")
-    check("the primary's port on the LAN is down, and a hook looks: the guest moves",
-          hosts.eventually(lambda: world.pair.primary is standby) and world.echo.is_heard(),
-          world.states())
+    with world.outage("a hook moves the guest"):
+        world.network.switch.ip(f"link set lan-{primary.name} down")
+        check("the primary's port on the LAN is down, and a hook looks: the guest moves",
+              hosts.eventually(lambda: world.pair.primary is standby) and world.echo.is_heard(),
+              world.states())
     world.network.switch.ip(f"link set lan-{primary.name} up")
     world.well("a hook moved the guest", primary, standby)
 
@@ -157,47 +170,87 @@ def frames_are_lost(world):
         begin = time.monotonic()
         guest = f'ip saddr != {hosts.GUEST} ip daddr != {hosts.GUEST}' if link == "lan" else ""
         with bad(world, f'iifname "{link}-*" meta protocol ip {guest} '
-                        f'numgen random mod 100 < {of_100} drop'):
+                        f'numgen random mod 100 < {of_100} counter name hits drop'):
             time.sleep(bed.count(6, 60))
+            lost = counted(world, "hits")
         what = f"{of_100} % of what is sent on {link} is lost"
         note(f"{what}: longest wait for an answer {world.echo.gap_s(begin) * 1000:.0f} ms, "
              f"events {[name for name in told(since) if name in CHANGES]}")
+        check(f"{what}: so it was", lost > 0, lost)
         if link == "lan" or of_100 == 1:
             check(f"{what}: nobody is taken for dead", not {"promoting"} & set(told(since)),
                   told(since))
         ends_well(world, primary, what)
 
 
+def refused_heartbeats(world):
+    return sum(path["forged"] + path["malformed"] for host in world.pair.hosts
+               for path in host.must("status")["heartbeat"]["paths"])
+
+
 def frames_are_changed(world):
     """A byte here and there is another one, and no checksum tells: only who authenticates
-    what he gets notices."""
-    for what, rule, port in (
-            ("heartbeats", "@th,320,8 set 0xa5", f"udp dport {hosts.HEARTBEAT_PORT}"),
-            ("checkpoints", "@th,1600,8 set 0xa5", f"tcp dport {hosts.REPLICATION_PORT}"),
-            ("words of the two colods", "@th,400,8 set 0xa5",
-             f"tcp dport {hosts.CONTROL_PORT}")):
-        primary, _ = world.protected()
-        ask(world, "dirty 500 2000")
-        ask(world, "blkbg 50 0")
-        since = marks(world)
-        with bad(world, f"{port} numgen random mod 10 < 3 counter {rule}"):
-            time.sleep(bed.count(4, 30))
-            hit = world.network.switch.words("nft", "list", "table", "bridge", "bad")
-            note(f"{what}: {count_of(hosts.run(*hit).stdout)} packets changed, events "
-                 f"{[name for name in told(since) if name in CHANGES]}")
-        ends_well(world, primary, f"{what} were changed on their way")
-        is_whole(world, f"{what} were changed on their way")
+    what he gets notices. First often, then now and then: in between the standby is filled and
+    called one, by way of that link, and then it has to go on."""
+    for name, change in (("heartbeats", heartbeats_changed),
+                         ("checkpoints", lambda often: messages_changed(
+                             hosts.REPLICATION_PORT, 200, often)),
+                         ("words of the two colods", lambda often: messages_changed(
+                             hosts.CONTROL_PORT, 50, often))):
+        for _ in range(bed.count(1, 5)):
+            what = f"{name} are changed on their way"
+            primary, standby = world.protected()
+            ask(world, "dirty 500 2000")
+            ask(world, "blkbg 50 0")
+            since, refused = marks(world), refused_heartbeats(world)
+            with bad(world, *change(True)):
+                time.sleep(bed.count(4, 30))
+                hits, made = counted(world, "hits"), counted(world, "made")
+                refused = refused_heartbeats(world) - refused
+                note(f"{what}: {hits} packets, {refused} heartbeats refused, {made} connections "
+                     f"made anew, events {told(since)}")
+            check(f"{what}: so they were", hits > 0, hits)
+            check(f"{what}: it is noticed", (refused if name == "heartbeats" else made) > 0,
+                  (refused, made, told(since)))
+            if name == "checkpoints":
+                check(f"{what}: a standby that they did not reach is none",
+                      "secondary-lost" in told(since), told(since))
+            check(f"{what}: nobody takes over from a primary that lives",
+                  "promoting" not in told(since) and primary.must("status")["role"] == "primary",
+                  told(since))
+            with bad(world, *change(False)):
+                check(f"{what}, now and then", hosts.eventually(
+                    lambda: counted(world, "hits") > 0))
+                check(f"{what}, now and then: the pair is protected", world.pair.is_protected(),
+                      world.states())
+                with world.outage(f"{what}, and the primary is killed"):
+                    primary.kill("colo-vm")
+                    check(f"{what}, and the primary is killed: the standby goes on",
+                          hosts.eventually(lambda standby=standby:
+                                           world.pair.primary is standby)
+                          and world.echo.is_heard(), world.states())
+                is_whole(world, f"{what}, and the other host went on")
+            world.well(f"{what}, and the primary was killed", primary, standby)
 
 
-def count_of(text):
-    words = text.split()
-    return int(words[words.index("packets") + 1]) if "packets" in words else 0
+def heartbeats_changed(often):
+    return [f"udp dport {hosts.HEARTBEAT_PORT} numgen random mod 10 < {3 if often else 2} "
+            "@th,320,8 set 0xa5 counter name hits"]
+
+
+def messages_changed(port, at, often):
+    """A byte that far behind the beginning of a segment, either way, of segments that have it."""
+    rate = "2/second" if often else "6/minute"
+    ip_head = 20
+    return [f"tcp dport {port} tcp flags & (syn | ack) == syn counter name made"] + [
+        f"tcp {end} {port} ip length > {ip_head + at} limit rate {rate} burst 1 packets "
+        f"@th,{8 * at},8 set 0xa5 counter name hits" for end in ("dport", "sport")]
 
 
 def memory_kib(host):
     total = 0
     for pid in host.pids("colo-vm"):
-        with open(f"/proc/{pid}/status") as file:
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/status") as file:
             total += sum(int(line.split()[1]) for line in file if line.startswith("VmRSS:"))
     return total
 
@@ -210,19 +263,26 @@ def the_link_is_squeezed(world):
         ask(world, "blkbg 200 0")
         since = marks(world)
         begin = time.monotonic()
-        most = before = memory_kib(primary)
+        before = memory_kib(primary)
+        most = max(map(memory_kib, world.pair.hosts))
         with bad(world, f'iifname "repl-{primary.name}" tcp dport {hosts.REPLICATION_PORT} '
-                        f'limit rate over {mbit * 125} kbytes/second burst 256 kbytes drop'):
+                        f'limit rate over {mbit * 125} kbytes/second burst 256 kbytes '
+                        'counter name hits drop'):
             while time.monotonic() < begin + bed.count(6, 60):
-                most = max(most, memory_kib(primary))
+                most = max(most, *map(memory_kib, world.pair.hosts))
                 time.sleep(0.2)
-            heard = world.echo.is_heard()
+            heard, hits = world.echo.is_heard(), counted(world, "hits")
         what = f"the replication link is squeezed to {mbit} Mb/s"
         note(f"{what}: longest wait for an answer {world.echo.gap_s(begin) * 1000:.0f} ms, "
-             f"colo-vm from {before} to at most {most} KiB, events "
-             f"{[name for name in told(since) if name in CHANGES]}")
+             f"primary's colo-vm {before} KiB, then either at most {most}, {hits} packets that "
+             f"were too many, events {[name for name in told(since) if name in CHANGES]}")
+        if mbit < 100:
+            check(f"{what}: it was too narrow", hits > 0, hits)
+        else:  # of what both copies of the guest change alike little is sent
+            check(f"{what}: it was too narrow, or nobody's role changes",
+                  hits > 0 or not CHANGES & set(told(since)), told(since))
         check(f"{what}: the guest goes on", heard, world.states())
-        check(f"{what}: and what waits is bounded", most < before + (512 << 10), (before, most))
+        check(f"{what}: and what waits is bounded", most < MOST_KIB, (most, MOST_KIB))
         is_whole(world, what)
         ends_well(world, primary, what)
 
