@@ -10,7 +10,7 @@ one row to the next while all is well, and a new one after a row that failed. Th
 envelope is that of the pair file: heartbeats' timeout (2 s), the replication link's silence,
 and what its links lose where TCP and two ways of heartbeats can bear it.
 
-Needs root; skips where there is no testbed. Environment: as site_testbed.py.
+Needs root, and what the testbed needs. Environment: as site_testbed.py.
 """
 import os
 import shutil
@@ -32,6 +32,8 @@ from site_hosts import bed  # noqa: E402
 check, note = bed.check, bed.note
 HOLDS_S = 12  # how long a fault lasts that is to have no effect: some timeouts
 SERVED_S = 60
+OUTAGE_TIMEOUTS = 5
+SPARED_KIB = 48 << 10  # twice what there.py leaves of a host's memory
 HOUR_S = 3600
 
 
@@ -58,12 +60,15 @@ class Row:
         """Who did since the row began, in turn."""
         return [name for _, name in self.site.speakers()[self.turn:]]
 
-    def stays(self, what):
-        """Nobody failed over, and whoever is a client saw nothing but a wait."""
+    def stays(self, what, alone=False):
+        """Nobody failed over, and whoever is a client saw nothing but a wait. `alone`: it may
+        have gone on without its standby meanwhile, by a generation of its own."""
         check(f"{what}: clients are served", self.goes_on(),
               (self.client.faults(), self.site.states()))
-        check(f"{what}: no failover", self.site.generation() == self.generation
-              and self.spoke() == [self.primary.name], (self.spoke(), self.site.states()))
+        check(f"{what}: no failover", self.spoke() == [self.primary.name]
+              and self.site.primary is self.primary
+              and (alone or self.site.generation() == self.generation),
+              (self.spoke(), self.site.states()))
 
     def serves_one(self, what):
         """Whatever became of the pair: clients are served, and one host at a time spoke."""
@@ -73,14 +78,26 @@ class Row:
         check(f"{what}: a host takes the word only with a new generation",
               len(turns) - 1 <= steps, (turns, steps))
 
+    def took_over(self, what):
+        """The other host did, once."""
+        self.serves_one(what)
+        check(f"{what}: the other host went on", self.spoke() == [self.primary.name,
+                                                                  self.standby.name],
+              (self.spoke(), self.site.states()))
+
     def healed(self, what):
         check(f"{what}: healed, the pair is protected by itself", self.site.wait_protected(),
               self.site.states())
 
-    def end(self, what):
-        """What the client found, at its end."""
-        found, self.client = self.client.end(), None
+    def end(self, what, bound_s=None):
+        """What the client found, at its end; and that no datagram's answer took longer."""
+        client, self.client = self.client, None
+        found = client.end()
         check(f"{what}: the client found nothing lost, doubled or changed", not found, found)
+        if bound_s:
+            waited_ms = client.longest_ms().get("nonce", 0)
+            check(f"{what}: it never waited for more than {bound_s:.0f} s",
+                  0 < waited_ms < bound_s * 1000, waited_ms)
 
     def close(self):
         if self.client:
@@ -90,6 +107,38 @@ class Row:
             if node.answers:
                 node.cgroup_thaw()
         shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+def outage_s(site):
+    """What a client may have to wait for at a failover, on hosts that are so slow."""
+    return OUTAGE_TIMEOUTS * site.slowness * site_testbed.TIMEOUT_MS / 1000
+
+
+def sum_errors(node):
+    """How many packets that came to a host had a wrong checksum."""
+    text = node.place.must("cat /proc/net/snmp /proc/net/netstat")
+    lines = [line.split() for line in text.splitlines()]
+    return sum(int(value) for names, values in zip(lines[::2], lines[1::2])
+               for name, value in zip(names, values) if name == "InCsumErrors")
+
+
+class Processors:
+    """How much of a host's processors was taken since this was made."""
+
+    def __init__(self, node):
+        self.node = node
+        self.before = self.times()
+
+    def times(self):
+        """What all of them did so far: how much of it was nothing, and all."""
+        words = self.node.place.must("head -n 1 /proc/stat").split()
+        spent = [int(word) for word in words[1:9]]
+        idle, waiting_for_disks = spent[3:5]
+        return idle + waiting_for_disks, sum(spent)
+
+    def taken(self):
+        idle, spent = (now - before for now, before in zip(self.times(), self.before))
+        return 1 - idle / spent
 
 
 BETWEEN = (("h1", "h2"), ("h2", "h1"))
@@ -144,7 +193,7 @@ def a_replication_link_beyond_the_envelope(site):
         check("repl loses 60 % and takes 1 s: the pair is not protected any more",
               site_base.eventually(lambda: row.primary.state == "solo", 60 * site.slowness),
               site.states())
-        row.stays("... while heartbeats go by lan")
+        row.stays("... while heartbeats go by lan", alone=True)
         site.mend()
         row.healed("... it is good again")
         row.end("...")
@@ -153,14 +202,18 @@ def a_replication_link_beyond_the_envelope(site):
 
 
 def corrupted_frames(site):
-    """F18, by bits that flip on each link."""
-    for link in site_base.LINKS:
+    """F18, by bits that flip on each link: on the lan the nodes say but heartbeats, so there of
+    more frames. Checksums tell, so what is changed is lost; nobody fails over for that."""
+    for link, of_100 in (("repl", 2), ("lan", 20)):
         row = Row(site)
         try:
+            before = [sum_errors(node) for node in site.nodes]
             for source, target in BETWEEN:
-                site.shape(link, source, target, corrupt=0.02)
+                site.shape(link, source, target, corrupt=of_100 / 100)
             time.sleep(HOLDS_S)
-            row.serves_one(f"{link} flips a bit in 2 % of the frames")
+            row.stays(f"{link} flips a bit in {of_100} % of the frames", alone=True)
+            found = [sum_errors(node) - old for node, old in zip(site.nodes, before)]
+            check("... and both hosts got some of those", min(found) > 0, found)
             site.mend()
             row.healed("... it is good again")
             row.end("...")
@@ -176,7 +229,7 @@ def a_squeezed_link(site):
             for source, target in BETWEEN:
                 site.shape("repl", source, target, rate_kbit=kbit)
             time.sleep(HOLDS_S)
-            row.stays(f"repl is squeezed to {kbit // 1000} Mbit/s")
+            row.stays(f"repl is squeezed to {kbit // 1000} Mbit/s", alone=True)
             most = max(used["rss_kib"] for node in site.usage().values()
                        for program, used in node.items() if program == "colo-vm")
             check("... what waits is bounded",
@@ -196,7 +249,7 @@ def a_standbys_disk_that_fails(site):
         check("each request to the standby's disk gets an error: the pair is not protected",
               site_base.eventually(lambda: not site.protected(), 60 * site.slowness),
               site.states())
-        row.stays("...")
+        row.stays("...", alone=True)
         row.standby.disk_good()
         row.healed("... the disk is good again")
         row.end("...")
@@ -285,7 +338,7 @@ def a_standby_with_another_time_goes_on(site):
         row.serves_one("the primary's host dies while the standby's clock is an hour ahead")
         check("... the standby went on", row.spoke() == [row.primary.name, row.standby.name],
               row.spoke())
-        row.end("... the guest's clocks did not step, and")
+        row.end("... the guest's clocks did not step, and", outage_s(site))
         row.standby.step_clock(-HOUR_S)
         row.primary.boot()
         row.healed("...")
@@ -311,13 +364,21 @@ def out_of_memory(site):
                 row.close()
 
 
+def available_kib(node):
+    return int(node.place.must("grep MemAvailable: /proc/meminfo").split()[1])
+
+
 def memory_is_short(site):
     """F26: all but 24 MiB of each host's memory is taken, in turn."""
     for role in ("primary", "standby"):
         row = Row(site)
         try:
-            getattr(row, role).starve("memory", HOLDS_S)
-            time.sleep(HOLDS_S)
+            node, began = getattr(row, role), time.monotonic()
+            node.starve("memory", HOLDS_S)
+            check(f"the {role}'s host loses all its memory but a little",
+                  site_base.eventually(lambda node=node: available_kib(node) < SPARED_KIB,
+                                       HOLDS_S), available_kib(node))
+            time.sleep(max(0, began + HOLDS_S - time.monotonic()))
             row.stays(f"the {role}'s host has no memory to spare")
             row.healed("... it has again")
             row.end("...")
@@ -331,14 +392,31 @@ def a_program_is_frozen_by_its_group(site):
         row = Row(site)
         node = getattr(row, role)
         try:
-            node.cgroup_freeze("colo-vm")
+            what = f"the {role}'s colo-vm stands still in its control group"
+            check(what, node.cgroup_freeze("colo-vm"))
             time.sleep(HOLDS_S)
-            node.cgroup_thaw()
-            row.serves_one(f"the {role}'s colo-vm stood still in its control group")
+            if role == "primary":
+                row.took_over(what)
+            else:
+                check("... the pair is not protected", site_base.eventually(
+                    lambda: not site.protected(), 60 * site.slowness), site.states())
+                row.stays(what, alone=True)
+            check("... it is let go on", node.cgroup_thaw())
             row.healed("...")
             row.end("...")
         finally:
             row.close()
+
+
+def hogged(row, role, kind, what):
+    """Whether it is as if the host stood still, or not, is the host's: one of them serves."""
+    node = getattr(row, role)
+    processors = Processors(node)
+    check(what, node.starve(kind, HOLDS_S))
+    time.sleep(HOLDS_S)
+    taken = processors.taken()
+    check(f"{what}: they had what they wanted, or nearly", taken > 0.8, taken)
+    row.serves_one(what)
 
 
 def processors_are_hogged(site):
@@ -347,9 +425,7 @@ def processors_are_hogged(site):
     for role in ("primary", "standby"):
         row = Row(site)
         try:
-            getattr(row, role).starve("cpu", HOLDS_S)
-            time.sleep(HOLDS_S)
-            row.serves_one(f"four programs want all of the {role}'s processor")
+            hogged(row, role, "cpu", f"four programs want all of the {role}'s processor")
             row.healed("... they have ended")
             row.end("...")
         finally:
@@ -360,9 +436,7 @@ def a_program_that_goes_first(site):
     for role in ("primary", "standby"):
         row = Row(site)
         try:
-            getattr(row, role).starve("cpu-rt", HOLDS_S)
-            time.sleep(HOLDS_S)
-            row.serves_one(f"a program goes before all others on the {role}'s host")
+            hogged(row, role, "cpu-rt", f"a program goes before all others on the {role}'s host")
             row.healed("... it has ended")
             row.end("...")
         finally:

@@ -178,12 +178,17 @@ def starve(kind, lasts_s, hogs=4, spared_kib=24 << 10):
 
 
 def group_freeze(pair, program):
-    """By a control group, not by a signal."""
+    """By a control group, not by a signal; whether there was something, and it stands still."""
     found = pids(pair, program)
     os.makedirs(GROUP, exist_ok=True)
     for pid in found:
         write(GROUP + "/cgroup.procs", str(pid))
     write(GROUP + "/cgroup.freeze", "1")
+    deadline = time.monotonic() + ANSWER_S
+    while "frozen 1" not in read(GROUP + "/cgroup.events"):
+        if time.monotonic() > deadline:
+            raise OSError(f"{program} does not stand still in its control group")
+        time.sleep(0.01)
     return bool(found)
 
 
