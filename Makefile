@@ -227,6 +227,7 @@ check-long:
 	@$(MAKE) --no-print-directory tests
 	@LONG=1 MICRO_RELOADS=1000 $(RUN_TESTS) layers unit corpora micro nets pairs points testbed system
 	@$(MAKE) --no-print-directory faults
+	@$(MAKE) --no-print-directory faults-testbed
 	@$(MAKE) --no-print-directory faults-mutants
 check-layers:
 	@tests/check-layers
@@ -234,7 +235,7 @@ check-layers:
 # Pairs that misfortunes meet (docs/faults.md). Those of a seed can be had again.
 FAULTS = COLO_BUILD=$(BUILD) tests/faults/run --keep $(BUILD)/faults-kept --jobs $(or $(JOBS),3)
 FAULTS_BUILT = all $(TEST_PROGRAMS:%=$(BUILD)/%) $(RELAY)
-.PHONY: faults faults-long faults-points faults-mutants
+.PHONY: faults faults-long faults-testbed faults-points faults-mutants
 ## make faults         every row of the fault matrix, and some random runs
 faults:
 	@$(MAKE) --no-print-directory deps
@@ -247,6 +248,13 @@ faults-long:
 	@$(MAKE) --no-print-directory $(FAULTS_BUILT)
 	@$(FAULTS) --failovers 200 --random $(or $(N),1000) \
 		--seed $(or $(SEED),$(shell date +%s))
+## make faults-testbed rows that need hosts with a kernel of their own, and N (5) random runs there
+faults-testbed:
+	@$(MAKE) --no-print-directory deps
+	@$(MAKE) --no-print-directory $(FAULTS_BUILT)
+	@COLO_BUILD=$(BUILD) tests/faults/rows_testbed.py || [ $$? = 77 ]
+	@COLO_BUILD=$(BUILD) tests/faults/run --site testbed --random $(or $(N),5) \
+		--keep $(BUILD)/faults-kept --seed $(or $(SEED),$(shell date +%s)) || [ $$? = 77 ]
 ## make faults-points  kills each program N (20) times at each labelled step, on either side
 faults-points:
 	@$(MAKE) --no-print-directory deps

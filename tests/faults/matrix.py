@@ -5,7 +5,8 @@
 usage: matrix.py              says what is wrong with it; status 1 if something is
        matrix.py --markdown   its table, as it stands in docs/faults.md
        matrix.py --write      puts the table there
-       matrix.py --commands [F01,F02...]   command lines of the rows' own programs
+       matrix.py --commands [--at native|testbed] [F01,F02...]
+                              command lines of the rows' own programs that run there (native)
 
 What shows a row is "file:function": of a Python file a function, of a C file a test; a file alone
 where the whole program is about it. Files have short names in FILES. A row that nothing shows
@@ -66,6 +67,7 @@ ROWS = [
         "The guest goes on where it is, after a wait of milliseconds; the standby is filled anew "
         "by itself.",
         "pair:colo_vm_is_killed kill:secondaries_die_at_labelled_steps "
+        "bed:the_same_pair_as_two_hosts_by_ssh "
         "node:a_lost_standby_leaves_its_primary_speaking"),
     Row("F03", "The host that serves stands still for a while, and goes on",
         "For less than `heartbeat/timeout`: nothing happens. For longer: the other host goes on; "
@@ -88,7 +90,7 @@ ROWS = [
     Row("F06", "A host loses its power, without a last word",
         "As above, noticed by silence: after `heartbeat/timeout` the other one goes on. When the "
         "host is back the pair is protected again by itself.",
-        "bed:the_same_pair_as_two_hosts_by_ssh "
+        "bed:a_standby_with_another_time_goes_on "
         "pair:a_host_loses_power cycles:hosts_die_in_turn "
         "node:a_host_that_loses_power_is_followed_by_the_other_and_comes_back"),
     Row("F07", "Both hosts lose their power, and come back in any order, or only one does",
@@ -189,11 +191,13 @@ ROWS = [
         "twin:a_merge_that_fails_is_not_called_durable "
         "twin:a_flush_that_fails_is_not_called_durable"),
     Row("F23", "A disk is slow, or hangs",
-        "No failover: the guest waits for its own disk as it would without colo, and what the "
-        "standby's disk has to take is bounded. **Not promised:** that a disk that hangs for good "
-        "is left by itself; `colo switchover`, or ending that colo-vm, does.",
+        "No failover: the guest waits for its own disk as it would without colo. What the standby "
+        "keeps in memory for its disk is bounded: it asks for checkpoints, and in the end writes "
+        "wait. **Not promised:** that a disk that hangs for good is left by itself; "
+        "`colo switchover`, or ending that colo-vm, does.",
         "resources:disks_are_slow resources:a_disk_hangs_for_a_while bed:a_disk_that_is_slow "
-        "bed:a_disk_that_hangs "
+        "bed:a_disk_that_hangs twin:too_much_asks_for_a_checkpoint "
+        "twin:over_the_bound_the_guests_writes_wait "
         "events:a_disk_that_hangs_delays_nobody"),
     Row("F24", "A loss of power tears a write or loses what was not flushed; a generation file is "
         "damaged",
@@ -398,6 +402,11 @@ def tests_of(path):
     return re.findall(r"\w+", listed[1]) if listed else []
 
 
+def makefile():
+    with open(os.path.join(TOP, "Makefile"), encoding="utf-8") as file:
+        return file.read()
+
+
 def faults():
     """What is wrong with the matrix, a sentence each."""
     found = []
@@ -419,6 +428,8 @@ def faults():
         listed = tests_of(path)
         if not listed:
             found.append(f"{path}: it has no TESTS")
+        if level(path) != "native" and path not in makefile():  # those are run by `run --rows`
+            found.append(f"{path}: no target of the Makefile runs it")
         for name in listed:
             if name not in functions_of(path):
                 found.append(f"{path}: its TESTS name {name}, which is not there")
@@ -478,11 +489,15 @@ def main(words):
         text = replaced(document())
         with open(DOCUMENT, "w", encoding="utf-8") as file:
             file.write(text)
-    elif words[:1] == ["--commands"] and len(words) <= 2:
-        ids = words[1].split(",") if len(words) == 2 else [row.id for row in ROWS]
+    elif words[:1] == ["--commands"]:
+        where, words = ("native", words[1:]) if words[1:2] != ["--at"] else (
+            (words + [""])[2], words[3:])
+        if where not in ("native", "testbed") or len(words) > 1:
+            raise SystemExit(__doc__)
+        ids = words[0].split(",") if words else [row.id for row in ROWS]
         for unknown in set(ids) - {row.id for row in ROWS}:
             raise SystemExit(f"matrix.py: there is no row {unknown}")
-        for command in commands(ids):
+        for command in commands(ids, where):
             print(" ".join(command))
     elif words:
         raise SystemExit(__doc__)
