@@ -20,8 +20,10 @@ What it believes comes from what it sent and got itself, nothing else. The workl
   time      each vCPU's clocks: none goes backwards, none steps further than the bound.
 
 Once a second it prints a line of JSON: for each workload {"good": N, "longest_ms": N,
-"fault_count": N, "faults": [...], ...}. A line on standard input is a mark: it is answered by
-such a line with "mark" and the longest waits since the mark before. At the end of standard
+"fault_count": N, "faults": [...], "wrong": [[t, ...], ...], ...}; "wrong" are those of the faults
+that contradict what came before, with their times on the clock of the line's own "t". A line on
+standard input is a mark: it is answered by such a line with "mark" and the longest waits since the
+mark before. At the end of standard
 input it lets what is on its way be answered, asks for all that must be there, and prints a line
 with "verdict": "good" or "bad". Status 0 is good. A wait is the time from a question to its
 answer; one that has not come yet counts. Questions by UDP are repeated every 200 ms.
@@ -505,6 +507,7 @@ class Workload:
         self.random = random.Random(f"{run.options.seed} {self.name}")
         self.good = self.fault_count = 0
         self.faults = []
+        self.wrong = []  # those of them that no network and no host explains
         self.waits = Waits()
         self.lock = threading.Lock()
         self.history = open(os.path.join(run.options.record, self.name + ".jsonl"), "w",
@@ -518,15 +521,19 @@ class Workload:
     def guarded(self, body):
         try:
             body()
-        except (Wrong, OSError) as error:
-            self.fault(f"{'' if isinstance(error, Wrong) else type(error).__name__ + ': '}"
-                       f"{error}")
+        except Exception as error:  # one that ended unheard would be taken for content
+            self.fault(error)
 
-    def fault(self, text):
+    def fault(self, error):
+        """A Wrong, or whatever else keeps it from going on."""
+        is_wrong, at = isinstance(error, Wrong), self.run.t()
+        text = str(error) if is_wrong else f"{type(error).__name__}: {error}"
         with self.lock:
             self.fault_count += 1
             if len(self.faults) < FAULTS_KEPT:
-                self.faults.append(f"{self.run.t()} s: {text}")
+                self.faults.append(f"{at} s: {text}")
+                if is_wrong:
+                    self.wrong.append([at, text])
         self.note(fault=text)
 
     def note(self, **what):
@@ -547,7 +554,8 @@ class Workload:
 
     def findings(self, anew=False):
         return {"good": self.good, "longest_ms": self.waits.look(anew),
-                "fault_count": self.fault_count, "faults": self.faults[:3], **self.more()}
+                "fault_count": self.fault_count, "faults": self.faults[:3],
+                "wrong": self.wrong[:3], **self.more()}
 
     def connect(self, port):
         """A TCP connection, for which it waits while the guest is not there yet."""
@@ -817,7 +825,7 @@ class Nonce(Workload):
             if self.check.answer(nonce, count, value):
                 self.good += 1
         except Wrong as wrong:  # others are looked at all the same
-            self.fault(str(wrong))
+            self.fault(wrong)
         if open_ones.pop(nonce, None):
             self.waits.end(nonce)
 
@@ -944,7 +952,7 @@ class Registers(Workload):
                     check.end(name, answer)
             except Wrong as wrong:
                 self.checks[register] = None  # what follows would be wrong as well
-                self.fault(f"register {register}: {wrong}")
+                self.fault(Wrong(f"register {register}: {wrong}"))
         self.note(end=name, register=register, answer=f"{answer:x}")
         return answer
 
@@ -970,7 +978,7 @@ class Time(Workload):
             try:
                 self.check.answer(sent, received, cpu, flags, *sample)
             except Wrong as wrong:
-                self.fault(str(wrong))
+                self.fault(wrong)
             self.good += 1
             cpu = (cpu + 1) % cpus
             self.pause(self.PERIOD_S)
@@ -1012,7 +1020,7 @@ def use_all(run):
         for thread in workload.threads:
             thread.join(max(0.1, run.ended_at + run.options.end_s + 10 - time.monotonic()))
             if thread.is_alive():
-                workload.fault(f"no end within {run.options.end_s + 10} s")
+                workload.fault(TimeoutError(f"no end within {run.options.end_s + 10} s"))
     over.set()
     told.join()
     bad = [workload.name for workload in workloads

@@ -566,7 +566,7 @@ def a_lie_is_found(kind):
     guest.close()
     faults = said[kind.workload]["faults"]
     check(f"{kind.workload} finds it where {sentence(kind.__name__)}",
-          status == 1 and said["verdict"] == "bad" 
+          status == 1 and said["verdict"] == "bad"
           and any(kind.words in fault for fault in faults), said)
 
 
@@ -586,6 +586,28 @@ def what_is_right_is_good():
         check(f"with {sentence(kind.__name__)} that does all right the verdict is good",
               status == 0 and said["verdict"] == "good"
               and all(said[name]["good"] > 20 for name in client.WORKLOADS), said)
+
+
+def whatever_ends_a_thread_is_a_fault():
+    found = {}
+    with tempfile.TemporaryDirectory(prefix="colo-faults-") as record:
+        options = types.SimpleNamespace(record=record, seed="1", address="", port=0,
+                                        time_step_ms=1, time_cross_us=1)
+        for error in (client.Wrong("another past"), ConnectionResetError("by the guest"),
+                      KeyError("what nobody foresaw")):
+            workload = client.Time(client.Run(options))
+
+            def body(error=error):
+                raise error
+
+            workload.guarded(body)
+            workload.history.close()
+            found[type(error).__name__] = workload.findings()
+    check("whatever ends a workload's thread is a fault", all(
+        each["fault_count"] == 1 for each in found.values()), found)
+    check("... and only a contradiction is told as one",
+          [name for name, each in found.items() if each["wrong"]] == ["Wrong"]
+          and found["Wrong"]["wrong"][0][1] == "another past", found)
 
 
 def a_journal_is_verified_later():
@@ -693,7 +715,8 @@ def orders_are_judged_rightly():
 
 def main():
     for test in (orders_are_judged_rightly, waits_are_measured, what_is_right_is_good,
-                 a_journal_is_verified_later, lies_are_found):
+                 whatever_ends_a_thread_is_a_fault, a_journal_is_verified_later,
+                 lies_are_found):
         test()
     return verdict()
 
