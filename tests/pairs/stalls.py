@@ -7,18 +7,18 @@ import time
 
 WATCH = """
 import sys, time, select
-worst = 0.0
+sleep_s, work_s, worst = float(sys.argv[1]), float(sys.argv[2]), 0.0
 while True:
     before, worked = time.monotonic(), time.process_time()
-    if select.select([sys.stdin], [], [], 0.005)[0]:
+    if select.select([sys.stdin], [], [], sleep_s)[0]:
         if not sys.stdin.buffer.raw.read(1):
             break
         print(worst, flush=True)
         worst = 0.0
         continue
-    while time.process_time() - worked < 0.003:
+    while time.process_time() - worked < work_s:
         pass
-    worst = max(worst, time.monotonic() - before - 0.008)
+    worst = max(worst, time.monotonic() - before - sleep_s - work_s)
 """
 
 
@@ -26,9 +26,12 @@ class Stalls:
     """A process that sleeps, works for a little, and notes how long it was held up in either: as
     a thread would be that has work to do. For a `with`."""
 
+    def __init__(self, sleep_s=0.005, work_s=0.003):
+        self.words = str(sleep_s), str(work_s)
+
     def __enter__(self):
-        self.process = subprocess.Popen([sys.executable, "-c", WATCH], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE)
+        self.process = subprocess.Popen([sys.executable, "-c", WATCH, *self.words],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.look()
         return self
 
