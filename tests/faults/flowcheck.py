@@ -11,7 +11,8 @@ Reads what was captured where the clients are, and judges each segment that the 
   - what it acknowledges never goes back, and was sent;
   - the window's right edge never goes back (but for what scaling rounds off);
   - time stamps never go back;
-  - no RST and no FIN before the client's.
+  - no RST and no FIN before the client's; that nobody listens is said by a RST to the
+    client's SYN, which is no connection yet.
 
 --reordered: the network changes the order of segments, so what may look as if it went back is
 not judged. Prints a line of JSON: {"flows": N, "segments": N, "faults": [...]}; status 0
@@ -145,8 +146,8 @@ class Stream:
 class Flow:
     """One connection; tells of what its guest must not send."""
 
-    def __init__(self, name, began, reordered, tell):
-        self.name, self.began, self.reordered = name, began, reordered
+    def __init__(self, name, began, reordered, resets, tell):
+        self.name, self.began, self.reordered, self.resets = name, began, reordered, resets
         self.tell_all = tell
         self.told = set()
         self.client_first = self.guest_first = None  # initial sequence numbers
@@ -170,7 +171,8 @@ class Flow:
 
     def from_guest(self, segment):
         if segment.flags & RST:
-            if not self.client_fin:
+            refused = self.client_first is not None and self.guest_first is None
+            if not (self.client_fin or refused or self.resets):
                 self.tell(segment, "a RST", f"seq {segment.seq}")
             return
         if segment.flags & FIN and not self.client_fin:
@@ -223,9 +225,11 @@ class Flow:
             self.edge = edge
 
 
-def check(path, guest, reordered=False):
+def check(path, guest, reordered=False, resets=False, whole=False):
     """What is wrong in a capture, as sentences, and how many flows and segments there were.
-    Unreadable or OSError where it cannot be read."""
+    `resets`: the guest was begun anew in it, and does not know the connections from before.
+    `whole`: only of connections whose beginning was captured, since others are of who was
+    there before. Unreadable or OSError where it cannot be read."""
     flows, faults, counts = {}, [], {"flows": 0, "segments": 0}
     guest = socket.inet_aton(guest)
     began = None
@@ -241,11 +245,13 @@ def check(path, guest, reordered=False):
                 (segment.source, segment.source_port, segment.target_port))
             key = (client, port, guest_port)
             flow = flows.get(key)
-            anew = not from_guest and segment.flags & SYN and \
-                (flow is None or segment.seq != flow.client_first)
+            begins = not from_guest and segment.flags & SYN
+            if flow is None and whole and not begins:
+                continue
+            anew = begins and (flow is None or segment.seq != flow.client_first)
             if flow is None or anew:
                 name = f"{socket.inet_ntoa(client)}:{port} with port {guest_port}"
-                flow = flows[key] = Flow(name, began, reordered, faults.append)
+                flow = flows[key] = Flow(name, began, reordered, resets, faults.append)
                 counts["flows"] += 1
             counts["segments"] += 1
             (flow.from_guest if from_guest else flow.from_client)(segment)

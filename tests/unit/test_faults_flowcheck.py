@@ -113,6 +113,18 @@ def what_is_wrong_is_found():
         check(f"{what} is found", any(f": {what}: " in fault for fault in faults), faults)
 
 
+def what_has_a_reason_is_no_fault():
+    refused = [begin()[0], segment(GUEST, 0, CLIENT_ISN + 1, RST | ACK)]
+    check("that nobody listens is no reset of a connection", not judged(refused)[0])
+    reset = talk()[:-2] + [guest(200, 100, flags=RST | ACK)]
+    check("a guest that was begun anew may not know a connection",
+          not judged(reset, resets=True)[0] and judged(reset)[0])
+    ended = [guest(200, 101, flags=FIN | ACK, stamp=113)]
+    check("who was there before may be left out", judged(ended)[0] and
+          judged(ended, whole=True) == ([], {"flows": 0, "segments": 0}))
+    check("... and nobody else", judged(talk()[:-2] + [WRONG["a RST"]], whole=True)[0])
+
+
 def a_change_of_order_may_be_allowed():
     chance = random.Random(1)
     frames = talk()[:-2]
@@ -136,7 +148,8 @@ def the_command_says_so():
 
 def main():
     for test in (what_is_right_is_good, what_is_wrong_is_found,
-                 a_change_of_order_may_be_allowed, the_command_says_so):
+                 what_has_a_reason_is_no_fault, a_change_of_order_may_be_allowed,
+                 the_command_says_so):
         test()
     return verdict()
 
