@@ -18,6 +18,7 @@ the nodes, and "repl", which has the replication and the other heartbeat path.
 import abc
 import json
 import time
+import typing
 
 LINKS = ("lan", "repl")
 # What runs on a node; colod starts the other three.
@@ -42,6 +43,23 @@ KINDS = frozenset((
 
 class Failed(Exception):
     """The site itself could not do what it was told: not the pair's fault."""
+
+
+class Event(typing.NamedTuple):
+    """What a node told."""
+
+    number: int
+    name: str
+    detail: str
+    at: float  # in seconds of its host's clock that nobody sets
+
+
+class Wire(typing.NamedTuple):
+    """A capture of what clients and the guest said to each other."""
+
+    path: str
+    guest: str  # its address
+    reordered: bool  # segments may be there in another order than the guest sent them in
 
 
 class Node(abc.ABC):
@@ -110,15 +128,19 @@ class Node(abc.ABC):
         return status and status["state"]
 
     def events(self, since=0):
-        """What it told after event number `since`: (number, name, detail) of each, the oldest
-        first. None where nobody answers."""
+        """What it told after event number `since`, the oldest first. None where nobody
+        answers."""
         if not self.powered:
             return None
         shown = self.colo("events", "--json", "--since", str(since), seconds=20)
         if shown.status:
             return None
-        return [(event["number"], event["event"], event.get("detail") or "")
-                for event in map(json.loads, shown.output.splitlines())]
+        return [event_of(json.loads(line)) for line in shown.output.splitlines()]
+
+
+def event_of(told):
+    return Event(told["number"], told["event"], told.get("detail") or "",
+                 told["monotonic"] / 1000)
 
 
 class Site(abc.ABC):
@@ -132,6 +154,12 @@ class Site(abc.ABC):
     # How much slower than a pair in this machine's namespaces all of it is: patience and the
     # length of freezes are multiplied by it.
     slowness = 1.0
+    timeout_s = None  # the heartbeat's; None: nobody told the harness
+    one_clock = False  # the hosts' clocks that nobody sets are this machine's
+
+    def suits(self, seed):
+        """Whether its pair is of the kind with which a seed's run is to be."""
+        return True
 
     @abc.abstractmethod
     def start(self):
@@ -160,6 +188,20 @@ class Site(abc.ABC):
     def unheard(self):
         """How many frames the listener did not get to see."""
         return 0
+
+    def revision(self):
+        """The arbiter's, in whose order grants are; None where the site cannot ask it."""
+        return None
+
+    def grants(self, since):
+        """What the arbiter has granted after a revision: grants.Grant each, the oldest
+        first."""
+        return []
+
+    def revision_at(self, turn):
+        """One of the arbiter's that was surely not before the turn of that number in
+        speakers() was heard; None: not known."""
+        return None
 
     def begin_run(self):
         """What is kept and searched is of what happens from now on."""
@@ -204,6 +246,10 @@ class Site(abc.ABC):
 
     def clients_heard(self):
         """What went between clients and the guest, as bytes; None where nobody captures it."""
+        return None
+
+    def wire(self):
+        """A Wire of all since begin_run(); None where nobody captures it."""
         return None
 
     @abc.abstractmethod

@@ -157,8 +157,7 @@ class HostNode(site_base.Node):
             page = self.ask("ask", pair=self.site.pair, command="events", since=since)
             if not page:
                 return None
-            told += [(event["number"], event["event"], event.get("detail") or "")
-                     for event in page["events"]]
+            told += map(site_base.event_of, page["events"])
             since, more = page["last"], page["more"]
         return told
 

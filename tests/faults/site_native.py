@@ -2,12 +2,16 @@
 """A site on this machine: two hosts in network namespaces (tests/pairs/hosts.py), the
 micro-guest, etcd, and the client in a namespace of its own.
 
+The seed says what kind of pair it is: whether both copies are compared at each checkpoint, and
+how many processors the guest has. Environment: FAULTS_CPUS, so many of these, whatever the seed.
+
 What state and log directories are on is a file system of a few MiB, so that it can be full.
 These are mounted in a mount namespace of this process, and so never outlive it.
 """
 import ctypes
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -20,10 +24,11 @@ import time
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "pairs"))
+import grants  # noqa: E402
 import hosts  # noqa: E402
 import visitors  # noqa: E402
 from hosts import bed  # noqa: E402
-from site_base import PROGRAMS, SHAPE, Failed, Node, Site  # noqa: E402
+from site_base import PROGRAMS, SHAPE, Failed, Node, Site, Wire  # noqa: E402
 
 need = hosts.need
 ROOM_MIB = {"state": 4, "log": 32}
@@ -32,6 +37,14 @@ PASSING = ("iou-wrk-", "pool-")
 CAPTURE_MAX = 256 << 20  # bytes of each file; after that a run is not captured any more
 # A processor that is stolen: how long it is away, and there, in turn.
 AWAY_S, THERE_S = 0.04, 0.01
+SEEDS_OF_A_KIND = 10  # one after the other: a pair is to live through some runs
+
+
+def kind_of(seed):
+    """Sections of the pair file for a seed's run."""
+    number = seed // SEEDS_OF_A_KIND
+    return {"checkpoint": {"verify": "yes" if number % 2 else "no"},
+            "vm": {"cpus": os.environ.get("FAULTS_CPUS") or 1 + number // 2 % 2}}
 
 
 def own_mounts():
@@ -188,6 +201,7 @@ class Capture(threading.Thread):
         self.paths = [os.path.join(directory, name)
                       for name in ("between-nodes.pcap", "clients.pcap")]
         self.files = [open(path, "wb", 1 << 20) for path in self.paths]
+        self.missed = 0
         self.anew()
         self.stopping = False
         self.start()
@@ -235,6 +249,13 @@ class Capture(threading.Thread):
             for file in self.files:
                 file.flush()
 
+    def lost(self):
+        """How many frames it did not get to see, so far."""
+        sol_packet, packet_statistics = 263, 6
+        self.missed += struct.unpack("II", self.sock.getsockopt(sol_packet, packet_statistics,
+                                                                8))[1]
+        return self.missed
+
     def stop(self):
         self.stopping = True
         self.join()
@@ -243,15 +264,26 @@ class Capture(threading.Thread):
             file.close()
 
 
+def seconds(text):
+    """Of a time in a pair file."""
+    number, unit = re.fullmatch("([0-9]+)(ms|s)", text).groups()
+    return int(number) / (1000 if unit == "ms" else 1)
+
+
 class NativeSite(Site):
     name = "native"
     can = frozenset(("signal", "power", "freeze", "cut", "shape", "arbiter", "arbiter-loss",
                      "full-state", "full-log", "starve-cpu"))
+    one_clock = True
 
-    def __init__(self, **sections):
-        """`sections` of the pair file, as in hosts.Pair."""
-        self.sections = sections
-        self.network = self.pair = self.listener = self.capture = None
+    def __init__(self, seed=0, **sections):
+        """`sections` of the pair file, as in hosts.Pair, beside those of the seed's kind."""
+        self.kind = kind_of(seed)
+        self.sections = self.kind | sections
+        self.network = self.pair = self.listener = self.capture = self.witness = None
+
+    def suits(self, seed):
+        return kind_of(seed) == self.kind
 
     def start(self):
         own_mounts()
@@ -262,6 +294,9 @@ class NativeSite(Site):
             raise Failed("there is no etcd: install etcd-server")
         self.pair = hosts.Pair(self.network, **self.sections)
         self.nodes = tuple(NativeNode(host) for host in self.pair.hosts)
+        self.timeout_s = seconds(self.pair.sections["heartbeat"]["timeout"])
+        self.witness = grants.Witness(grants.etcd_of(self.pair), self.listener.turns)
+        self.listener.taken = self.witness.look
         self.pair.start()
         if not self.wait_protected():
             raise Failed(f"the pair does not become protected: {self.states()}")
@@ -270,7 +305,7 @@ class NativeSite(Site):
         if not self.network:
             return
         self.network.etcd_frozen(False)
-        for thread in (self.listener, self.capture):
+        for thread in (self.listener, self.capture, self.witness):
             if thread:
                 thread.stop()
         try:
@@ -305,6 +340,8 @@ class NativeSite(Site):
         self.network.etcd_frozen(False)
 
     def arbiter_restart(self, lose_state=False):
+        if lose_state:
+            self.witness.etcd.forgets()
         self.network.stop_etcd(lose_state)
         self.network.start_etcd()
 
@@ -325,6 +362,15 @@ class NativeSite(Site):
     def mend(self):
         self.network.mend()
 
+    def revision(self):
+        return self.witness.etcd.revision()
+
+    def grants(self, since):
+        return self.witness.etcd.history(since)
+
+    def revision_at(self, turn):
+        return self.witness.revision_at(turn)
+
     def begin_run(self):
         self.capture.anew()
 
@@ -344,6 +390,13 @@ class NativeSite(Site):
         self.capture.flush()
         with open(self.capture.paths[1], "rb") as file:
             return file.read()
+
+    def wire(self):
+        if self.capture.lost():
+            raise Failed(f"the capture missed {self.capture.lost()} frames")
+        self.capture.flush()
+        # What comes from the guest is captured before a relay has had it.
+        return Wire(self.capture.paths[1], hosts.GUEST, reordered=False)
 
     def usage(self):
         return {node.name: node.usage() for node in self.nodes}

@@ -168,6 +168,7 @@ class Listener(threading.Thread):
         super().__init__(daemon=True)
         self.sock = network.switch.call(self.make)
         self.turns = []  # (when, who, frame): the first of each who takes the word
+        self.taken = None  # a function, called each time
         self.frames = 0
         self.last = {name: None for name in hosts.NODES}
         self.stopping = False
@@ -204,6 +205,8 @@ class Listener(threading.Thread):
             self.last[who] = now
             if not self.turns or self.turns[-1][1] != who:
                 self.turns.append((now, who, frame.hex()))
+                if self.taken:
+                    self.taken()
 
     def speakers(self, since=0):
         """Who had the word, in order, from the `since`-th turn on."""
