@@ -8,6 +8,10 @@ second one guests are killed and handed over, so that colod, colo-heartbeat and 
 live all through it and what they leak adds up. Between two looks there is an even number of
 failovers, so that each node has the role that it had: who dials and who is called differs by one
 descriptor.
+
+In each failover the word changes once, from who had it to the other one, who was granted it; and
+the connections look on the wire as if there had been none.
+
 The first failovers of a half come before the first look: a guest that was promoted once has
 descriptors that a new one has not, and colod fills its list of events.
 """
@@ -16,6 +20,8 @@ import random
 import signal
 import time
 
+import flowcheck
+import grants
 from misfortunes import Roles
 from report import Result
 from schedule import Course
@@ -46,15 +52,16 @@ class Failovers:
 
     def run(self):
         began = time.monotonic()
+        self.site.begin_run()
         self.visit = visit.Visit(self.site, os.path.join(self.directory, "client"), self.seed)
         if not self.visit.goes_on(TAKEN_S):
             raise Failed(f"the guest does not serve: {self.visit.faults()}")
         half = self.count // 4 * 2
-        good = self.half(("power", "kill", "switchover"), half) and \
+        if self.half(("power", "kill", "switchover"), half):
             self.half(("kill", "switchover"), self.count - half)
         for fault in self.visit.end():
             self.wrong(f"client: {fault}")
-            good = False
+        self.judge_wire()
         self.say("longest waits: " + ", ".join(
             f"{name} {ms} ms" for name, ms in sorted(self.visit.longest_ms().items())))
         self.result.seconds = time.monotonic() - began
@@ -65,6 +72,16 @@ class Failovers:
     def wrong(self, text):
         self.result.violations.append(text)
         self.say("VIOLATION " + text)
+
+    def judge_wire(self):
+        wire = self.site.wire()
+        if not wire:
+            return
+        faults, counts = flowcheck.check(wire.path, wire.guest, reordered=wire.reordered,
+                                         whole=True)
+        for fault in faults[:20]:
+            self.wrong(f"P5: {fault}")
+        self.say(f"on the wire: {counts['flows']} connections, {counts['segments']} segments")
 
     def half(self, kinds, count):
         first = None
@@ -82,6 +99,7 @@ class Failovers:
         """Whether it went well."""
         primary = self.site.primary
         standby = self.site.other(primary)
+        turns, revision = len(self.site.speakers() or ()), self.site.revision()
         self.course.say(f"{kind} of {primary.name}")
         if kind == "power":
             primary.power_off()
@@ -104,10 +122,22 @@ class Failovers:
         if not self.site.wait_protected():
             self.wrong(f"{what}: the pair is not protected again: {self.site.states()}")
             return False
+        self.judge_turn(what, primary, standby, turns, revision)
         self.done += 1
         if self.done % 10 == 0:
             self.say(f"{self.done} failovers")
         return True
+
+    def judge_turn(self, what, primary, standby, turns, revision):
+        """P2, of those who spoke since there were so many turns and that revision."""
+        if not turns:
+            return  # nobody listens
+        who = [name for _, name in self.site.speakers()[turns - 1:]]
+        if who != [primary.name, standby.name]:
+            self.wrong(f"P2: {what}: {' '.join(who)} spoke in turn")
+        unearned = revision is not None and grants.unearned(who, self.site.grants(revision))
+        if unearned:
+            self.wrong(f"P2: {what}: {unearned}")
 
     def usage(self):
         usage, primary = self.site.usage(), self.site.primary

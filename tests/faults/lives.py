@@ -15,6 +15,7 @@ import time
 
 PAIRS = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "pairs")
 sys.path.insert(0, PAIRS)
+import grants  # noqa: E402
 import hosts  # noqa: E402
 import pairs  # noqa: E402
 import visitors  # noqa: E402
@@ -405,11 +406,13 @@ class Lives(World):
 
     def begin(self, life):
         """The primary and the standby of what is to live so."""
+        self.revision = 0
         if life.anew:
             self.turn = len(self.listener.turns)
             pair = self.new_pair()
             return pair.alpha, pair.beta
         primary, standby = self.protected()
+        self.revision = grants.etcd_of(self.pair).revision()
         if life.guest_ends:
             self.end_visit()
         return primary, standby
@@ -507,9 +510,18 @@ class Lives(World):
         turns = self.listener.turns[self.turn:]
         if len(turns) > moves + 1:
             wrong.append(f"more have the word than may: {turns}")
+        unearned = self.unearned(life, [who for _, who, _ in turns])
+        if unearned:
+            wrong.append(unearned)
         if self.listener.lost():
             wrong.append("the listener did not hear all")
         return wrong
+
+    def unearned(self, life, who):
+        """Whoever had the word was granted it, after those who had it before. What the nodes
+        agreed on they have told the arbiter by the time they are protected."""
+        before = [None] if life.anew else []  # of a new pair the first one, too
+        return grants.unearned(before + who, grants.etcd_of(self.pair).history(self.revision))
 
     def ask_a_person(self):
         """Where a node was promoted and its machine died before what had been committed was on
