@@ -2,25 +2,36 @@
 """One run: a protected pair with a client, a course of misfortunes, and what must be true of
 both afterwards, whatever happened.
 
-P1, P3, P5 and P6 are the client's findings. P2 and P4: nobody takes the word without a new
-generation, and generations never go back. P8: healed, the pair is protected again by itself,
-but where the manual says that a person decides. P9 is asked by the misfortune that takes the
-comparator away. P10: descriptors and threads are as many as before. P11: the pair's key and
-what the guest was told are in nothing that one could read. P12: a pair that says that it is
-protected loses its primary at the end of some runs.
+P1, P3, P5 and P6 are the client's findings, P5 those on the wire as well. P2: nobody takes the
+word whom the arbiter has not granted it by then, after all who spoke before. P4: generations
+never go back, and who has the guest in the end is who was granted it last. P7 is told by pairs
+that compare their copies. P8: healed, the pair is protected again by itself, but where the
+manual says that a person decides; nobody else takes the word without a reason; and one death
+costs no more than it must. P9 is asked by the misfortune that takes the comparator away. P10:
+descriptors and threads are as many as before. P11: the pair's key and what the guest was told
+are in nothing that one could read. P12: a pair that says that it is protected loses its primary
+at the end of some runs.
+
+No verdict depends on how long anything took, but for the reasons of failovers and what a death
+costs: there it is seen how long programs that had work to do were held up on this machine.
 """
 import os
 import re
 import signal
-import socket
+import sys
 import time
 import traceback
 
-from misfortunes import Roles
-from report import Result
-from schedule import Course, Plan
-from site_base import PROGRAMS, Failed, eventually
-import visit
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))),
+                                "pairs"))
+import flowcheck  # noqa: E402
+import grants  # noqa: E402
+from misfortunes import Roles  # noqa: E402
+from report import Result  # noqa: E402
+from schedule import Course, Plan  # noqa: E402
+from site_base import PROGRAMS, Failed, eventually  # noqa: E402
+from stalls import Stalls  # noqa: E402
+import visit  # noqa: E402
 
 PROTECTED_S = 120  # after which a pair that was healed is not protected by itself any more
 GOES_ON_S = 60
@@ -33,11 +44,42 @@ JOURNAL = b"cfaujrnl"  # the magic of client.py's records
 # Of a program in memory: a guest's memory, a standby's copy of what its guest changed, and
 # the bounds of all queues.
 GUESTS, QUEUES_KIB, HELPER_KIB = 2, 64 << 10, 48 << 10
-# What the manual says that a person decides: what the status says, and what is done about it.
-PERSON = [
-    (r"is stopped|stopped on purpose|stands down", ["start"]),
-    (r"this node was promoted and ended before all was on its disks",
-     ["promote", "--force", "--yes"]),
+# What a node says whose guest is begun from a disk.
+BEGUN = re.compile(r"(waiting|stopped) -> solo on (begin|force)$")
+# What no begin from a disk explains: bytes of a connection that it does not know, and records.
+LASTING = ("chain", "journal")
+DIFFERS = b"verify: checkpoint "  # what the log says where two copies are not equal
+# Misfortunes in which nothing keeps the arbiter from an answer: only by its word one goes on.
+# In others the nodes may agree, and tell it later.
+ARBITERS = {"a program is killed", "two programs are killed", "a host loses power",
+            "a link is cut", "a link comes and goes"}
+DEATHS = {"a program is killed", "a host loses power"}
+# One death costs a client so many times the heartbeat's timeout and what programs were held up
+# for by the machine. It is about one; TCP's repetitions and a guest that is filled anew come
+# on top of that.
+COST = 20
+LOOK_S, WORK_S = 0.02, 0.001  # of the one who looks at how programs are held up
+
+
+class Person:
+    """What the manual says that a person decides."""
+
+    def __init__(self, pattern, words, may):
+        self.pattern = pattern  # of what the status says
+        self.words = words
+        self.may = may  # whether a Judge's plan leads there
+
+    def is_asked(self, status):
+        said = " ".join(str(status.get(key)) for key in ("state", "reason", "detail"))
+        return re.search(self.pattern, said) and said
+
+
+PERSONS = [
+    Person(r"^stopped |is stopped|stopped on purpose|stands down", ["start"],
+           lambda judge: "a node stands down" in judge.result.names),
+    Person(r"this node was promoted and ended before all was on its disks",
+           ["promote", "--force", "--yes"],
+           lambda judge: judge.plan.costs() == judge.roles.both),
 ]
 
 
@@ -47,7 +89,9 @@ class Judge:
     def __init__(self, site, seed, directory):
         self.site, self.seed, self.directory = site, seed, directory
         self.result = Result(seed)
-        self.visit = self.course = self.plan = None
+        self.visit = self.course = self.plan = self.stalls = None
+        self.forced = False  # a person has chosen a copy
+        self.stalled_s = 0.0
 
     def wrong(self, text):
         self.result.violations.append(text)
@@ -55,12 +99,8 @@ class Judge:
     def run(self):
         began = time.monotonic()
         try:
-            self.prepare()
-            self.course.run(self.plan)
-            self.settle()
-            if not self.result.violations and not self.result.person:
-                self.prove()
-            self.look()
+            with Stalls(LOOK_S, WORK_S) as self.stalls:
+                self.live()
         except Exception as error:  # the harness's own, or what it could not foresee
             self.result.broken = f"{error}\n{traceback.format_exc(limit=-4)}"
         finally:
@@ -68,6 +108,15 @@ class Judge:
                 self.visit.kill()
         self.result.seconds = time.monotonic() - began
         return self.result
+
+    def live(self):
+        self.prepare()
+        self.course.run(self.plan)
+        self.settle()
+        self.settled = len(self.site.speakers() or ())
+        if not self.result.violations and not self.result.person:
+            self.prove()
+        self.look()
 
     def prepare(self):
         site = self.site
@@ -80,10 +129,10 @@ class Judge:
         if not self.visit.goes_on(GOES_ON_S):
             raise Failed(f"the guest does not serve at the beginning: {self.visit.faults()} "
                          f"{self.visit.last}")
-        self.generation = site.generation()
+        self.generation, self.revision = site.generation(), site.revision()
         self.turn = len(site.speakers() or ()) - 1
-        self.events = {node.name: (node.events() or [(0, "", "")])[-1][0]
-                       for node in site.nodes}
+        self.events = {node.name: max((event.number for event in node.events() or ()),
+                                      default=0) for node in site.nodes}
         if not site.baseline:
             site.baseline = self.by_role()
         self.plan = Plan(self.seed, self.roles, site.can)
@@ -97,28 +146,34 @@ class Judge:
         """It becomes protected, and serves."""
         for _, act in self.plan.steps:
             self.result.violations += act.found
-        if not self.site.wait_protected(PROTECTED_S) and not self.is_helped():
-            self.wrong("P8: healed, and not protected by itself: " + self.site.states())
-            return
+        if not self.site.wait_protected(PROTECTED_S):
+            states = self.site.states()
+            if not self.is_helped():
+                self.wrong(f"P8: healed, and not protected by itself: {states}")
+                return
         self.judge_anew()
         self.judge_client("healed")
 
     def is_helped(self):
-        """A person does what the manual says; whether the pair is protected then."""
+        """A person does what the manual says, where the plan leads there; whether the pair is
+        protected then."""
         for _ in range(3):
             for node in self.site.nodes:
                 status = node.status() or {}
-                said = " ".join(str(status.get(key)) for key in ("state", "reason", "detail"))
-                for pattern, words in PERSON:
-                    if re.search(pattern, said) or (words == ["start"]
-                                                    and status.get("state") == "stopped"):
-                        self.result.person = f"colo {' '.join(words)}: {said}"
-                        self.course.say(f"a person on {node.name}: {self.result.person}")
-                        node.colo(*words, seconds=60)
+                for person in PERSONS:
+                    said = person.is_asked(status)
+                    if said and person.may(self):
+                        self.ask(node, person.words, said)
                         break
             if self.site.wait_protected(PROTECTED_S / 4):
-                return True
+                return bool(self.result.person)
         return False
+
+    def ask(self, node, words, said):
+        self.result.person = f"colo {' '.join(words)}: {said}"
+        self.forced |= "--force" in words
+        self.course.say(f"a person on {node.name}: {self.result.person}")
+        node.colo(*words, seconds=60)
 
     def told(self):
         """All events of this run."""
@@ -127,19 +182,31 @@ class Judge:
 
     def judge_anew(self):
         """A guest that was begun anew from a disk has what was durable, and no memory."""
-        self.result.anew = any(detail.endswith(" on begin") for _, _, detail in self.told())
-        if not self.result.anew:
+        begun = [event for event in self.told() if BEGUN.search(event.detail)]
+        self.result.anew = bool(begun)
+        if not begun:
             return
+        self.visit.mark("begun anew")
         self.visit.kill()
+        self.judge_before(min(event.at for event in begun))
         costs = self.plan.costs()
         if costs != self.roles.both:
             self.wrong(f"the guest was begun anew, though only {sorted(costs)} could lose "
                        "its copy")
-        if not self.result.person:
+        if not self.forced:
             for fault in visit.verify(self.site, self.visit.directory):
                 self.wrong(f"P3: after a begin from disk: {fault}")
         self.visit = visit.Visit(self.site, os.path.join(self.directory, "client-anew"),
                                  self.seed)
+
+    def judge_before(self, begun):
+        """That the guest's memory is another one contradicts much of what it had said; not all,
+        and nothing before then. A person may have chosen an older disk."""
+        lasting = [workload for workload in LASTING
+                   if not (self.forced and workload == "journal")]
+        for workload, at, fault in self.visit.contradictions():
+            if workload in lasting or self.site.one_clock and at < begun:
+                self.wrong(f"client: before the guest was begun anew: {workload}: {fault}")
 
     def judge_client(self, when):
         if not self.visit.goes_on(GOES_ON_S):
@@ -178,9 +245,25 @@ class Judge:
         for fault in last.end():
             self.wrong(f"client: {fault}")
         self.result.outage_ms = max(last.longest_ms().values(), default=0)
+        self.stalled_s = self.stalls.look() / 1000
+        self.result.stalled_ms = round(self.stalled_s * 1000)
+        self.judge_wire()
         self.judge_speakers()
+        self.judge_cost()
         self.judge_usage()
-        self.judge_secrets()
+        self.judge_traces()
+
+    def judge_wire(self):
+        """P5: what the guest's connections looked like."""
+        wire = self.site.wire()
+        if not wire:
+            return
+        faults, counts = flowcheck.check(wire.path, wire.guest, reordered=wire.reordered,
+                                         resets=self.result.anew, whole=True)
+        for fault in faults[:5]:
+            self.wrong(f"P5: {fault}")
+        if not counts["flows"]:
+            raise Failed("no connection was captured: nothing could be found")
 
     def judge_speakers(self):
         turns = self.site.speakers()
@@ -189,13 +272,68 @@ class Judge:
             self.wrong(f"P4: generation {generation} after {self.generation}")
         if turns is None:
             return
-        who = [name for _, name in turns[max(self.turn, 0):]]
+        first = max(self.turn, 0)
+        who = [name for _, name in turns[first:]]
         self.result.failovers = max(len(who) - 1, 0)
-        if self.result.failovers > generation - self.generation:
+        if self.revision is not None:
+            self.judge_grants(who, first)
+        elif self.result.failovers > generation - self.generation:
             self.wrong(f"P2: {' '.join(who)} spoke in turn, and generations went from "
                        f"{self.generation} to {generation}")
+        self.judge_reason([name for _, name in turns[first:self.settled]])
         if self.site.unheard():
             raise Failed(f"the listener missed {self.site.unheard()} frames")
+
+    def judge_grants(self, who, first):
+        """P2 and P4: by what the arbiter has granted since the run began."""
+        granted = self.site.grants(self.revision)
+        revisions = None
+        if set(self.result.names) <= ARBITERS and not self.is_held_up():
+            revisions = [self.site.revision_at(first + turn) for turn in range(len(who))]
+        unearned = grants.unearned(who, granted, revisions)
+        if unearned:
+            self.wrong(f"P2: {unearned}")
+        back = grants.backwards([grants.Grant(0, self.generation, None), *granted])
+        if back:
+            self.wrong(f"P4: the arbiter's generations are {back}")
+        primary = self.site.primary
+        if not primary or not self.site.protected():
+            return  # which is told of elsewhere
+        owner = next((grant.owner for grant in reversed(granted) if grant.owner),
+                     self.roles.primary.name)
+        if primary.name != owner:
+            self.wrong(f"P4: {primary.name} has the guest, and {owner} was granted it last")
+        last = granted[-1].generation if granted else self.generation
+        generations = [(node.status() or {}).get("generation") for node in self.site.nodes]
+        if any(generation != last for generation in generations):
+            self.wrong(f"P4: the nodes are protected as generations {generations}, and the "
+                       f"arbiter's is {last}")
+
+    def is_held_up(self):
+        """Whether this machine itself can have made a host look lost, or an answer late."""
+        return self.site.timeout_s is None or self.stalled_s > self.site.timeout_s / 2
+
+    def judge_reason(self, who):
+        """P8: the word is taken from a primary that may be lost, or that may be the one who is
+        refused a grant: where its standby is lost to it, and something else is wrong as well."""
+        costs = self.plan.costs()
+        may = self.roles.primary.name in costs or (
+            self.roles.standby.name in costs
+            and any(not act.costs for _, act in self.plan.steps))
+        if len(who) > 1 and not may and not self.is_held_up():
+            self.wrong(f"P8: {' '.join(who)} spoke in turn, though nothing could cost the "
+                       "primary's copy")
+
+    def judge_cost(self):
+        """P8: of a death and nothing else, the one of the proof included."""
+        if len(self.plan.steps) > 1 or not set(self.result.names) <= DEATHS \
+                or self.result.anew or self.site.timeout_s is None:
+            return
+        bound_s = COST * (self.site.timeout_s * self.site.slowness + self.stalled_s)
+        if self.result.outage_ms > bound_s * 1000:
+            self.wrong(f"P8: a client had to wait for {self.result.outage_ms} ms; the "
+                       f"heartbeat's timeout is {self.site.timeout_s} s, and programs were held "
+                       f"up for {self.result.stalled_ms} ms")
 
     def by_role(self):
         """Usage of the primary's and the standby's programs."""
@@ -226,8 +364,9 @@ class Judge:
         return {"fds": first["fds"] + MORE_FDS, "threads": first["threads"] + MORE_THREADS,
                 "rss_kib": guest if place[1] == "colo-vm" else HELPER_KIB}
 
-    def judge_secrets(self):
-        """P11: the key, and what begins every record that the guest is told to write."""
+    def judge_traces(self):
+        """P11: the key, and what begins every record that the guest is told to write. P7:
+        that two copies were found to be unlike."""
         needles = [*self.site.secrets(), JOURNAL]
         plain = self.site.clients_heard()
         if plain is not None and JOURNAL not in plain:
@@ -236,6 +375,9 @@ class Judge:
             for needle in needles:
                 if needle in data:
                     self.wrong(f"P11: a secret of the pair is in {name}")
+            if DIFFERS in data:
+                line = data[data.index(DIFFERS):].split(b"\n")[0].decode(errors="replace")
+                self.wrong(f"P7: {name}: {line}")
 
     def keep(self, directory):
         """All evidence."""

@@ -13,6 +13,7 @@ class Result:
     plan: str = ""
     names: list = dataclasses.field(default_factory=list)  # of its misfortunes
     outage_ms: int = 0
+    stalled_ms: int = 0  # how long this machine held up a program that had work to do
     failovers: int = 0  # how often another node took the word
     anew: bool = False  # the guest was begun anew: both copies were hit
     person: str = ""  # what a person had to do, and why
@@ -31,7 +32,8 @@ class Result:
 
     def line(self):
         text = (f"seed {self.seed}: {self.verdict()}, outage {self.outage_ms} ms, "
-                f"{self.failovers} failovers, {self.seconds:.1f} s: {self.plan}")
+                f"stalls {self.stalled_ms} ms, {self.failovers} failovers, "
+                f"{self.seconds:.1f} s: {self.plan}")
         if self.person:
             text += f"\n     a person: {self.person}"
         for violation in self.violations:

@@ -18,6 +18,7 @@ class Visit:
         os.makedirs(directory, exist_ok=True)
         self.process = site.client(directory, "--seed", str(seed), *words)
         self.last = {}  # the findings of the last line
+        self.began = None  # by its clock and ours
         self.answers = queue.Queue()
         self.verdict = None
         self.log = open(os.path.join(directory, "client.log"), "a")
@@ -37,6 +38,9 @@ class Visit:
             elif "mark" in told:
                 self.answers.put(told)
             self.last = told
+            if "t" in told:
+                began = time.monotonic() - told["t"]
+                self.began = min(self.began or began, began)
         self.answers.put(None)
 
     def workloads(self, told):
@@ -57,6 +61,13 @@ class Visit:
         """What it found so far: "workload: fault" each."""
         return [f"{name}: {fault}" for name, found in self.workloads(self.last).items()
                 for fault in found["faults"]]
+
+    def contradictions(self):
+        """Of what it found, what no host that is lost and no network explains: (workload,
+        when by this machine's time.monotonic(), what) each."""
+        return [(name, self.began + at, fault)
+                for name, found in self.workloads(self.last).items()
+                for at, fault in found["wrong"]]
 
     def goes_on(self, seconds):
         """Whether every workload gets two more answers from now on, without a fault: the
