@@ -78,7 +78,7 @@ class Failovers:
         if not wire:
             return
         faults, counts = flowcheck.check(wire.path, wire.guest, reordered=wire.reordered,
-                                         whole=True)
+                                         compared=True, whole=True)
         for fault in faults[:20]:
             self.wrong(f"P5: {fault}")
         self.say(f"on the wire: {counts['flows']} connections, {counts['segments']} segments")

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """flowcheck: what a guest's TCP connections must look like on the wire, whichever host it is on.
 
-usage: flowcheck.py [--reordered] PCAP GUEST-ADDRESS
+usage: flowcheck.py [--reordered] [--compared] PCAP GUEST-ADDRESS
 
 Reads what was captured where the clients are, and judges each segment that the guest sent:
 
@@ -15,11 +15,15 @@ Reads what was captured where the clients are, and judges each segment that the 
     client's SYN, which is no connection yet.
 
 --reordered: the network changes the order of segments, so what may look as if it went back is
-not judged. Prints a line of JSON: {"flows": N, "segments": N, "faults": [...]}; status 0
+not judged. --compared: a comparator (netcompare/compare.h) has let the segments go. Then pure
+acknowledgements and repetitions do not wait for what is new, so what goes back is judged among
+what is new and among pure acknowledgements, each for itself; and an acknowledgement may have been
+lowered to what the other guest has, with the window's edge as much lower. Prints a line of JSON: {"flows": N, "segments": N, "faults": [...]}; status 0
 without faults, 1 with some, 2 where the capture cannot be read. IPv4 in classic pcap files of
 Ethernet or of tcpdump's "any" device. Of connections that began before the capture did the
 window is not judged, since its scale is not known.
 """
+import collections
 import json
 import socket
 import struct
@@ -143,18 +147,26 @@ class Stream:
         return wrong
 
 
+class Last:
+    """What segments of a kind said until now."""
+
+    acked = edge = stamp = None
+
+
 class Flow:
     """One connection; tells of what its guest must not send."""
 
-    def __init__(self, name, began, reordered, resets, tell):
+    def __init__(self, name, began, tell, reordered, compared, resets):
         self.name, self.began, self.reordered, self.resets = name, began, reordered, resets
+        self.compared = compared
         self.tell_all = tell
         self.told = set()
         self.client_first = self.guest_first = None  # initial sequence numbers
         self.client_end = None  # after the last byte that the client sent
         self.client_fin = False
         self.client_scale = self.scale = None
-        self.acked = self.edge = self.stamp = self.stream = None
+        self.guest_end = self.stream = None
+        self.kinds = collections.defaultdict(Last)
 
     def tell(self, segment, what, detail):
         """Each kind of fault once for a connection."""
@@ -181,13 +193,27 @@ class Flow:
             self.begin(segment)
         if segment.data:
             self.judge_bytes(segment)
+        kind = self.kind_of(segment)
+        last = self.kinds[kind] if kind else Last()
         if segment.flags & ACK:
-            self.judge_ack(segment)
+            self.judge_ack(segment, last)
         if segment.stamp is not None:
-            if self.stamp is not None and after(segment.stamp, self.stamp) < 0 and \
+            if last.stamp is not None and after(segment.stamp, last.stamp) < 0 and \
                     not self.reordered:
-                self.tell(segment, "time stamps go back", f"{self.stamp}, then {segment.stamp}")
-            self.stamp = segment.stamp
+                self.tell(segment, "time stamps go back", f"{last.stamp}, then {segment.stamp}")
+            last.stamp = segment.stamp
+
+    def kind_of(self, segment):
+        """Those of one kind come in the order in which the guest sent them; those of none may
+        come at any time."""
+        if not self.compared:
+            return "all"
+        if not segment.length and not segment.flags & (SYN | FIN):
+            return "acknowledgements"
+        if self.guest_end is None or after(segment.end, self.guest_end) > 0:
+            self.guest_end = segment.end
+            return "new"
+        return None
 
     def begin(self, segment):
         if self.guest_first is not None and segment.seq != self.guest_first:
@@ -202,32 +228,33 @@ class Flow:
         if wrong is not None:
             self.tell(segment, "a byte with another content than before", f"seq {wrong}")
 
-    def judge_ack(self, segment):
+    def judge_ack(self, segment, last):
         if self.client_end is not None and after(segment.ack, self.client_end) > 0:
             self.tell(segment, "an acknowledgement of what was not sent",
                       f"{segment.ack}; the client sent up to {self.client_end}")
         if self.reordered:
             return
-        if self.acked is not None and after(segment.ack, self.acked) < 0:
-            self.tell(segment, "acknowledgements go back", f"{self.acked}, then {segment.ack}")
-        self.acked = segment.ack
-        self.judge_window(segment)
+        if last.acked is not None and after(segment.ack, last.acked) < 0:
+            self.tell(segment, "acknowledgements go back", f"{last.acked}, then {segment.ack}")
+        last.acked = segment.ack
+        self.judge_window(segment, last)
 
-    def judge_window(self, segment):
+    def judge_window(self, segment, last):
         if self.guest_first is None or self.client_first is None:
             return
         shift = self.scale if None not in (self.scale, self.client_scale) else 0
         shift = 0 if segment.flags & SYN else shift
         edge = (segment.ack + (segment.window << shift)) % (1 << 32)
-        if self.edge is not None and after(edge, self.edge) <= -(1 << shift):
-            self.tell(segment, "the window shrinks", f"its end was {self.edge}, then {edge}")
-        if self.edge is None or after(edge, self.edge) > 0:
-            self.edge = edge
+        lowered = max(0, after(self.client_end, segment.ack)) if self.compared else 0
+        if last.edge is not None and after(edge, last.edge) + lowered <= -(1 << shift):
+            self.tell(segment, "the window shrinks", f"its end was {last.edge}, then {edge}")
+        if last.edge is None or after(edge, last.edge) > 0:
+            last.edge = edge
 
 
-def check(path, guest, reordered=False, resets=False, whole=False):
+def check(path, guest, reordered=False, compared=False, resets=False, whole=False):
     """What is wrong in a capture, as sentences, and how many flows and segments there were.
-    `resets`: the guest was begun anew in it, and does not know the connections from before.
+    `reordered`, `compared`: see above. `resets`: the guest was begun anew in it, and does not know the connections from before.
     `whole`: only of connections whose beginning was captured, since others are of who was
     there before. Unreadable or OSError where it cannot be read."""
     flows, faults, counts = {}, [], {"flows": 0, "segments": 0}
@@ -251,7 +278,8 @@ def check(path, guest, reordered=False, resets=False, whole=False):
             anew = begins and (flow is None or segment.seq != flow.client_first)
             if flow is None or anew:
                 name = f"{socket.inet_ntoa(client)}:{port} with port {guest_port}"
-                flow = flows[key] = Flow(name, began, reordered, resets, faults.append)
+                flow = flows[key] = Flow(name, began, faults.append, reordered, compared,
+                                        resets)
                 counts["flows"] += 1
             counts["segments"] += 1
             (flow.from_guest if from_guest else flow.from_client)(segment)
@@ -259,12 +287,12 @@ def check(path, guest, reordered=False, resets=False, whole=False):
 
 
 def main(words):
-    reordered = "--reordered" in words
-    words = [word for word in words if word != "--reordered"]
+    options = {name: f"--{name}" in words for name in ("reordered", "compared")}
+    words = [word for word in words if word.lstrip("-") not in options]
     if len(words) != 2:
-        sys.exit("usage: flowcheck.py [--reordered] PCAP GUEST-ADDRESS")
+        sys.exit("usage: flowcheck.py [--reordered] [--compared] PCAP GUEST-ADDRESS")
     try:
-        faults, counts = check(*words, reordered=reordered)
+        faults, counts = check(*words, **options)
     except (Unreadable, OSError) as error:
         print(f"flowcheck: {words[0]}: {error}", file=sys.stderr)
         return 2

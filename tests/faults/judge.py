@@ -259,7 +259,7 @@ class Judge:
         if not wire:
             return
         faults, counts = flowcheck.check(wire.path, wire.guest, reordered=wire.reordered,
-                                         resets=self.result.anew, whole=True)
+                                         compared=True, resets=self.result.anew, whole=True)
         for fault in faults[:5]:
             self.wrong(f"P5: {fault}")
         if not counts["flows"]:

@@ -136,6 +136,36 @@ def a_change_of_order_may_be_allowed():
     check("... and are told of where it does not", judged(frames)[0])
 
 
+def what_was_compared_may_overtake():
+    """A pure acknowledgement and a repetition go before new data that was sent before them."""
+    end = talk()[:-3]  # 200 bytes sent, 100 acknowledged, stamps up to 110
+    end.append(client(100, 200, b"q" * 30, stamp=14))
+    early = [guest(220, 130, stamp=125), guest(180, 130, bytes([9]) * 20, stamp=126)]
+    late = guest(200, 110, b"a" * 20, stamp=120)
+    check("what went through a comparator may be overtaken by what says nothing new",
+          not judged(end + early + [late], compared=True)[0]
+          and judged(end + early + [late])[0], judged(end + early + [late], compared=True))
+    lowered = begin(scale=0) + [client(0, 0, b"q" * 30), guest(0, 10, window=500),
+                                guest(0, 20, window=480)]
+    check("an acknowledgement may be lowered, and the window with it",
+          not judged(lowered, compared=True)[0] and judged(lowered)[0])
+    check("... by no more than was sent", judged(
+        lowered[:-1] + [guest(0, 20, window=479)], compared=True)[0])
+    for what, frames in {
+            "acknowledgements go back": [early[0], guest(220, 129, stamp=127)],
+            "time stamps go back": [late, guest(220, 130, b"b", stamp=119)],
+            "the window shrinks": [early[0], guest(220, 130, window=460, stamp=127)],
+            "a byte with another content than before": [late, guest(200, 130, b"x", stamp=127)],
+            }.items():
+        faults = judged(end + frames, compared=True)[0]
+        check(f"but that {what} is found all the same", any(what in fault for fault in faults),
+              faults)
+    found = {what for what, frame in WRONG.items()
+             if judged(talk()[:-2] + [frame], compared=True)[0]}
+    check("as is what no comparator does", found >= set(WRONG) - {
+        "acknowledgements go back", "time stamps go back", "the window shrinks"}, found)
+
+
 def the_command_says_so():
     command = [sys.executable, os.path.join(TESTS, "faults", "flowcheck.py")]
     with tempfile.NamedTemporaryFile(prefix="colo-flows-") as file:
@@ -149,7 +179,7 @@ def the_command_says_so():
 def main():
     for test in (what_is_right_is_good, what_is_wrong_is_found,
                  what_has_a_reason_is_no_fault, a_change_of_order_may_be_allowed,
-                 the_command_says_so):
+                 what_was_compared_may_overtake, the_command_says_so):
         test()
     return verdict()
 
