@@ -86,7 +86,7 @@ class Failovers:
     def half(self, kinds, count):
         first = None
         for number in range(count):
-            if number == min(WARM, count - 1):
+            if number == min(WARM, count - 2):
                 first = self.look(f"after {self.done} failovers")
             kind = kinds[number % len(kinds)]
             if not self.one(kind):
