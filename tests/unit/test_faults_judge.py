@@ -148,6 +148,9 @@ def who_speaks_has_a_grant():
                               ("a b a", "a a b", "an old one's frame comes late"),
                               ("a b a b", "b", "two speak in turn")):
         check(f"it is found where {what}", wrong(who, owners))
+    check("of a new pair the first one needs a grant as well",
+          not grants.unearned([None, "a"], granted("a"))
+          and grants.unearned([None, "a"], granted("b")))
     check("who speaks before the grant is found", wrong("a b a", "b a", [10, 11, 11]))
     check("and who speaks after it, or when nobody knows, is not",
           not wrong("a b a", "b a", [10, 11, 12]) and not wrong("a b a", "b a", [10, None, 12]))
