@@ -75,7 +75,7 @@ class Person:
 
 
 PERSONS = [
-    Person(r"^stopped |is stopped|stopped on purpose|stands down", ["start"],
+    Person(r"^stopped |(?<!the other node )is stopped|stopped on purpose|stands down", ["start"],
            lambda judge: "a node stands down" in judge.result.names),
     Person(r"this node was promoted and ended before all was on its disks",
            ["promote", "--force", "--yes"],

@@ -231,6 +231,7 @@ def a_person_is_needed_where_the_plan_leads_there():
     for text, names, costs, helped in (
             ("it is stopped", ["a node stands down"], [ALPHA], "start"),
             ("it is stopped", ["a program is killed"], [ALPHA], ""),
+            ("not protected: the other node is stopped", ["a node stands down"], [ALPHA], ""),
             ("this node was promoted and ended before all was on its disks", [], [ALPHA, BETA],
              "promote --force --yes"),
             ("this node was promoted and ended before all was on its disks", [], [ALPHA], "")):
