@@ -36,6 +36,8 @@ KINDS = frozenset((
     "arbiter",  # stopped, continued, restarted
     "arbiter-loss",  # restarted without what it knew
     "full-state", "full-log",  # no room where colod keeps its record, or its logs
+    "disk",  # the guest's on a host fails, waits, or hangs
+    "full-disk",  # or takes no more
     "clock",  # a host's clock stepped
     "starve-cpu", "starve-memory",
 ))
@@ -107,11 +109,27 @@ class Node(abc.ABC):
         """Goes on. Harmless where nothing stood still."""
 
     def disk_full(self, what):
-        """No byte more can be written to where "state" or "log" is."""
+        """No byte more can be written to where "state" or "log" is, or to the guest's
+        "disk"."""
         raise Failed(f"{self.name}: this site cannot fill {what}")
 
     def disk_free(self, what):
         """There is room again. Harmless where there was."""
+
+    def disk_fails(self, what="all"):
+        """The guest's disk refuses all that is asked of it, or what writes ("write")."""
+        raise Failed(f"{self.name}: this site cannot make a disk fail")
+
+    def disk_slow(self, milliseconds):
+        """Each request to it takes so much longer."""
+        raise Failed(f"{self.name}: this site cannot make a disk slow")
+
+    def disk_hangs(self):
+        """No request to it ends, until disk_good()."""
+        raise Failed(f"{self.name}: this site cannot make a disk hang")
+
+    def disk_good(self):
+        """It is as it was. Harmless where it is."""
 
     def step_clock(self, seconds):
         """CLOCK_REALTIME goes by so many seconds, forward or back (negative)."""
@@ -151,6 +169,10 @@ class Site(abc.ABC):
     can = frozenset()  # of KINDS
     guest_mib = 64
     baseline = None  # usage by role when the pair was new; the judge's
+    seed = 1  # of what the site itself leaves to chance; whoever runs something on it sets it
+    # uncut(*ways) lets through again what cut() stopped, and touches nothing else; None where a
+    # site mends all or nothing.
+    uncut = None
     # How much slower than a pair in this machine's namespaces all of it is: patience and the
     # length of freezes are multiplied by it.
     slowness = 1.0

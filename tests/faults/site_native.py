@@ -6,9 +6,12 @@ The seed says what kind of pair it is: whether both copies are compared at each 
 how many processors the guest has. Environment: FAULTS_CPUS, so many of these, whatever the seed.
 
 What state and log directories are on is a file system of a few MiB, so that it can be full.
-These are mounted in a mount namespace of this process, and so never outlive it.
+These are mounted in a mount namespace of this process, and so never outlive it. The guest's
+disks are bad_disk.py's where this machine lets them: they do what they are told, and lose what
+was not flushed with their host's power.
 """
 import ctypes
+import errno
 import json
 import os
 import re
@@ -24,6 +27,7 @@ import time
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "pairs"))
+import bad_disk  # noqa: E402
 import grants  # noqa: E402
 import hosts  # noqa: E402
 import visitors  # noqa: E402
@@ -66,6 +70,10 @@ class NativeNode(Node):
             os.makedirs(directory, exist_ok=True)
             hosts.run("mount", "-t", "tmpfs", "-o", f"size={mib}m,mode=700", "faults",
                       directory)
+        self.losses, self.disk = 0, None
+        if bad_disk.available():
+            self.disk = bad_disk.BadDisk(host.disk)
+            self.disk.tell(forgets=True)
 
     def directory(self, what):
         return os.path.join(self.host.dir, what)
@@ -97,7 +105,12 @@ class NativeNode(Node):
     def power_off(self):
         if not self.powered:
             return False
+        if self.disk:
+            self.disk.tell(hang=False)  # what waits for it could not be killed
         self.host.power_off()
+        if self.disk:
+            self.losses += 1
+            self.disk.lose(self.losses)
         return True
 
     def boot(self):
@@ -109,14 +122,19 @@ class NativeNode(Node):
     def freeze(self, program=None):
         if not self.powered:
             return False
+        found = self.host.pids(program)
         self.host.freeze(program)
-        return True
+        return bool(found)
 
     def thaw(self, program=None):
         if self.powered:
             self.host.thaw(program)
 
+    # Its disks.
+
     def disk_full(self, what):
+        if what == "disk":
+            return self.tell_disk(write=errno.ENOSPC)
         with open(os.path.join(self.directory(what), "ballast"), "ab", 0) as file:
             try:
                 for size in (1 << 16, 1 << 12, 1):
@@ -127,10 +145,33 @@ class NativeNode(Node):
         return True
 
     def disk_free(self, what):
+        if what == "disk":
+            self.disk_good()
+            return
         try:
             os.unlink(os.path.join(self.directory(what), "ballast"))
         except FileNotFoundError:
             pass
+
+    def tell_disk(self, **words):
+        if not self.disk:
+            raise Failed(f"{self.name}: there is no /dev/fuse here")
+        self.disk.tell(**words)
+        return True
+
+    def disk_fails(self, what="all"):
+        read = {"all": errno.EIO, "write": 0}[what]
+        return self.tell_disk(read=read, write=errno.EIO, flush=errno.EIO)
+
+    def disk_slow(self, milliseconds):
+        return self.tell_disk(delay_ms=milliseconds)
+
+    def disk_hangs(self):
+        return self.tell_disk(hang=True)
+
+    def disk_good(self):
+        if self.disk:
+            self.disk.whole()
 
     def starve(self, kind, seconds):
         if kind != "cpu":
@@ -278,6 +319,8 @@ class NativeSite(Site):
 
     def __init__(self, seed=0, **sections):
         """`sections` of the pair file, as in hosts.Pair, beside those of the seed's kind."""
+        if bad_disk.available():
+            self.can |= {"disk", "full-disk"}
         self.kind = kind_of(seed)
         self.sections = self.kind | sections
         self.network = self.pair = self.listener = self.capture = self.witness = None
@@ -309,10 +352,14 @@ class NativeSite(Site):
             if thread:
                 thread.stop()
         try:
+            for node in self.nodes:
+                node.disk_good()
             if self.pair:
                 self.pair.end()
         finally:
             for node in self.nodes:
+                if node.disk:
+                    node.disk.close()
                 for what in ROOM_MIB:
                     hosts.run("umount", "-l", node.directory(what), check=False)
             self.network.close()
@@ -348,6 +395,9 @@ class NativeSite(Site):
     def cut(self, *ways):
         self.network.cut(*ways)
 
+    def uncut(self, *ways):
+        self.network.uncut(*ways)
+
     def shape(self, link, source, target, **what):
         unknown = set(what) - set(SHAPE)
         if unknown:
@@ -356,6 +406,7 @@ class NativeSite(Site):
         keys = {"delay_ms": "delay", "jitter_ms": "jitter", "rate_kbit": "rate",
                 # What nodes say to each other no checksum should have to protect.
                 "corrupt": "forge" if between_nodes else "corrupt"}
+        self.network.seed = self.seed
         self.network.shape(link, source, target,
                            **{keys.get(key, key): value for key, value in what.items()})
 

@@ -401,7 +401,7 @@ def answers(port, address, path, wanted):
 class TestbedSite(site_hosts.HostSite):
     name = "testbed"
     pair, pair_file, client_address = PAIR, f"/etc/colo/{PAIR}.conf", CLIENT
-    can = site_base.KINDS
+    can = site_base.KINDS - {"full-disk"}
     guest_mib = 96
     slowness = 3.0
 

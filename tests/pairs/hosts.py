@@ -159,6 +159,8 @@ rm -rf "$1"
 class Network:
     """The namespaces, and a directory; once for a test program."""
 
+    seed = 1  # of the dice of cables that become bad from now on
+
     def __init__(self):
         self.dir = tempfile.mkdtemp(prefix="colo-hosts-")
         self.spaces = {name: Namespace(f"colo{os.getpid()}-{name}")
@@ -228,6 +230,11 @@ class Network:
         self.nft("add element bridge cuts ways { "
                  + ", ".join(self.way(*way) for way in ways) + " }")
 
+    def uncut(self, *ways):
+        """They are whole again, and nothing else is touched."""
+        self.nft("delete element bridge cuts ways { "
+                 + ", ".join(self.way(*way) for way in ways) + " }")
+
     def cut_port(self, port):
         """What goes from or to a TCP port is lost on the replication link."""
         self.nft(f"add element bridge cuts ports {{ {port} }}")
@@ -239,7 +246,7 @@ class Network:
                            else (target, "in", source))
         port = f"{link}-{node}"
         if port not in self.relays:
-            self.relays[port] = relays.Relay(self.switch, link, port)
+            self.relays[port] = relays.Relay(self.switch, link, port, self.seed)
         self.relays[port].order(way, MACS[link][peer], what)
 
     def mend(self):
