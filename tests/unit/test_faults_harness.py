@@ -262,14 +262,21 @@ def a_plan_is_healed_before_its_time_is_up():
 
 
 def a_report_counts():
-    results = [report.Result(1, names=["a", "b", "a"], outage_ms=10),
-               report.Result(2, names=["a"], violations=["P2: ..."], outage_ms=30),
+    results = [report.Result(1, names=["a", "b", "a"], outage_ms=10, asked={"P9": 1},
+                             harm={"a": [1, 1, 0], "b": [0, 0, 3]}),
+               report.Result(2, names=["a"], violations=["P2: ..."], outage_ms=30,
+                             harm={"a": [1, 0, 0]}, before=[1]),
                report.Result(3, broken="no etcd")]
-    text = "\n".join(report.summary(results, lambda seed: f"again {seed}"))
-    check("a report counts runs, misfortunes by runs, and violations with their seeds",
-          "3 runs, seeds 1 to 3" in text and "    2 a\n" in text and "    1 b\n" in text
-          and "violations: 1 runs, broken: 1" in text and "VIOLATION seed 2: again 2" in text
-          and "BROKEN seed 3: again 3" in text and "longest 30 ms" in text, text)
+    text = "\n".join(report.summary(results, lambda seeds: f"again {seeds}"))
+    check("a report counts runs, what misfortunes did, and violations with their seeds",
+          "3 runs, seeds 1 to 3" in text
+          and ["2", "2", "1", "0", "a"] in map(str.split, text.splitlines())
+          and ["1", "0", "0", "3", "b"] in map(str.split, text.splitlines())
+          and "(P9): 1 times" in text and "violations: 1 runs, broken: 1" in text
+          and "longest 30 ms" in text, text)
+    check("and says how a run is had again, alone and as its pair had it",
+          "VIOLATION seed 2, run 2 of its pair: again [2]" in text and ": again [1, 2]" in text
+          and "BROKEN seed 3, run 1 of its pair: again [3]" in text, text)
     again = report.Result.from_json(results[1].to_json())
     check("a result comes through a pipe as it was", again == results[1], again)
 
