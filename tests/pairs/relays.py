@@ -4,6 +4,7 @@
 Nothing of it is there before it is wanted, since every frame then goes through a process
 (tests/faults/relay.c). A port that goes and comes back with its host's power keeps it.
 """
+import contextlib
 import os
 import subprocess
 
@@ -51,14 +52,15 @@ class Relay:
             self.process.stdin.flush()
             answer = self.process.stdout.readline().strip()
         except OSError as error:
-            answer = str(error)
+            answer = f"{error}; it has ended with status {self.process.wait()}"
         if answer != "ok":
             raise RuntimeError(f"relay at {self.port}: \"{way} {mac} {words}\": "
                                f"{answer or 'it has ended'}")
 
     def end(self):
         if self.process:
-            self.process.stdin.close()
+            with contextlib.suppress(OSError):  # it has ended, with orders on their way to it
+                self.process.stdin.close()
             self.process.wait()
             self.process.stdout.close()
         self.process = None
