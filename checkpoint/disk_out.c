@@ -112,12 +112,6 @@ static void keep(struct op *op, int result)
 		tell_kept(disk);
 }
 
-/* An odd request is the guest's mistake; any other refusal is the disk's. */
-static gboolean is_odd(const struct vmm_disk_request *request, const struct vmm_disk *disk)
-{
-	return (request->offset | request->len) % disk->block_size != 0;
-}
-
 static void op_done(struct vmm_disk_request *request, int result)
 {
 	struct op *op = (struct op *)request;
@@ -126,7 +120,7 @@ static void op_done(struct vmm_disk_request *request, int result)
 
 	if (is_write(request->op))
 		g_queue_unlink(&disk->writes, &op->link);
-	if (asked && result < 0 && disk->out->keeps && !is_odd(request, &disk->disk)) {
+	if (asked && result < 0 && disk->out->keeps && vmm_disk_is_whole(&disk->disk, request)) {
 		keep(op, result);
 		return;
 	}

@@ -458,7 +458,7 @@ static void submit(void *data, struct vmm_disk_request *asked)
 	asked->handle = op;
 	if (asked->op == VMM_DISK_FLUSH)
 		submit_flush(op);
-	else if ((asked->offset | asked->len) % face->disk.block_size)
+	else if (!vmm_disk_is_whole(&face->disk, asked))
 		finish_later(op, -EINVAL);
 	else if (asked->op == VMM_DISK_READ)
 		submit_read(op);

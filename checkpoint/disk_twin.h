@@ -60,8 +60,9 @@ ckpt_disk_twins *ckpt_disk_twins_new(vmm_loop *loop,
 				     const struct ckpt_disk_twin_hooks *hooks,
 				     const struct ckpt_disk_twin_limits *limits);
 /* While they are a secondary's, what was written to the real disks is flushed with the first
- * commit, or write that ends, by which the first of it is this old: a disk that cannot keep what it took says so then, and `failed` is told; else
- * a promotion would be the first to hear of it. 0, as at first: never. */
+ * commit, or write that ends, by which the first of it is this old: a disk that cannot keep
+ * what it took says so then, and `failed` is told; else a promotion would be the first to hear
+ * of it. 0, as at first: never. */
 void ckpt_disk_twins_flush_after(ckpt_disk_twins *twins, guint ms);
 /* After the disks. */
 void ckpt_disk_twins_free(ckpt_disk_twins *twins);

@@ -27,7 +27,7 @@ typedef struct ckpt_node ckpt_node;
 
 struct ckpt_node_hooks {
 	void *data;
-	/* A secondary's disk cannot be written. */
+	/* As ckpt_disk_twin_hooks has it: a secondary's disk. */
 	void (*disk_failed)(void *data, guint disk, enum vmm_disk_op op, int error);
 	/* What a disk refused is kept (ckpt_node_keep_refused()); once for each disk. */
 	void (*disk_kept)(void *data, guint disk, const struct vmm_disk_request *request,

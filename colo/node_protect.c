@@ -20,48 +20,44 @@ void node_begin_sync(colo_node *node)
 	node->ops->vm_say(node->data, COLO_WORD_PROTECT);
 }
 
-/* What a node that runs alone waits for before the other one is filled. */
-static const char *why_not_yet(const colo_node *node)
+/* What a node that runs alone waits for before the other one is filled; `advice`: what a person
+ * can do about it, or NULL. */
+static const char *why_not_yet(const colo_node *node, const char **advice)
 {
+	*advice = NULL;
 	if (!node->vm_up)
 		return "the guest is being started";
 	if (!node->peer_up)
 		return "the other node's colod does not answer";
-	if (node->unlike)
+	if (node->unlike) {
+		*advice = "make them alike: colo status shows what differs";
 		return "the two nodes' pair files differ";
+	}
 	if (node->pair->comparison.enabled && !node->guard)
 		return "colo-netcompare is not ready";
 	if (node->record.part == COLO_PART_PROMOTED)
 		return "what was committed is still being written to the disks";
 	if (node->behind)
 		return "the arbiter does not yet know that the guest runs here";
-	if (node->peer.state == COLO_STOPPED)
+	if (node->peer.state == COLO_STOPPED) {
+		*advice = "colo start there";
 		return "the other node is stopped";
+	}
 	if (!(node->peer.flags & COLO_PEER_READY))
 		return "the other node is not ready to be filled";
 	return NULL;
 }
 
-/* NULL: nothing that a person could do, or it is said already. */
-static const char *what_to_do(const colo_node *node)
-{
-	if (node->unlike)
-		return "make them alike: colo status shows what differs";
-	if (node->peer_up && node->peer.state == COLO_STOPPED)
-		return "colo start there";
-	return NULL;
-}
-
 static void tick_alone(colo_node *node)
 {
-	const char *why = why_not_yet(node);
+	const char *advice, *why = why_not_yet(node, &advice);
 
 	/* What the arbiter answered says more. */
 	if (node->behind && (node->verdict == COLO_VERDICT_DENIED ||
 			     node->verdict == COLO_VERDICT_NO_RECORD))
 		return;
 	if (why)
-		node_say_why(node, what_to_do(node), "not protected: %s", why);
+		node_say_why(node, advice, "not protected: %s", why);
 	else if (node_now(node) >= node->protect_again_ms)
 		node_happen(node, COLO_ON_READY, node->record.generation);
 }

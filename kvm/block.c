@@ -175,6 +175,11 @@ static void count(vmm_block *block, const struct request *request)
 	}
 }
 
+gboolean vmm_disk_is_whole(const struct vmm_disk *disk, const struct vmm_disk_request *request)
+{
+	return (request->offset | request->len) % disk->block_size == 0;
+}
+
 static void report_error(vmm_block *block, const struct request *request, int err)
 {
 	static const char *const names[] = {
@@ -186,8 +191,7 @@ static void report_error(vmm_block *block, const struct request *request, int er
 	guint left_out;
 
 	/* Not the host's failure: the driver was told the block size. */
-	if (err == EINVAL &&
-	    (request->disk.offset | request->disk.len) % block->disk->block_size)
+	if (err == EINVAL && !vmm_disk_is_whole(block->disk, &request->disk))
 		return;
 	if (!base_ratelimit_pass(&block->errors_told, &left_out))
 		return;

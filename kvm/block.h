@@ -35,6 +35,10 @@ struct vmm_disk_request {
 	void *handle; /* the disk's, from submit() to done() */
 };
 
+struct vmm_disk;
+/* Whether a request is of whole blocks; if not, a refusal is its requester's own mistake. */
+gboolean vmm_disk_is_whole(const struct vmm_disk *disk, const struct vmm_disk_request *request);
+
 /* A disk: vmm_disk_open(), or whoever replicates. All calls with the device lock, but for
  * `sync`. */
 struct vmm_disk {

@@ -18,10 +18,11 @@ Reads what was captured where the clients are, and judges each segment that the 
 not judged. --compared: a comparator (netcompare/compare.h) has let the segments go. Then pure
 acknowledgements and repetitions do not wait for what is new, so what goes back is judged among
 what is new and among pure acknowledgements, each for itself; and an acknowledgement may have been
-lowered to what the other guest has, with the window's edge as much lower. Prints a line of JSON: {"flows": N, "segments": N, "faults": [...]}; status 0
-without faults, 1 with some, 2 where the capture cannot be read. IPv4 in classic pcap files of
-Ethernet or of tcpdump's "any" device. Of connections that began before the capture did the
-window is not judged, since its scale is not known.
+lowered to what the other guest has, with the window's edge as much lower. Prints a line of JSON:
+{"flows": N, "segments": N, "faults": [...]}; status 0 without faults, 1 with some, 2 where the
+capture cannot be read. IPv4 in classic pcap files of Ethernet or of tcpdump's "any" device. Of
+connections that began before the capture did the window is not judged, since its scale is not
+known.
 """
 import collections
 import json
@@ -254,9 +255,9 @@ class Flow:
 
 def check(path, guest, reordered=False, compared=False, resets=False, whole=False):
     """What is wrong in a capture, as sentences, and how many flows and segments there were.
-    `reordered`, `compared`: see above. `resets`: the guest was begun anew in it, and does not know the connections from before.
-    `whole`: only of connections whose beginning was captured, since others are of who was
-    there before. Unreadable or OSError where it cannot be read."""
+    `reordered`, `compared`: see above. `resets`: the guest was begun anew in it, and does not
+    know the connections from before. `whole`: only of connections whose beginning was captured,
+    since others are of who was there before. Unreadable or OSError where it cannot be read."""
     flows, faults, counts = {}, [], {"flows": 0, "segments": 0}
     guest = socket.inet_aton(guest)
     began = None

@@ -116,9 +116,9 @@ class Witness(threading.Thread):
 
 def unearned(who, grants, revisions=None):
     """Those who were heard in turn, the first of them by a right from before (None: by nobody,
-    the pair was new): where there is no
-    grant for one that came after the grants of those before, what is wrong, else None.
-    `revisions`: for each turn by when it had been granted; a None in it is not judged."""
+    the pair was new): where there is no grant for one that came after the grants of those
+    before, what is wrong, else None. `revisions`: for each turn by when it had been granted; a
+    None in it is not judged."""
     at = -1
     for turn, name in enumerate(who[1:], 1):
         found = next((i for i, grant in enumerate(grants)

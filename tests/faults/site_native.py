@@ -14,7 +14,6 @@ import ctypes
 import errno
 import json
 import os
-import re
 import select
 import shutil
 import signal
@@ -305,12 +304,6 @@ class Capture(threading.Thread):
             file.close()
 
 
-def seconds(text):
-    """Of a time in a pair file."""
-    number, unit = re.fullmatch("([0-9]+)(ms|s)", text).groups()
-    return int(number) / (1000 if unit == "ms" else 1)
-
-
 class NativeSite(Site):
     name = "native"
     can = frozenset(("signal", "power", "freeze", "cut", "shape", "arbiter", "arbiter-loss",
@@ -337,7 +330,7 @@ class NativeSite(Site):
             raise Failed("there is no etcd: install etcd-server")
         self.pair = hosts.Pair(self.network, **self.sections)
         self.nodes = tuple(NativeNode(host) for host in self.pair.hosts)
-        self.timeout_s = seconds(self.pair.sections["heartbeat"]["timeout"])
+        self.timeout_s = self.pair.timeout_s()
         self.witness = grants.Witness(grants.etcd_of(self.pair), self.listener.turns)
         self.listener.taken = self.witness.look
         self.pair.start()

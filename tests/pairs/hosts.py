@@ -15,6 +15,7 @@ left in the namespaces and removes them.
 import ctypes
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -554,6 +555,12 @@ class Pair:
         """Starts colod on these, one after the other, or on both, the first node first."""
         for host in hosts or self.hosts:
             host.start()
+
+    def timeout_s(self):
+        """Of its heartbeats."""
+        number, unit = re.fullmatch("([0-9]+)(ms|s)",
+                                    self.sections["heartbeat"]["timeout"]).groups()
+        return int(number) / (1000 if unit == "ms" else 1)
 
     def protected(self):
         """Waits until it is; gives the primary and the standby."""

@@ -74,8 +74,7 @@ class World:
 
     def timeout_s(self):
         """Of the heartbeats of the pair that is there."""
-        text = self.pair.sections["heartbeat"]["timeout"]
-        return float(text[:-2]) / 1000 if text.endswith("ms") else float(text[:-1])
+        return self.pair.timeout_s()
 
     @contextlib.contextmanager
     def outage(self, what, timeouts=BY_SILENCE):

@@ -205,6 +205,24 @@ static void what_is_too_long_loses_what_is_extra(void **state)
 	assert_int_equal(colo_events_last(rig->events), 1);
 }
 
+static void what_is_no_text_is_told_as_well_as_can_be(void **state)
+{
+	struct rig *rig = *state;
+	/* Cut within a character. */
+	g_autofree char *long_one = g_strnfill(COLO_EVENT_DETAIL_MAX - 1, 'x');
+	g_autofree char *cut = g_strconcat(long_one, "\xc3\xa9", NULL);
+
+	open_events(rig);
+	colo_events_add(rig->events, "a", "solo", 3, cut, NULL);
+	colo_events_add(rig->events, "b", "solo", 3, "\xff\x01\"\\\n{[", NULL);
+	connect_client(rig);
+	ask(rig, 0, TRUE);
+	await_following(rig);
+	assert_string_equal(rig->told->str, "1 2 ");
+	open_events(rig);
+	assert_int_equal(colo_events_last(rig->events), 2);
+}
+
 static void numbers_go_on_after_a_restart(void **state)
 {
 	struct rig *rig = *state;
@@ -425,6 +443,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(an_event_is_one_line_of_the_file),
 		TEST(what_is_too_long_loses_what_is_extra),
+		TEST(what_is_no_text_is_told_as_well_as_can_be),
 		TEST(numbers_go_on_after_a_restart),
 		TEST(who_follows_gets_each_once),
 		TEST(what_is_kept_no_more_is_counted),

@@ -126,15 +126,20 @@ def what_would_end_each_other_is_not_for_one_time():
                   plan.clashes(0.1, act) is not as_told)
 
 
-def what_is_mended_is_what_was_to_be_mended():
-    site = Site()
+def one_way_is_mended(site, one, other):
+    """Of two that are cut, and the one shaped as well."""
     course = schedule.Course(site, random.Random(1))
-    one, other = ("repl", "alpha", "beta"), ("lan", "beta", "alpha")
     course.cut(one)
     course.cut(other)
     course.shape(*one, loss=0.1)
     site.done.clear()
     course.uncut(one)
+    return course
+
+
+def what_is_mended_is_what_was_to_be_mended():
+    site, one, other = Site(), ("repl", "alpha", "beta"), ("lan", "beta", "alpha")
+    course = one_way_is_mended(site, one, other)
     check("one way is mended, and nothing else is touched", site.done == [("uncut", one)],
           site.done)
     site.done.clear()
@@ -170,15 +175,9 @@ def what_another_one_broke_stays_broken():
 
 
 def a_site_that_mends_all_or_nothing():
-    site = Site()
+    site, one, other = Site(), ("repl", "alpha", "beta"), ("lan", "beta", "alpha")
     site.uncut = None
-    course = schedule.Course(site, random.Random(1))
-    one, other = ("repl", "alpha", "beta"), ("lan", "beta", "alpha")
-    course.cut(one)
-    course.cut(other)
-    course.shape(*one, loss=0.1)
-    site.done.clear()
-    course.uncut(one)
+    one_way_is_mended(site, one, other)
     check("where all is mended or nothing, what is still to be bad is made so again",
           site.done == [("mend",), ("cut", other), ("shape", *one, "loss")], site.done)
 

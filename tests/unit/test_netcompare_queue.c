@@ -55,7 +55,8 @@ static guint32 verdict_taken(void)
 	return ntohl(verdict);
 }
 
-static ncmp_queue *queue_with_a_packet(guint *overruns)
+/* Its one packet is accepted, and the kernel did not take that. */
+static ncmp_queue *queue_with_a_refused_verdict(guint *overruns)
 {
 	const struct ncmp_queue_hooks hooks = { .data = overruns, .overrun = on_overrun,
 						.may_pass = may_pass };
@@ -66,6 +67,10 @@ static ncmp_queue *queue_with_a_packet(guint *overruns)
 	queue->verdicts = ncmp_verdicts_new();
 	queue->out = g_byte_array_new();
 	ncmp_verdicts_arrived(queue->verdicts, 1, 60);
+	wire.refuses = TRUE;
+	ncmp_queue_accept(queue, 1, NULL, 0);
+	ncmp_queue_flush(queue);
+	wire.refuses = FALSE;
 	return queue;
 }
 
@@ -85,14 +90,10 @@ static int teardown(void **state)
 static void what_the_kernel_did_not_take_is_said_again(void **state)
 {
 	guint overruns = 0;
-	g_autoptr(ncmp_queue) queue = queue_with_a_packet(&overruns);
+	g_autoptr(ncmp_queue) queue = queue_with_a_refused_verdict(&overruns);
 
-	wire.refuses = TRUE;
-	ncmp_queue_accept(queue, 1, NULL, 0);
-	ncmp_queue_flush(queue);
 	assert_false(ncmp_queue_is_said(queue));
 	assert_int_equal(overruns, 1);
-	wire.refuses = FALSE;
 	ncmp_queue_flush(queue);
 	assert_true(ncmp_queue_is_said(queue));
 	assert_int_equal(verdict_taken(), NF_ACCEPT);
@@ -101,13 +102,9 @@ static void what_the_kernel_did_not_take_is_said_again(void **state)
 static void what_is_recalled_does_not_pass_though_it_was_said_before(void **state)
 {
 	guint overruns = 0;
-	g_autoptr(ncmp_queue) queue = queue_with_a_packet(&overruns);
+	g_autoptr(ncmp_queue) queue = queue_with_a_refused_verdict(&overruns);
 
-	wire.refuses = TRUE;
-	ncmp_queue_accept(queue, 1, NULL, 0);
-	ncmp_queue_flush(queue);
 	ncmp_queue_recall(queue);
-	wire.refuses = FALSE;
 	ncmp_queue_flush(queue);
 	assert_true(ncmp_queue_is_said(queue));
 	assert_int_equal(verdict_taken(), NF_DROP);

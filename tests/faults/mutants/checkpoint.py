@@ -212,7 +212,7 @@ MUTANTS = [
            "checkpoint/disk_out.c", "send_write(l->data);", ";",
            (unit("checkpoint_disk_out", "what_is_in_flight_when_forwarding_begins_is_sent"),)),
     Mutant("a guest can have itself handed over by an odd request", "checkpoint/disk_out.c",
-           "&& !is_odd(request, &disk->disk)", "&& (is_odd(request, &disk->disk) || TRUE)",
+           "&& vmm_disk_is_whole(&disk->disk, request)", "",
            (unit("checkpoint_disk_out",
                  "a_request_that_is_not_of_the_disks_blocks_is_the_guests_mistake"),)),
     Mutant("a disk that cannot be read is filled again at once", "checkpoint/disk_twin.c",

@@ -87,7 +87,7 @@ MUTANTS = [
            "else if (known->record.stopped)", "else if (FALSE)",
            (unit("colo_startup", "no_combination_starts_what_may_be_older_or_twice"),)),
     Mutant("nodes whose files differ protect each other's guests", "colo/node_protect.c",
-           "if (node->unlike) return \"the two", "if (FALSE) return \"the two",
+           "if (node->unlike) {", "if (FALSE) {",
            (pairs("pair", "pair_files_that_differ_are_shown"),)),
     # Who is heard.
     Mutant("a node of another pair is heard", "colo/peer.c",
