@@ -107,14 +107,14 @@ void hb_heart_path_is_new(hb_heart *heart, guint path)
 
 /* Sending */
 
-static void send_on(hb_heart *heart, guint path)
+static void send_on(hb_heart *heart, guint path, guint64 greets)
 {
 	struct hb_instant now = heart->ops->clocks(heart->data);
 	struct hb_message message = {
 		.path = path,
 		.session = heart->peer.ours,
 		.echo = heart->peer.session,
-		.greets = hb_peer_next_stranger(&heart->peer),
+		.greets = greets,
 		.sequence = ++heart->sequence[path],
 		.self = heart->self,
 		.sent_ns = now.mono_ns,
@@ -137,8 +137,12 @@ static void send_on(hb_heart *heart, guint path)
 
 static void send_on_all(hb_heart *heart)
 {
+	/* The same one on all: else each could have its turn on the same path each time, and
+	 * that could be cut. */
+	const guint64 greets = hb_peer_next_stranger(&heart->peer);
+
 	for (guint i = 0; i < heart->config.paths; i++)
-		send_on(heart, i);
+		send_on(heart, i, greets);
 }
 
 static void wake(hb_heart *heart, guint path)

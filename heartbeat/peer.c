@@ -21,16 +21,17 @@ static gboolean is_past(const struct hb_peer *peer, guint64 session)
 
 /* Which place it gets depends on the number, so that many recorded sessions push each
  * other out, and a new one only by chance. Of two that want one place, such as a daemon
- * and the one before it that lingers, each has it for a while: they send in the same
- * order in each interval, and whoever is last would else be the one that is greeted. */
+ * and the one before it that lingers, each has it until it was greeted: they send in the
+ * same order in each interval, and whoever is last would else be greeted each time. */
 static void note_stranger(struct hb_peer *peer, guint64 session)
 {
 	const guint place = session % HB_STRANGERS_MAX;
-	guint64 *stranger = &peer->strangers[place];
 
-	if (*stranger && *stranger != session && ++peer->contested[place] % 2)
+	if (peer->strangers[place] == session ||
+	    (peer->strangers[place] && !peer->greeted[place]))
 		return;
-	*stranger = session;
+	peer->strangers[place] = session;
+	peer->greeted[place] = FALSE;
 }
 
 static void adopt(struct hb_peer *peer, guint64 session)
@@ -96,10 +97,11 @@ void hb_peer_renew(struct hb_peer *peer, guint64 ours)
 guint64 hb_peer_next_stranger(struct hb_peer *peer)
 {
 	for (guint i = 0; i < HB_STRANGERS_MAX; i++) {
-		guint64 stranger = peer->strangers[peer->turn++ % HB_STRANGERS_MAX];
+		const guint place = peer->turn++ % HB_STRANGERS_MAX;
 
-		if (stranger)
-			return stranger;
+		peer->greeted[place] = TRUE;
+		if (peer->strangers[place])
+			return peer->strangers[place];
 	}
 	return 0;
 }

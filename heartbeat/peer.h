@@ -30,7 +30,7 @@ struct hb_peer {
 	guint64 ours; /* our session */
 	guint64 session; /* the peer's; 0: none yet */
 	guint64 strangers[HB_STRANGERS_MAX]; /* sessions that are greeted; 0: none */
-	guint8 contested[HB_STRANGERS_MAX]; /* how often another one wanted that place */
+	gboolean greeted[HB_STRANGERS_MAX]; /* since it has its place */
 	guint turn; /* whose turn it is */
 	guint64 past[HB_PAST_MAX]; /* sessions that the peer had during this one of ours
 				    */
