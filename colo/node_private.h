@@ -104,7 +104,8 @@ struct colo_node {
 
 	enum node_seal seal;
 	guint64 protect_again_ms, look_again_ms;
-	gboolean go; /* the other node was told to take over: there is no way back */
+	gboolean handed; /* the last commit is done; the other node is to be told to take over */
+	gboolean go; /* it was told: there is no way back */
 
 	gboolean orders[COLO__ORDERS]; /* that wait for their end */
 	guint64 ordered_ms[COLO__ORDERS];

@@ -71,6 +71,29 @@ static void doubt(colo_node *node)
 		node_happen(node, COLO_ON_DOUBT, node->record.generation);
 }
 
+/* A colod that was started anew may have found its machine at rest before it has found the
+ * other node. Where nobody is asked but that one, or a fence agent, it is worth a wait: the
+ * standby is sound. */
+static gboolean may_be_found_yet(const colo_node *node)
+{
+	return !node->peer_up && !node->link_lost && !node->ops->arbiter_keeps_records &&
+	       node_now(node) < node->since_ms + NODE_SETTLE_MS;
+}
+
+static void have_it_taken(colo_node *node)
+{
+	if (may_be_found_yet(node))
+		return;
+	node->handed = FALSE;
+	if (node->peer_up && !node->link_lost) {
+		node->go = TRUE;
+		node_ask_peer(node, COLO_ASK_TAKE, node->record.generation);
+		return;
+	}
+	node_cannot_leave(node, "the connection to the other node was lost");
+	node_lost_secondary(node, "the hand-over failed");
+}
+
 void node_protect_tick(colo_node *node)
 {
 	const gboolean again = node_now(node) >= node->ask_again_ms;
@@ -88,6 +111,8 @@ void node_protect_tick(colo_node *node)
 		node_happen(node, COLO_ON_COMMIT, node->record.generation);
 	else if (node->state == COLO_PROTECTED)
 		node_leave_disk(node);
+	else if (node->state == COLO_HANDING && node->handed)
+		have_it_taken(node);
 	else if (node->state == COLO_SOLO)
 		tick_alone(node);
 	else if (node->state == COLO_SYNCING && again)
@@ -205,12 +230,12 @@ void node_handed_over(colo_node *node, gboolean ok, const char *message)
 {
 	if (node->state != COLO_HANDING || node->go)
 		return;
-	if (ok && node->peer_up && !node->link_lost) {
-		node->go = TRUE;
-		node_ask_peer(node, COLO_ASK_TAKE, node->record.generation);
+	if (ok) {
+		node->handed = TRUE;
+		have_it_taken(node);
 		return;
 	}
-	node_cannot_leave(node, ok ? "the connection to the other node was lost" : message);
+	node_cannot_leave(node, message);
 	node_lost_secondary(node, "the hand-over failed");
 }
 
