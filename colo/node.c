@@ -64,20 +64,33 @@ static struct colo_record record_after(const colo_node *node, enum colo_durable 
 		[COLO_AS_PRIMARY] = COLO_PART_PRIMARY, [COLO_AS_SOLO] = COLO_PART_SOLO,
 		[COLO_AS_LEAVING] = COLO_PART_LEAVING, [COLO_AS_PROMOTED] = COLO_PART_PROMOTED,
 	};
-	const enum colo_durable before = durable;
 	struct colo_record record = node->record;
+	gboolean keeps_stopped = durable == COLO_AS_NONE;
 
-	if (durable == COLO_KEEP)
+	switch (durable) {
+	case COLO_KEEP:
 		return record;
-	if (durable == COLO_AS_STOPPED || durable == COLO_AS_STARTED) {
+	case COLO_AS_STOPPED:
+	case COLO_AS_STARTED:
 		record.stopped = durable == COLO_AS_STOPPED;
 		return record;
-	}
-	if (durable == COLO_AS_OLDER)
+	case COLO_AS_RELIEVED:
+		if (!node->vm && record.generation + 1 == generation &&
+		    (record.part == COLO_PART_PRIMARY || record.part == COLO_PART_LEAVING)) {
+			record.part = COLO_PART_LEAVING;
+			return record;
+		}
+		/* fall through */
+	case COLO_AS_OLDER:
+		keeps_stopped = TRUE;
 		durable = record.part == COLO_PART_NONE ? COLO_AS_NONE : COLO_AS_STANDBY;
+		break;
+	default:
+		break;
+	}
 	record.generation = generation;
 	record.part = parts[durable];
-	if (durable != COLO_AS_NONE && before != COLO_AS_OLDER)
+	if (!keeps_stopped)
 		record.stopped = FALSE;
 	return record;
 }
@@ -91,7 +104,7 @@ static gboolean records_alike(const struct colo_record *a, const struct colo_rec
 /* What is over once a state is left. */
 static void leave_state(colo_node *node)
 {
-	node->refused_consent = FALSE;
+	node->refused_consent = node->handed = FALSE;
 	node->ask_again_ms = 0;
 	node_say_why(node, NULL, NULL);
 }

@@ -165,11 +165,15 @@ static void both_ran(struct case_ *at)
 
 /* It agreed that this node goes on as the next generation, which then never began. Where it
  * could be the standby of one that did, and our record restored from a backup, the arbiter
- * has to know of none. */
+ * has to know that it never was. */
 static gboolean peer_gave_way(const struct colo_startup *known)
 {
-	const gboolean none_began = known->verdict == COLO_VERDICT_RECORD &&
-				    known->arbiter.generation <= known->record.generation;
+	const struct colo_arbiter_record *arbiter = &known->arbiter;
+	const gboolean none_began =
+		known->verdict == COLO_VERDICT_RECORD &&
+		(arbiter->generation <= known->record.generation ||
+		 (arbiter->solo && arbiter->owner == known->self &&
+		  arbiter->generation == known->record.generation + 1));
 
 	return (known->record.part == COLO_PART_PRIMARY ||
 		known->record.part == COLO_PART_LEAVING) &&
@@ -229,14 +233,36 @@ static void compare(struct case_ *at)
 	}
 }
 
+/* The arbiter's "solo: the other" was never acted on, as that one says itself, and will not be:
+ * it ended between the grant and its record, or its claim was carried out after it had given
+ * that up, and maybe agreed that this node goes on. */
+static gboolean is_void(const struct colo_startup *known)
+{
+	const struct colo_record *record = &known->record;
+	const struct colo_peer_state *peer = &known->peer;
+	const guint64 granted = known->arbiter.generation;
+
+	if (!known->peer_up || peer->generation + 1 < granted || peer->generation > granted ||
+	    (has_run(peer->part) && peer->generation >= record->generation))
+		return FALSE;
+	if (record->generation == granted)
+		return record->part == COLO_PART_SOLO;
+	return record->generation + 1 == granted &&
+	       (record->part == COLO_PART_PRIMARY || record->part == COLO_PART_LEAVING ||
+		(record->part == COLO_PART_SOLO && peer->generation < granted));
+}
+
 static void decide_with_record(struct case_ *at)
 {
 	const struct colo_startup *known = at->known;
 	const struct colo_arbiter_record *arbiter = &known->arbiter;
 	const struct colo_record *record = &known->record;
 
-	if (arbiter->solo && arbiter->owner != known->self &&
-	    arbiter->generation >= record->generation) {
+	if (arbiter->solo && arbiter->owner != known->self && is_void(known)) {
+		begin(at, COLO_STARTUP_OURS, arbiter->generation,
+		      "the other node never acted on what the arbiter granted it");
+	} else if (arbiter->solo && arbiter->owner != known->self &&
+		   arbiter->generation >= record->generation) {
 		decide(at, COLO_STARTUP_WAIT, FORCE,
 		       "the arbiter says that %s ran the guest alone, at generation "
 		       "%" G_GUINT64_FORMAT ": waiting for it",
@@ -244,7 +270,8 @@ static void decide_with_record(struct case_ *at)
 	} else if (arbiter->generation > record->generation &&
 		   !(arbiter->solo && arbiter->generation == record->generation + 1 &&
 		     (record->part == COLO_PART_PRIMARY ||
-		      record->part == COLO_PART_LEAVING)) &&
+		      record->part == COLO_PART_LEAVING ||
+		      (record->part == COLO_PART_SOLO && known->peer_up))) &&
 		   !(arbiter->solo && record->generation == 0 && arbiter->generation == 1)) {
 		/* Not even the grant that this node did not get to write down. */
 		wait_for_other(at);

@@ -270,6 +270,53 @@ static void a_consent_outlives_the_colod_that_gave_it(void **state)
 	world_free(pair);
 }
 
+/* Both start from their disks; whoever was the primary has all that clients saw. */
+static void must_come_back(test_world *pair)
+{
+	world_power_on(pair, 0);
+	world_power_on(pair, 1);
+	until_protected(pair, "both are there, and one waits for the other");
+	assert_int_equal(primary_of(pair), 0);
+	must_speak(pair, "nobody goes on");
+	world_free(pair);
+}
+
+static void a_grant_that_nobody_lived_to_act_on_keeps_nobody_waiting(void **state)
+{
+	test_world *pair = protected_pair(COLO_ARBITER_ETCD);
+
+	world_break_disk(pair, 1, FALSE, 3000);
+	world_power_off(pair, 0);
+	world_run(pair, 2000);
+	assert_int_equal(world_state(pair, 1), COLO_PROMOTING);
+	assert_int_equal(world_part(pair, 1), COLO_PART_STANDBY);
+	world_power_off(pair, 1);
+	world_break_disk(pair, 1, FALSE, 0);
+	must_come_back(pair);
+}
+
+static void who_agreed_goes_on_if_the_other_one_did_not_live_to(void **state)
+{
+	test_world *pair = protected_pair(COLO_ARBITER_ETCD);
+
+	world_cut_arbiter(pair, 0, TRUE);
+	world_cut_arbiter(pair, 1, TRUE);
+	world_power_off(pair, 0);
+	world_break_disk(pair, 1, FALSE, 3000);
+	world_run(pair, 1000);
+	world_power_on(pair, 0);
+	for (guint ms = 0; ms < ENOUGH_MS && world_part(pair, 0) != COLO_PART_LEAVING; ms += 10)
+		world_run(pair, 10);
+	assert_int_equal(world_part(pair, 0), COLO_PART_LEAVING);
+	world_run(pair, 100);
+	assert_int_equal(world_part(pair, 1), COLO_PART_STANDBY);
+	world_power_off(pair, 1);
+	world_break_disk(pair, 1, FALSE, 0);
+	world_cut_arbiter(pair, 0, FALSE);
+	world_cut_arbiter(pair, 1, FALSE);
+	must_come_back(pair);
+}
+
 static void only_the_survivor_goes_on_where_there_is_no_arbiter(void **state)
 {
 	test_world *pair = protected_pair(COLO_ARBITER_NONE);
@@ -459,6 +506,25 @@ static void a_switch_over_is_carried_on_by_colod_started_anew(void **state)
 			must_speak(pair, "nobody goes on then");
 			world_free(pair);
 		}
+}
+
+/* The machine rests before the new colod has found the other node's. */
+static void a_switch_over_of_a_colod_started_anew_has_no_sound_standby_fenced(void **state)
+{
+	for (guint i = 0; i < 40 * 20; i++) {
+		test_world *pair = protected_pair_of(i, COLO_ARBITER_FENCE);
+
+		world_order(pair, 0, COLO_ORDER_SWITCHOVER, FALSE);
+		world_run(pair, i % 40);
+		world_kill_colod(pair, 0);
+		world_run(pair, i % 7);
+		world_start_colod(pair, 0);
+		world_run(pair, 10000);
+		check(pair);
+		must(pair, world_is_on(pair, 0) && world_is_on(pair, 1), "one was fenced");
+		until_protected(pair, "it is not protected again");
+		world_free(pair);
+	}
 }
 
 /* Its colod is told that the hand-over has failed before it is told that the machine is dead:
@@ -672,6 +738,25 @@ static void a_host_that_is_booted_anew_is_heard_again(void **state)
 }
 
 /* While those of before linger. */
+/* Both of its sessions are strangers then, which the other one greets in turn. That a good path
+ * is not heard is found by the world. */
+static void a_host_that_boots_twice_is_heard_on_the_only_path_that_is_left(void **state)
+{
+	for (guint i = 0; i < 400; i++) {
+		test_world *pair = protected_pair_of(i, COLO_ARBITER_ETCD);
+
+		world_cut(pair, i % 2 ? WORLD_HEARTBEAT : WORLD_REPLICATION, TRUE);
+		for (guint boots = 0; boots < 3; boots++) {
+			world_power_off(pair, 0);
+			world_run(pair, 100);
+			world_power_on(pair, 0);
+			world_run(pair, boots < 2 ? 1 + i / 8 : 3000);
+		}
+		check(pair);
+		world_free(pair);
+	}
+}
+
 static void hearts_that_begin_anew_hear_each_other(void **state)
 {
 	for (guint32 seed = 1; seed < 60; seed++) {
@@ -901,6 +986,8 @@ int main(void)
 			without_the_arbiter_two_halves_are_silent_until_they_meet_again),
 		cmocka_unit_test(without_the_arbiter_a_lost_replication_link_is_agreed_on),
 		cmocka_unit_test(a_consent_outlives_the_colod_that_gave_it),
+		cmocka_unit_test(a_grant_that_nobody_lived_to_act_on_keeps_nobody_waiting),
+		cmocka_unit_test(who_agreed_goes_on_if_the_other_one_did_not_live_to),
 		cmocka_unit_test(only_the_survivor_goes_on_where_there_is_no_arbiter),
 		cmocka_unit_test(a_planned_switch_over_changes_places_without_a_grant),
 		cmocka_unit_test(a_guest_leaves_a_disk_that_fails_as_soon_as_it_can),
@@ -910,6 +997,8 @@ int main(void)
 		cmocka_unit_test(colod_can_be_started_anew_in_every_state),
 		cmocka_unit_test(a_pair_that_was_protected_by_a_colod_started_anew_is),
 		cmocka_unit_test(a_switch_over_is_carried_on_by_colod_started_anew),
+		cmocka_unit_test(
+			a_switch_over_of_a_colod_started_anew_has_no_sound_standby_fenced),
 		cmocka_unit_test(a_primary_that_dies_in_a_switch_over_is_followed_by_its_standby),
 		cmocka_unit_test(a_guest_that_was_stopped_stays_so_until_it_is_started),
 		cmocka_unit_test(
@@ -926,6 +1015,8 @@ int main(void)
 		cmocka_unit_test(
 			a_colod_that_dies_while_it_writes_leaves_what_the_next_one_can_act_on),
 		cmocka_unit_test(a_host_that_is_booted_anew_is_heard_again),
+		cmocka_unit_test(
+			a_host_that_boots_twice_is_heard_on_the_only_path_that_is_left),
 		cmocka_unit_test(hearts_that_begin_anew_hear_each_other),
 		cmocka_unit_test(a_dead_host_is_not_kept_alive_by_what_it_once_sent),
 		cmocka_unit_test(

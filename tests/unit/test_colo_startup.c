@@ -75,7 +75,20 @@ static gboolean gave_way(const struct colo_startup *known)
 	return peer->part == COLO_PART_NONE ||
 	       (peer->part == COLO_PART_STANDBY && known->keeps_records &&
 		known->verdict == COLO_VERDICT_RECORD &&
-		known->arbiter.generation <= known->record.generation);
+		(known->arbiter.generation <= known->record.generation ||
+		 (known->arbiter.solo && known->arbiter.generation == peer->generation)));
+}
+
+/* Who was granted it says that it never went so far, and nobody is behind it by more. */
+static gboolean never_acted(const struct colo_startup *known)
+{
+	const struct colo_peer_state *peer = &known->peer;
+	const guint64 granted = known->arbiter.generation;
+
+	return known->peer_up && !peer_is_live(known) &&
+	       known->record.generation + 1 >= granted && peer->generation + 1 >= granted &&
+	       (peer->generation < known->record.generation || !ran(peer->part)) &&
+	       peer->generation <= granted;
 }
 
 static void check_start(const struct colo_startup *known,
@@ -85,6 +98,9 @@ static void check_start(const struct colo_startup *known,
 	const struct colo_peer_state *peer = &known->peer;
 	gboolean has_record =
 		known->keeps_records && known->verdict == COLO_VERDICT_RECORD;
+	gboolean others = has_record && known->arbiter.solo &&
+			  known->arbiter.owner != known->self &&
+			  known->arbiter.generation >= own->generation;
 	gboolean survives = known->pair->arbiter.kind == COLO_ARBITER_NONE &&
 			    known->pair->arbiter.survivor == known->self;
 
@@ -93,9 +109,9 @@ static void check_start(const struct colo_startup *known,
 	CHECK(!known->peer_up || peer->generation <= own->generation || gave_way(known));
 	CHECK(!known->peer_up || !ran(peer->part) || !ran(own->part) ||
 	      peer->generation < own->generation);
-	CHECK(!has_record || !known->arbiter.solo ||
-	      known->arbiter.owner == known->self ||
-	      known->arbiter.generation < own->generation);
+	CHECK(!others || (never_acted(known) && ran(own->part) &&
+			  made->right == COLO_STARTUP_OURS &&
+			  made->generation == known->arbiter.generation));
 	CHECK(!known->keeps_records || known->verdict != COLO_VERDICT_DENIED);
 	CHECK(own->part != COLO_PART_STANDBY && own->part != COLO_PART_PROMOTED);
 	if (own->part == COLO_PART_NONE)

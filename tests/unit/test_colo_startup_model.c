@@ -36,6 +36,7 @@ enum role {
 struct model_node {
 	guint8 generation, part, role;
 	guint8 disk, live; /* whether it has all that clients have seen */
+	guint8 sealed; /* a standby that was called protected: it may be promoted */
 };
 
 struct world {
@@ -175,7 +176,7 @@ static void detach(struct world *world)
 static void lose_power(struct world *world, guint i)
 {
 	world->node[i].role = OFF;
-	world->node[i].live = 0;
+	world->node[i].live = world->node[i].sealed = 0;
 	detach(world);
 }
 
@@ -379,7 +380,7 @@ static void claim_live(const struct world *world, guint i)
 		reach(&next, "claims");
 	} else if (keeps_records() && next.there && next.solo && next.owner != i) {
 		next.node[i].role = COLD;
-		next.node[i].live = 0;
+		next.node[i].live = next.node[i].sealed = 0;
 		reach(&next, "is denied, and stops");
 	}
 	if (!keeps_records())
@@ -387,6 +388,68 @@ static void claim_live(const struct world *world, guint i)
 	next = *world;
 	next.claiming[i] = node->generation;
 	reach(&next, "claims, the answer is lost");
+}
+
+/* As colo/node_grant.c has it. */
+static gboolean would_consent(const struct model_node *other, guint generation)
+{
+	if (other->role != COLD && other->role != FILLING && other->role != STANDBY)
+		return FALSE;
+	if (other->generation == generation + 1)
+		return other->part == COLO_PART_NONE ||
+		       (other->part == COLO_PART_STANDBY && other->role == COLD);
+	if (other->generation == generation)
+		return other->part != COLO_PART_SOLO && other->part != COLO_PART_PROMOTED;
+	return other->generation < generation;
+}
+
+static void write_consent(struct model_node *node, guint generation)
+{
+	if (node->role != COLD || node->part == COLO_PART_NONE)
+		write_record(node, generation + 1, COLO_PART_NONE);
+	else if (node->generation == generation && node->part != COLO_PART_STANDBY)
+		write_record(node, generation, COLO_PART_LEAVING);
+	else
+		write_record(node, generation + 1, COLO_PART_STANDBY);
+	node->role = COLD;
+	node->live = node->sealed = 0;
+}
+
+/* The arbiter does not answer who holds a machine; the other node does. */
+static void ask_consent(const struct world *world, guint i)
+{
+	struct world next = *world;
+	struct model_node *self = &next.node[i], *other = &next.node[!i];
+	const guint generation = self->generation;
+
+	if (!world->link || world->attached || !would_consent(other, generation) ||
+	    (self->role == STANDBY && keeps_records() && !self->sealed))
+		return;
+	write_consent(other, generation);
+	reach(&next, "consents, unheard");
+	MUST(world, self->live);
+	write_record(self, generation + 1,
+		     self->role == PRIMARY ? COLO_PART_SOLO : COLO_PART_PROMOTED);
+	self->role = self->role == PRIMARY ? SOLO : PROMOTED;
+	reach(&next, "goes on by consent");
+}
+
+/* Of whom went on by consent. */
+static void catch_up(const struct world *world, guint i)
+{
+	const struct model_node *node = &world->node[i], *other = &world->node[!i];
+	struct world next = *world;
+
+	if (!keeps_records() || !world->there)
+		return;
+	if (!world->solo && world->generation + 1 == node->generation &&
+	    etcd_grants(&next, i, world->generation)) {
+		reach(&next, "tells the arbiter of the consent");
+	} else if (world->solo && world->owner != i && world->link && other->role == COLD &&
+		   other->part == COLO_PART_NONE && other->generation == node->generation) {
+		set_solo(&next, i, node->generation);
+		reach(&next, "writes the arbiter's record anew");
+	}
 }
 
 static void serve(const struct world *world, guint i)
@@ -448,11 +511,7 @@ static void step_node(const struct world *world, guint i)
 		next = *world;
 		/* fall through */
 	case PROMOTED:
-		if (keeps_records() && world->there && !world->solo &&
-		    world->generation + 1 == node->generation &&
-		    etcd_grants(&next, i, world->generation))
-			reach(&next, "tells the arbiter of the consent");
-		next = *world;
+		catch_up(world, i);
 		if (node->role == PROMOTED) {
 			self->disk = node->live;
 			self->role = SOLO;
@@ -472,8 +531,10 @@ static void step_node(const struct world *world, guint i)
 			reach(&next, "commits, unheard");
 			next = *world;
 		}
-		if (!world->attached && other->role != FILLING)
+		if (!world->attached && other->role != FILLING) {
 			claim_live(world, i);
+			ask_consent(world, i);
+		}
 		if (!world->attached)
 			break;
 		other->disk = 1;
@@ -481,6 +542,7 @@ static void step_node(const struct world *world, guint i)
 		next = *world;
 		if (at_solo) {
 			next.solo = 0;
+			other->sealed = 1;
 			reach(&next, "protects");
 			next = *world;
 			next.protecting = (guint8)(i + 1);
@@ -500,8 +562,9 @@ static void step_node(const struct world *world, guint i)
 		if (world->attached)
 			break;
 		claim_live(world, i);
+		ask_consent(world, i);
 		self->role = COLD;
-		self->live = 0;
+		self->live = self->sealed = 0;
 		reach(&next, "drops its machine");
 		break;
 	case PRIMARY_GRANTED:
@@ -591,6 +654,16 @@ static void step_rest(const struct world *world)
 	}
 }
 
+/* The other one agreed that node i goes on, and node i ended before it had written that down. */
+static gboolean ended_with_consent(const struct world *world, guint i)
+{
+	const struct model_node *asker = &world->node[i], *other = &world->node[!i];
+
+	return other->generation == asker->generation + 1u &&
+	       (other->part == COLO_PART_NONE || other->part == COLO_PART_STANDBY) &&
+	       (asker->part == COLO_PART_STANDBY || !keeps_records());
+}
+
 /* Power fails for both, now, and comes back, and everybody hears everybody. */
 static void check_comes_back(const struct world *world)
 {
@@ -607,8 +680,7 @@ static void check_comes_back(const struct world *world)
 		 * disk, or a standby that was granted never wrote that it is promoted.
 		 */
 		excused |= node[i].part == COLO_PART_PROMOTED;
-		excused |= world->there && world->solo && world->owner == i &&
-			   node[i].part == COLO_PART_STANDBY;
+		excused |= ended_with_consent(world, i);
 	}
 	next.attached = 0;
 	next.link = 1;
