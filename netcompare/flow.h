@@ -60,6 +60,7 @@ struct ncmp_tcp_flow {
 		matched; /* the secondary has sent the same, or a commit covers it */
 	GQueue acks; /* pure acknowledgements beyond the secondary's */
 	guint8 syn_flags; /* at ORIGIN there is a SYN; 0: not that we know */
+	guint8 window_scale; /* that one's */
 	guint8 based : 1, has_ack : 1, has_floor : 1, has_released : 1;
 	guint8 born : 1; /* in this epoch: the secondary's numbers are its own */
 	/* The secondary's. */

@@ -61,10 +61,24 @@ static void mend_checksum(const struct ncmp_packet *packet, guint8 *bytes)
 	tcp[17] = (guint8)checksum;
 }
 
-void ncmp_lower_ack(const struct ncmp_packet *packet, guint8 *bytes, guint32 ack,
+/* Rounded up: by less than a unit of the window the guest is said to take more than it said.
+ * Where the client did not agree to scale, the window grows by too little. */
+static void keep_edge(const struct ncmp_packet *packet, guint8 *bytes, guint32 lowered_by,
+		      guint scale)
+{
+	const guint64 unit = G_GUINT64_CONSTANT(1) << scale;
+	const guint64 window = MIN(packet->window + (lowered_by + unit - 1) / unit, G_MAXUINT16);
+
+	bytes[packet->transport + 14] = (guint8)(window >> 8);
+	bytes[packet->transport + 15] = (guint8)window;
+}
+
+void ncmp_lower_ack(const struct ncmp_packet *packet, guint8 *bytes, guint32 ack, guint scale,
 		    gboolean partial)
 {
 	put32(bytes + packet->transport + 8, ack);
+	if (scale != NCMP_SCALE_UNKNOWN && !(packet->flags & NCMP_TCP_SYN))
+		keep_edge(packet, bytes, packet->ack - ack, scale);
 	if (packet->sack)
 		mend_sack(packet, bytes);
 	if (partial)

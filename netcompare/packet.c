@@ -24,6 +24,8 @@
 #define TCP_LEN_MIN 20u
 #define TCP_OPTION_END 0u
 #define TCP_OPTION_NOP 1u
+#define TCP_OPTION_SCALE 3u
+#define SCALE_MAX 14u
 #define TCP_OPTION_SACK 5u
 #define TCP_OPTION_TIMESTAMPS 8u
 #define UDP_LEN_MIN 8u
@@ -75,6 +77,9 @@ static gboolean parse_tcp_options(struct ncmp_packet *packet)
 				return FALSE;
 			packet->sack = at + 2;
 			packet->sack_blocks = len / 8u;
+		} else if (bytes[at] == TCP_OPTION_SCALE && len == 3 &&
+			   packet->flags & NCMP_TCP_SYN) {
+			packet->window_scale = MIN(bytes[at + 2], SCALE_MAX);
 		}
 		at += len;
 	}

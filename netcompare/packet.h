@@ -59,6 +59,7 @@ struct ncmp_packet {
 	gsize timestamps; /* offset of the option's TSval (RFC 7323), 0: none */
 	gsize sack; /* offset of the first SACK block (RFC 2018), 0: none */
 	guint sack_blocks;
+	guint8 window_scale; /* of a SYN (RFC 7323, at most 14), 0: none */
 };
 
 /* `bytes`: what follows the Ethernet header and VLAN tags, with this type (host order);

@@ -44,6 +44,8 @@ static void let_go(ncmp_compare *compare, struct ncmp_flow *flow,
 		g_byte_array_set_size(scratch, 0);
 		g_byte_array_append(scratch, held->raw, (guint)held->raw_len);
 		ncmp_lower_ack(packet, scratch->data + (packet->bytes - held->raw), ack,
+			       flow->tcp.syn_flags ? flow->tcp.window_scale :
+						     NCMP_SCALE_UNKNOWN,
 			       held->partial);
 		changed = scratch->data;
 	}

@@ -67,6 +67,7 @@ static void begin(ncmp_compare *compare, struct ncmp_flow *flow,
 	tcp->fin = tcp->urgent = 0;
 	tcp->has_ack = tcp->has_floor = tcp->has_released = 0;
 	tcp->syn_flags = packet->flags & (NCMP_TCP_SYN | NCMP_TCP_ACK);
+	tcp->window_scale = packet->window_scale;
 }
 
 /* Another one with the same addresses and ports follows one that the secondary's guest

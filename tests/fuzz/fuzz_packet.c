@@ -30,8 +30,9 @@ static void check_tcp(const struct ncmp_packet *packet)
 	g_autofree guint8 *mended = g_memdup2(copy, packet->len);
 	g_autofree guint8 *made = g_memdup2(copy, packet->len);
 
-	ncmp_lower_ack(&changed, mended, packet->ack - 1000, FALSE);
-	ncmp_lower_ack(&changed, made, packet->ack - 1000, TRUE);
+	g_assert(packet->window_scale <= 14);
+	ncmp_lower_ack(&changed, mended, packet->ack - 1000, packet->window_scale, FALSE);
+	ncmp_lower_ack(&changed, made, packet->ack - 1000, packet->window_scale, TRUE);
 	/* Zero has two forms. */
 	guint8 *sum = made + packet->transport + 16;
 	if (memcmp(sum, mended + packet->transport + 16, 2)) {

@@ -570,6 +570,48 @@ static void matched_data_goes_with_a_lowered_acknowledgement(void **state)
 	}
 }
 
+/* Of a connection that is lowered by 246 bytes. */
+static guint16 window_after(guint8 *syn_options, gsize syn_options_len, guint16 window,
+			    gboolean born)
+{
+	struct fake_packet syn = segment(P_ISN, 0, "", SYN | ACK);
+	struct fake_packet packet = segment(P_ISN, 1, "hello", ACK);
+	struct fake_packet theirs = segment(born ? S_ISN : P_ISN, 1, "hello", ACK);
+	guint id;
+
+	theirs.ack = CLIENT + 10;
+	syn.options = syn_options;
+	syn.options_len = syn_options_len;
+	packet.ack = CLIENT + 256;
+	packet.window = window;
+	fake_compare_begin(&fake, NULL);
+	if (born) {
+		fake_primary_tcp(&fake, &syn);
+		s(0, "", SYN | ACK);
+	}
+	id = fake_primary_tcp(&fake, &packet);
+	fake_secondary_tcp(&fake, &theirs);
+	assert_int_equal(fake_verdict(&fake, id), FAKE_CHANGED);
+	assert_true(fake_tcp_checksum_is_right(fake.changed->data, fake.changed->len));
+	window = (guint16)(fake.changed->data[34] << 8 | fake.changed->data[35]);
+	end(0);
+	return window;
+}
+
+static void a_lowered_acknowledgement_leaves_the_windows_edge_where_it_was(void **state)
+{
+	guint8 scale[] = { 3, 3, 7, 1 }, too_large[] = { 3, 3, 200, 1 };
+
+	assert_int_equal(window_after(NULL, 0, 100, TRUE), 346);
+	assert_int_equal(window_after(scale, sizeof(scale), 100, TRUE), 102);
+	assert_int_equal(window_after(scale, sizeof(scale), 0, TRUE), 2);
+	assert_int_equal(window_after(too_large, sizeof(too_large), 100, TRUE), 101);
+	/* As far as it goes. */
+	assert_int_equal(window_after(NULL, 0, 65500, TRUE), 65535);
+	/* From before this comparator: by what it counts is not known. */
+	assert_int_equal(window_after(NULL, 0, 100, FALSE), 100);
+}
+
 static void a_lone_duplicate_sack_becomes_padding(void **state)
 {
 	guint8 sack[] = { 1, 1, 5, 10, 0, 0, 0x14, 0x00, 0, 0, 0x14, 0x10 };
@@ -915,6 +957,8 @@ int main(void)
 		cmocka_unit_test(the_oldest_of_several_acknowledgements_tells_progress),
 		cmocka_unit_test(held_acknowledgements_are_few),
 		cmocka_unit_test(matched_data_goes_with_a_lowered_acknowledgement),
+		cmocka_unit_test(
+			a_lowered_acknowledgement_leaves_the_windows_edge_where_it_was),
 		cmocka_unit_test(a_lone_duplicate_sack_becomes_padding),
 		cmocka_unit_test(a_packet_of_several_segments_is_not_changed),
 		cmocka_unit_test(data_that_says_as_much_drops_held_acknowledgements),
