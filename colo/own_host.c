@@ -34,6 +34,21 @@ static char *read_some(const char *path, gsize most)
 	return got < 0 ? NULL : g_steal_pointer(&text);
 }
 
+/* What boards say whose maker gave them no number: one digit throughout, or one of those that
+ * makers of firmware leave there. */
+static gboolean is_placeholder(const char *number)
+{
+	static const char *const known[] = {
+		"03000200-0400-0500-0006-000700080009",
+		"00020003-0004-0005-0006-000700080009", /* the same, in the other byte order */
+		"12345678-1234-5678-90ab-cddeefaabbcc",
+		NULL,
+	};
+	const char first[] = { number[0], '-', '\0' };
+
+	return g_strv_contains(known, number) || !number[strspn(number, first)];
+}
+
 /* Its first word, if that is a number that a host may have. */
 static char *read_number(const char *path)
 {
@@ -44,10 +59,12 @@ static char *read_number(const char *path)
 	text[strcspn(text, " \t\r\n")] = '\0';
 	if (!*text)
 		return NULL;
-	for (const char *at = text; *at; at++)
+	for (char *at = text; *at; at++) {
 		if (!g_ascii_isxdigit(*at) && *at != '-')
 			return NULL;
-	return g_ascii_strdown(text, -1);
+		*at = g_ascii_tolower(*at);
+	}
+	return is_placeholder(text) ? NULL : g_steal_pointer(&text);
 }
 
 static char *value_in(const char *text, enum kind kind)

@@ -12,7 +12,8 @@
 
 /* Where a host's numbers are. Either may not be there. */
 struct colo_host_numbers {
-	const char *hardware, *system; /* files */
+	/* Files. What many boards of a maker have in common is no number. */
+	const char *hardware, *system;
 };
 
 /* TRUE where the directory is this host's, or was nobody's before: then it is marked. Where the

@@ -126,6 +126,27 @@ static void without_a_hardware_number_the_systems_counts(void **state)
 	is_ours(scene);
 }
 
+static void what_many_boards_say_is_no_hardware_number(void **state)
+{
+	static const char *const said[] = {
+		"03000200-0400-0500-0006-000700080009\n",
+		"00020003-0004-0005-0006-000700080009\n",
+		"12345678-1234-5678-90AB-CDDEEFAABBCC\n",
+		"00000000-0000-0000-0000-000000000000\n",
+		"FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF\n",
+	};
+	struct scene *scene = *state;
+
+	for (guint i = 0; i < G_N_ELEMENTS(said); i++) {
+		say(scene->hardware, said[i]);
+		say(scene->of_system, SYSTEM);
+		g_remove(scene->mark);
+		is_ours(scene);
+		say(scene->of_system, "00000000000000000000000000000001\n");
+		is_anothers(scene, "machine id");
+	}
+}
+
 static void a_host_without_numbers_is_not_judged(void **state)
 {
 	const struct scene *scene = *state;
@@ -157,6 +178,8 @@ int main(void)
 			a_system_installed_anew_on_the_same_hardware_is_the_same_host, set_up,
 			tear_down),
 		cmocka_unit_test_setup_teardown(without_a_hardware_number_the_systems_counts,
+						set_up, tear_down),
+		cmocka_unit_test_setup_teardown(what_many_boards_say_is_no_hardware_number,
 						set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_host_without_numbers_is_not_judged, set_up,
 						tear_down),
