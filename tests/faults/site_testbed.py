@@ -32,6 +32,7 @@ import sys
 import tempfile
 import threading
 
+import grants
 import site_base
 import site_hosts
 from site_base import Failed
@@ -97,7 +98,9 @@ timeout = {timeout_ms}ms
 type = etcd
 timeout = 5s
 endpoints = http://{client}:{port}
+prefix = {prefix}
 """
+PREFIX = "/colo/"
 TIMEOUT_MS = 2000
 
 # What a host has at its first boot and at each one after.
@@ -414,11 +417,12 @@ class TestbedSite(site_hosts.HostSite):
         self.file = file.format(
             etc=ETC, pair=PAIR, cpus=os.environ.get("FAULTS_CPUS") or "1", guest=GUEST, mac=MAC,
             services=services, device=DEVICE, timeout_ms=TIMEOUT_MS, client=CLIENT,
-            port=ETCD_PORT)
+            port=ETCD_PORT, prefix=PREFIX)
         self.key = secrets.token_hex(32)
         self.nodes = tuple(TestbedNode(self, place) for place in self.hosts.places)
-        self.arbiter = self.listener = None
+        self.arbiter = self.listener = self.etcd = None
         self.dumps, self.clients, self.count = [], [], 0
+        self.shapes = set()  # what was wrong with links since begin_run()
 
     # From nothing, and back.
 
@@ -427,6 +431,7 @@ class TestbedSite(site_hosts.HostSite):
             self.end()
         self.count += 1
         self.arbiter = Arbiter(self.hosts, os.path.join(self.dir, f"etcd{self.count}"))
+        self.etcd = grants.Etcd(self.hosts.call, CLIENT, ETCD_PORT, PREFIX + PAIR)
         self.hosts.nft("table bridge cuts")
         self.hosts.nft("delete table bridge cuts")
         self.hosts.nft("""
@@ -506,12 +511,27 @@ class TestbedSite(site_hosts.HostSite):
     def begin_run(self):
         self.end_dumps()
         self.dump_all()
+        self.shapes = set()
 
     def captures(self):
         return [path for path, _ in self.dumps if os.path.exists(path)]
 
     def captures_between(self):
         return [path for path in self.captures() if not path.endswith("clients.pcap")]
+
+    def revision(self):
+        return self.etcd.revision()
+
+    def grants(self, since):
+        return self.etcd.history(since)
+
+    def wire(self):
+        """Frames are captured behind the links that are shaped; what was corrupted there says
+        nothing of who sent it."""
+        path = os.path.join(self.dir, "clients.pcap")
+        if "corrupt" in self.shapes or not os.path.exists(path):
+            return None
+        return site_base.Wire(path, GUEST, reordered=bool(self.shapes & {"jitter_ms", "reorder"}))
 
     def secrets(self):
         return [self.key.encode(), bytes.fromhex(self.key)]
@@ -587,10 +607,16 @@ class TestbedSite(site_hosts.HostSite):
         self.arbiter.process.send_signal(signal.SIGCONT)
 
     def arbiter_restart(self, lose_state=False):
+        if lose_state:
+            self.etcd.forgets()
         self.arbiter.kill()
         if lose_state:
             shutil.rmtree(self.arbiter.dir)
         self.arbiter.start()
+
+    def shape(self, link, source, target, **what):
+        super().shape(link, source, target, **what)
+        self.shapes |= {name for name, much in what.items() if much}
 
     def cut(self, *ways):
         lines = []
