@@ -9,6 +9,7 @@ last that memory is taken from, since it is not what is to be harmed. Python's o
 """
 import glob
 import json
+import mmap
 import os
 import re
 import signal
@@ -163,7 +164,8 @@ def hog_memory(until, spared_kib):
     while time.monotonic() < until:
         while int(re.search(r"MemAvailable:\s*(\d+)", read("/proc/meminfo")).group(1)) \
                 > spared_kib:
-            taken.append(bytearray(b"x" * (4 << 20)))
+            taken.append(mmap.mmap(-1, 4 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+                                   | mmap.MAP_POPULATE))
         time.sleep(0.05)
 
 
