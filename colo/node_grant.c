@@ -26,12 +26,23 @@ void node_watch_arbiter(colo_node *node)
 	node->ops->arbiter_read(node->data);
 }
 
+/* The other node has agreed, on its disk, that this one goes on as that generation: its own claim,
+ * which it had given up, was carried out later. It will say yes again. */
+static gboolean is_void(const colo_node *node, const struct colo_arbiter_record *record)
+{
+	return node->peer_up && !(node->peer.flags & COLO_PEER_LIVE) &&
+	       node->peer.part == COLO_PART_NONE &&
+	       node->peer.generation == record->generation &&
+	       node->record.generation + 1 == record->generation;
+}
+
 /* The other node may have gone on, and not be heard. */
 void node_watch_verdict(colo_node *node, enum colo_verdict verdict,
 			const struct colo_arbiter_record *record)
 {
 	if (verdict == COLO_VERDICT_RECORD && record->solo && record->owner != node->self &&
-	    record->generation > node->record.generation && !node->moving &&
+	    record->generation > node->record.generation && !is_void(node, record) &&
+	    !node->moving &&
 	    node->record.part != COLO_PART_PROMOTED &&
 	    colo_roles_step(node->state, COLO_ON_OVERTAKEN)->known)
 		node_happen(node, COLO_ON_OVERTAKEN, record->generation);
@@ -107,7 +118,8 @@ void node_grant_verdict(colo_node *node, enum colo_verdict verdict,
 	}
 	/* An older one is of an arbiter that was set back: nobody runs by it. */
 	if (verdict == COLO_VERDICT_DENIED && record && record->solo &&
-	    record->owner != node->self && record->generation > node->record.generation) {
+	    record->owner != node->self && record->generation > node->record.generation &&
+	    !is_void(node, record)) {
 		node_happen(node, COLO_ON_DENIED, record->generation);
 		return;
 	}

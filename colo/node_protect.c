@@ -71,9 +71,9 @@ static void doubt(colo_node *node)
 		node_happen(node, COLO_ON_DOUBT, node->record.generation);
 }
 
-/* A colod that was started anew may have found its machine at rest before it has found the
- * other node. Where nobody is asked but that one, or a fence agent, it is worth a wait: the
- * standby is sound. */
+/* The other node's colod may be away for a moment, or this one was started anew and found its
+ * machine at rest before it found the other node. Where nobody is asked but that one, or a fence
+ * agent, it is worth a wait, though the guest rests: the standby is sound. */
 static gboolean may_be_found_yet(const colo_node *node)
 {
 	return !node->peer_up && !node->link_lost && !node->ops->arbiter_keeps_records &&

@@ -56,6 +56,12 @@ static gboolean arbiter_knows(const colo_node *node, guint64 generation)
 	       record->owner == node->self && record->generation == generation;
 }
 
+static gboolean arbiter_names_other(const colo_node *node)
+{
+	return node->verdict == COLO_VERDICT_RECORD && node->arbiter.solo &&
+	       node->arbiter.owner != node->self;
+}
+
 static gboolean is_settling(const colo_node *node)
 {
 	return node_now(node) < node->since_ms + NODE_SETTLE_MS;
@@ -65,9 +71,11 @@ static void start(colo_node *node, const struct colo_startup_decision *decision)
 {
 	switch (decision->right) {
 	case COLO_STARTUP_OURS:
-		/* A grant that was not written down: the other one may have been forced since. */
-		if (decision->generation != node->record.generation && !node->peer_up &&
-		    is_settling(node))
+		/* A grant that was not written down: the other one may have been forced since. Or
+		 * by what the other one says: it is given time to say more. */
+		if (is_settling(node) &&
+		    ((decision->generation != node->record.generation && !node->peer_up) ||
+		     arbiter_names_other(node)))
 			break;
 		node->behind = node->ops->arbiter_keeps_records &&
 			       !arbiter_knows(node, decision->generation);

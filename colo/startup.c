@@ -52,14 +52,16 @@ static gboolean peer_runs(const struct colo_startup *known)
 				     state == COLO_PROTECTED);
 }
 
+static gboolean has_machine(const struct colo_peer_state *peer)
+{
+	return peer->flags & COLO_PEER_LIVE || colo_state_is_primary(peer->state) ||
+	       peer->state == COLO_PROMOTING || peer->state == COLO_STANDBY;
+}
+
 /* It has a machine, or is about to: it goes on with that, or has the guest. */
 static gboolean peer_lives(const struct colo_startup *known)
 {
-	return is_current(known) && (known->peer.flags & COLO_PEER_LIVE ||
-				     known->peer.state == COLO_PROMOTING ||
-				     known->peer.state == COLO_STANDBY ||
-				     known->peer.state == COLO_HOLDING ||
-				     known->peer.state == COLO_HANDING);
+	return is_current(known) && has_machine(&known->peer);
 }
 
 /* It could be the one that starts. */
@@ -150,7 +152,7 @@ static void wait_for_other(struct case_ *at)
 		       record->generation, at->other);
 	else if (record->part == COLO_PART_LEAVING)
 		decide(at, COLO_STARTUP_WAIT, FORCE,
-		       "the guest was being handed over to %s: waiting for it", at->other);
+		       "%s was to go on with the guest: waiting for it", at->other);
 	else
 		decide(at, COLO_STARTUP_WAIT, FORCE,
 		       "no copy that counts is here: waiting for %s", at->other);
@@ -233,23 +235,21 @@ static void compare(struct case_ *at)
 	}
 }
 
-/* The arbiter's "solo: the other" was never acted on, as that one says itself, and will not be:
- * it ended between the grant and its record, or its claim was carried out after it had given
- * that up, and maybe agreed that this node goes on. */
+/* The arbiter's "solo: the other" is a claim that was carried out after its asker had given it
+ * up: that one agreed, on its disk, that this node has that generation. That it only knows of
+ * none would not do: so does one whose generation file was restored from a backup. */
 static gboolean is_void(const struct colo_startup *known)
 {
 	const struct colo_record *record = &known->record;
-	const struct colo_peer_state *peer = &known->peer;
 	const guint64 granted = known->arbiter.generation;
 
-	if (!known->peer_up || peer->generation + 1 < granted || peer->generation > granted ||
-	    (has_run(peer->part) && peer->generation >= record->generation))
+	if (!known->peer_up || has_machine(&known->peer) || has_run(known->peer.part) ||
+	    known->peer.generation != granted)
 		return FALSE;
 	if (record->generation == granted)
 		return record->part == COLO_PART_SOLO;
 	return record->generation + 1 == granted &&
-	       (record->part == COLO_PART_PRIMARY || record->part == COLO_PART_LEAVING ||
-		(record->part == COLO_PART_SOLO && peer->generation < granted));
+	       (record->part == COLO_PART_PRIMARY || record->part == COLO_PART_LEAVING);
 }
 
 static void decide_with_record(struct case_ *at)
@@ -260,7 +260,7 @@ static void decide_with_record(struct case_ *at)
 
 	if (arbiter->solo && arbiter->owner != known->self && is_void(known)) {
 		begin(at, COLO_STARTUP_OURS, arbiter->generation,
-		      "the other node never acted on what the arbiter granted it");
+		      "the other node gave up what the arbiter granted it");
 	} else if (arbiter->solo && arbiter->owner != known->self &&
 		   arbiter->generation >= record->generation) {
 		decide(at, COLO_STARTUP_WAIT, FORCE,

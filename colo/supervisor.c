@@ -253,6 +253,7 @@ static void vm_gone(void *data, const char *how)
 }
 
 static void begin(colo_supervisor *supervisor);
+static void tell(void *data);
 
 static void vm_found(void *data, const struct colo_vm_found *found)
 {
@@ -263,6 +264,7 @@ static void vm_found(void *data, const struct colo_vm_found *found)
 		colo_node_adopt(supervisor->node, found);
 	else
 		begin(supervisor);
+	tell(supervisor);
 }
 
 static const struct colo_guest_hooks guest_hooks = {
@@ -284,8 +286,9 @@ static void tell(void *data)
 	struct hb_self beat;
 	g_autofree char *line = NULL;
 
-	/* While it is being put together. */
-	if (!supervisor->peer || !supervisor->beat)
+	/* While it is being put together; and before it is known what runs here, "stopped" would
+	 * be taken for the news that no machine does. */
+	if (!supervisor->peer || !supervisor->beat || !supervisor->found)
 		return;
 	colo_node_self(supervisor->node, &self);
 	beat = (struct hb_self){

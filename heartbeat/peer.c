@@ -8,7 +8,7 @@
 
 void hb_peer_init(struct hb_peer *peer, guint64 ours)
 {
-	*peer = (struct hb_peer){ .ours = ours };
+	*peer = (struct hb_peer){ .ours = ours, .dice = ours };
 }
 
 static gboolean is_past(const struct hb_peer *peer, guint64 session)
@@ -19,16 +19,26 @@ static gboolean is_past(const struct hb_peer *peer, guint64 session)
 	return FALSE;
 }
 
+/* The highest bit of a linear congruential generator modulo 2^64 (Knuth, The Art of Computer
+ * Programming, volume 2, section 3.3.4). */
+static gboolean toss(struct hb_peer *peer)
+{
+	peer->dice = peer->dice * G_GUINT64_CONSTANT(6364136223846793005) +
+		     G_GUINT64_CONSTANT(1442695040888963407);
+	return (gboolean)(peer->dice >> 63);
+}
+
 /* Which place it gets depends on the number, so that many recorded sessions push each
  * other out, and a new one only by chance. Of two that want one place, such as a daemon
  * and the one before it that lingers, each has it until it was greeted: they send in the
- * same order in each interval, and whoever is last would else be greeted each time. */
+ * same order in each interval, and whoever is last would else be greeted each time. Who is
+ * next is chance, so that nobody who plays recorded ones at the right moment always is. */
 static void note_stranger(struct hb_peer *peer, guint64 session)
 {
 	const guint place = session % HB_STRANGERS_MAX;
 
 	if (peer->strangers[place] == session ||
-	    (peer->strangers[place] && !peer->greeted[place]))
+	    (peer->strangers[place] && (!peer->greeted[place] || !toss(peer))))
 		return;
 	peer->strangers[place] = session;
 	peer->greeted[place] = FALSE;

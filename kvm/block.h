@@ -35,10 +35,6 @@ struct vmm_disk_request {
 	void *handle; /* the disk's, from submit() to done() */
 };
 
-struct vmm_disk;
-/* Whether a request is of whole blocks; if not, a refusal is its requester's own mistake. */
-gboolean vmm_disk_is_whole(const struct vmm_disk *disk, const struct vmm_disk_request *request);
-
 /* A disk: vmm_disk_open(), or whoever replicates. All calls with the device lock, but for
  * `sync`. */
 struct vmm_disk {
@@ -75,6 +71,8 @@ struct vmm_disk {
 	void (*batch_done)(void *user);
 	void *user;
 };
+/* Whether a request is of whole blocks; if not, a refusal is its requester's own mistake. */
+gboolean vmm_disk_is_whole(const struct vmm_disk *disk, const struct vmm_disk_request *request);
 
 typedef struct vmm_block vmm_block;
 

@@ -18,8 +18,8 @@ Reads what was captured where the clients are, and judges each segment that the 
 not judged. --compared: a comparator (netcompare/compare.h) has let the segments go. Then pure
 acknowledgements and repetitions do not wait for what is new, so what goes back is judged among
 what is new and among pure acknowledgements, each for itself; and an acknowledgement may have been
-lowered to what the other guest has, with the window's edge as much lower where the comparator
-has not seen the connection begin. Prints a line of JSON:
+lowered to what the other guest has, with the window's edge as much lower, as far as the comparator
+has not seen the connection begin; that is not told apart. Prints a line of JSON:
 {"flows": N, "segments": N, "faults": [...]}; status 0 without faults, 1 with some, 2 where the
 capture cannot be read. IPv4 in classic pcap files of Ethernet or of tcpdump's "any" device. Of
 connections that began before the capture did the window is not judged, since its scale is not

@@ -269,6 +269,24 @@ def colod_is_killed(world):
               not {"holding", "solo", "promoting"} & set(told), told)
 
 
+def a_colod_that_has_not_found_its_machine_yet(world):
+    """Its node would seem to have none: who believes that may start another copy."""
+    primary, standby = world.protected()
+    standby.kill_colod()
+    standby.freeze("colo-vm")
+    standby.start()
+    begin, said = time.monotonic(), set()
+    while time.monotonic() < begin + QUIET_S:
+        peer = primary.status()["peer"]
+        if peer["reachable"]:
+            said.add(peer["state"])
+        time.sleep(0.01)
+    standby.thaw("colo-vm")
+    check("a colod that has not found its machine yet says nothing of itself",
+          said <= {"standby"}, said)
+    world.well("a standby's colod was started while its colo-vm stood still", primary)
+
+
 def a_primary_dies_while_the_standbys_colod_is_dead(world):
     primary, standby = world.protected()
     standby.kill_colod()
@@ -630,6 +648,7 @@ TESTS = [
     colo_netcompare_is_killed,
     colo_heartbeat_is_killed,
     colod_is_killed,
+    a_colod_that_has_not_found_its_machine_yet,
     a_primary_dies_while_the_standbys_colod_is_dead,
     a_primary_freezes,
     a_primarys_guest_freezes,

@@ -79,16 +79,20 @@ static gboolean gave_way(const struct colo_startup *known)
 		 (known->arbiter.solo && known->arbiter.generation == peer->generation)));
 }
 
-/* Who was granted it says that it never went so far, and nobody is behind it by more. */
-static gboolean never_acted(const struct colo_startup *known)
+/* What the arbiter says of the other one that one gave up for this node, on its disk. */
+static gboolean gave_up(const struct colo_startup *known)
 {
 	const struct colo_peer_state *peer = &known->peer;
+	const enum colo_part own = known->record.part;
 	const guint64 granted = known->arbiter.generation;
 
-	return known->peer_up && !peer_is_live(known) &&
-	       known->record.generation + 1 >= granted && peer->generation + 1 >= granted &&
-	       (peer->generation < known->record.generation || !ran(peer->part)) &&
-	       peer->generation <= granted;
+	if (!known->peer_up || peer_is_live(known) || ran(peer->part) ||
+	    peer->generation != granted)
+		return FALSE;
+	return known->record.generation == granted ?
+		       own == COLO_PART_SOLO :
+		       known->record.generation + 1 == granted &&
+			       (own == COLO_PART_PRIMARY || own == COLO_PART_LEAVING);
 }
 
 static void check_start(const struct colo_startup *known,
@@ -109,8 +113,7 @@ static void check_start(const struct colo_startup *known,
 	CHECK(!known->peer_up || peer->generation <= own->generation || gave_way(known));
 	CHECK(!known->peer_up || !ran(peer->part) || !ran(own->part) ||
 	      peer->generation < own->generation);
-	CHECK(!others || (never_acted(known) && ran(own->part) &&
-			  made->right == COLO_STARTUP_OURS &&
+	CHECK(!others || (gave_up(known) && made->right == COLO_STARTUP_OURS &&
 			  made->generation == known->arbiter.generation));
 	CHECK(!known->keeps_records || known->verdict != COLO_VERDICT_DENIED);
 	CHECK(own->part != COLO_PART_STANDBY && own->part != COLO_PART_PROMOTED);

@@ -378,7 +378,11 @@ static void claim_live(const struct world *world, guint i)
 	if (grants(&next, i, node->generation)) {
 		next.node[i].role = granted;
 		reach(&next, "claims");
-	} else if (keeps_records() && next.there && next.solo && next.owner != i) {
+	} else if (keeps_records() && next.there && next.solo && next.owner != i &&
+		   !(next.link && next.node[!i].part == COLO_PART_NONE &&
+		     next.node[!i].generation == next.generation)) {
+		write_record(&next.node[i], next.generation,
+			     node->role == PRIMARY ? COLO_PART_STANDBY : COLO_PART_NONE);
 		next.node[i].role = COLD;
 		next.node[i].live = next.node[i].sealed = 0;
 		reach(&next, "is denied, and stops");
@@ -676,10 +680,16 @@ static void check_comes_back(const struct world *world)
 	for (guint i = 0; i < 2; i++) {
 		next.node[i].role = COLD;
 		next.node[i].live = 0;
-		/* What an operator has to decide: what a promoted guest wrote is on no
-		 * disk, or a standby that was granted never wrote that it is promoted.
-		 */
+		/* What an operator has to decide: what a promoted guest wrote is on no disk; a
+		 * grant that nobody lived to write down looks like a generation file that was
+		 * restored from a backup; and who was denied for a claim that its asker had given
+		 * up does not know so. */
 		excused |= node[i].part == COLO_PART_PROMOTED;
+		excused |= world->there && world->solo && world->owner == i &&
+			   (node[i].generation < world->generation ||
+			    ((node[i].part == COLO_PART_NONE ||
+			      node[i].part == COLO_PART_STANDBY) &&
+			     node[!i].part == COLO_PART_STANDBY));
 		excused |= ended_with_consent(world, i);
 	}
 	next.attached = 0;

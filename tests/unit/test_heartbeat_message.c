@@ -379,6 +379,21 @@ static void of_two_strangers_that_want_one_place_each_is_greeted(void **state)
 	}
 }
 
+/* Whoever has recorded two of its sessions plays them right after each of our datagrams. */
+static void nobody_who_plays_recorded_sessions_keeps_a_living_one_out(void **state)
+{
+	gboolean greeted = FALSE;
+	struct hb_peer peer;
+
+	hb_peer_init(&peer, OURS);
+	for (guint interval = 1; interval <= 100 && !greeted; interval++) {
+		judge(&peer, 40 + interval % 2 * HB_STRANGERS_MAX, 0, 1);
+		judge(&peer, 40 + 2 * HB_STRANGERS_MAX, 0, interval);
+		greeted = hb_peer_next_stranger(&peer) == 40 + 2 * HB_STRANGERS_MAX;
+	}
+	assert_true(greeted);
+}
+
 /* What colod says */
 
 static void colod_is_heard_only_if_it_says_a_whole_message(void **state)
@@ -424,6 +439,7 @@ int main(void)
 		cmocka_unit_test(a_peer_is_replaced_only_by_one_that_heard_us_just_now),
 		cmocka_unit_test(all_strangers_are_greeted_in_turn),
 		cmocka_unit_test(of_two_strangers_that_want_one_place_each_is_greeted),
+		cmocka_unit_test(nobody_who_plays_recorded_sessions_keeps_a_living_one_out),
 		cmocka_unit_test(colod_is_heard_only_if_it_says_a_whole_message),
 	};
 
