@@ -278,7 +278,8 @@ static struct timespec *until_due(struct relay *relay, struct timespec *time)
 	if (g_sequence_iter_is_end(first))
 		return NULL;
 	frame = g_sequence_get(first);
-	left = MAX(frame->due_ns - now_ns(), 0);
+	left = frame->due_ns - now_ns();
+	left = MAX(left, 0); /* which looks twice */
 	*time = (struct timespec){ left / 1000000000, left % 1000000000 };
 	return time;
 }

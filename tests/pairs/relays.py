@@ -34,7 +34,7 @@ class Relay:
         self.space.ip(f"link set {self.port} nomaster")
         self.process = subprocess.Popen(
             self.space.words(PROGRAM, self.port, self.outer, str(self.seed)), text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             start_new_session=True)
         for (way, mac), what in self.rules.items():
             self.tell(way, mac, what)
@@ -52,7 +52,8 @@ class Relay:
             self.process.stdin.flush()
             answer = self.process.stdout.readline().strip()
         except OSError as error:
-            answer = f"{error}; it has ended with status {self.process.wait()}"
+            answer = (f"{error}; it has ended with status {self.process.wait()}: "
+                      f"{self.process.stderr.read().strip()}")
         if answer != "ok":
             raise RuntimeError(f"relay at {self.port}: \"{way} {mac} {words}\": "
                                f"{answer or 'it has ended'}")
@@ -63,6 +64,7 @@ class Relay:
                 self.process.stdin.close()
             self.process.wait()
             self.process.stdout.close()
+            self.process.stderr.close()
         self.process = None
 
     def remove(self):
