@@ -24,6 +24,9 @@ ADDRESSES = bytes([10, 99, 0, 2, 10, 99, 0, 77])
 DATA = random.Random(1).randbytes(1 << 16)
 
 
+WINDOW = 1000  # that guests tell
+
+
 def ip_packet(payload, protocol, number):
     head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), number & 0xffff, 0x4000, 64,
                        protocol, 0) + ADDRESSES
@@ -105,13 +108,13 @@ class Connection:
                 data = data[:at] + bytes([data[at] ^ 1]) + data[at + 1:]
         return ip_packet(struct.pack(
             "!HHIIBBHHH", self.port, self.peer, (first + begin) & 0xffffffff,
-            (self.client + ack) & 0xffffffff, 0x50, flags, 1000, 0, 0) + data, 6, number)
+            (self.client + ack) & 0xffffffff, 0x50, flags, WINDOW, 0, 0) + data, 6, number)
 
 
 def key_of(packet):
-    """Without what may be changed on the way: acknowledgement and checksum."""
+    """Without what may be changed on the way: acknowledgement, window and checksum."""
     if packet[9] == 6:
-        return packet[:28] + packet[32:36] + packet[38:]
+        return packet[:28] + packet[32:34] + packet[38:]
     return packet
 
 
@@ -195,10 +198,14 @@ class World:
             return
         self.matched += 1
         if not p.udp:
-            ack = struct.unpack_from("!I", packet, 28)[0]
-            if c.acked[0] != p.epoch or (ack - c.client) & 0xffffffff > c.acked[1]:
-                self.wrong.append(f"acknowledged {(ack - c.client) & 0xffffffff}, the "
-                                  f"secondary {c.acked}")
+            ack = (struct.unpack_from("!I", packet, 28)[0] - c.client) & 0xffffffff
+            window = struct.unpack_from("!H", packet, 34)[0]
+            if c.acked[0] != p.epoch or ack > c.acked[1]:
+                self.wrong.append(f"acknowledged {ack}, the secondary {c.acked}")
+            # A comparator that has not seen the SYN leaves the window as it is.
+            if ack + window != p.ack + WINDOW and (not self.kills or window != WINDOW):
+                self.wrong.append(f"a window to {ack + window}, the guest's is to "
+                                  f"{p.ack + WINDOW}")
 
     def settle(self, connections):
         """Waits until what can come without a checkpoint has come."""
