@@ -74,13 +74,6 @@ static struct colo_record record_after(const colo_node *node, enum colo_durable 
 	case COLO_AS_STARTED:
 		record.stopped = durable == COLO_AS_STOPPED;
 		return record;
-	case COLO_AS_RELIEVED:
-		if (!node->vm && record.generation + 1 == generation &&
-		    (record.part == COLO_PART_PRIMARY || record.part == COLO_PART_LEAVING)) {
-			record.part = COLO_PART_LEAVING;
-			return record;
-		}
-		/* fall through */
 	case COLO_AS_OLDER:
 		keeps_stopped = TRUE;
 		durable = record.part == COLO_PART_NONE ? COLO_AS_NONE : COLO_AS_STANDBY;

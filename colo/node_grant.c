@@ -31,7 +31,7 @@ void node_watch_arbiter(colo_node *node)
 static gboolean is_void(const colo_node *node, const struct colo_arbiter_record *record)
 {
 	return node->peer_up && !(node->peer.flags & COLO_PEER_LIVE) &&
-	       node->peer.part == COLO_PART_NONE &&
+	       (node->peer.part == COLO_PART_NONE || node->peer.part == COLO_PART_STANDBY) &&
 	       node->peer.generation == record->generation &&
 	       node->record.generation + 1 == record->generation;
 }

@@ -54,7 +54,8 @@ static void order_stand_down(colo_node *node, gboolean force)
 
 static void order_discard(colo_node *node, gboolean force)
 {
-	if (!force && !(node->peer_up && colo_state_is_primary(node->peer.state))) {
+	if (!force && !(node->peer_up && colo_state_is_primary(node->peer.state) &&
+			node->peer.generation >= node->record.generation)) {
 		refuse(node, COLO_ORDER_DISCARD,
 		       "the other node does not run the guest: what is here may be the only "
 		       "copy; --force gives it up all the same");

@@ -71,8 +71,7 @@ static void start(colo_node *node, const struct colo_startup_decision *decision)
 {
 	switch (decision->right) {
 	case COLO_STARTUP_OURS:
-		/* A grant that was not written down: the other one may have been forced since. Or
-		 * by what the other one says: it is given time to say more. */
+		/* A grant that was not written down: the other one may have been forced since. */
 		if (is_settling(node) &&
 		    ((decision->generation != node->record.generation && !node->peer_up) ||
 		     arbiter_names_other(node)))
@@ -156,6 +155,11 @@ void node_start_verdict(colo_node *node, enum node_asked asked, enum colo_verdic
 	}
 	if (node->state != COLO_WAITING)
 		return;
+	/* What was asked for may be another's by then, or given up. */
+	if (node->moving) {
+		look_later(node);
+		return;
+	}
 	if (asked == NODE_READ) {
 		judge(node, verdict, FALSE, &decision);
 		act(node, &decision);

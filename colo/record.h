@@ -15,9 +15,7 @@ enum colo_part {
 	COLO_PART_STANDBY, /* whole, but the other node went on, or was to: it may be older */
 	COLO_PART_PRIMARY, /* primary of a protected pair */
 	COLO_PART_SOLO, /* ran alone, with the grant for this generation */
-	/* Was primary and is handing over to the other node; or came back cold and agreed that it
-	 * goes on. If that one never did, what is here has all. */
-	COLO_PART_LEAVING,
+	COLO_PART_LEAVING, /* was primary and is handing over to the other node */
 	COLO_PART_PROMOTED, /* solo after a promotion whose writes are not durable yet */
 };
 

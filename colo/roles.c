@@ -9,7 +9,7 @@
 static const struct colo_step steps[COLO__STATES][COLO__EVENTS] = {
 	[COLO_STOPPED] = {
 		[COLO_ON_START] = STEP(COLO_WAITING, COLO_AS_STARTED, node_look_around),
-		[COLO_ON_CONSENT] = STEP(COLO_STOPPED, COLO_AS_RELIEVED, node_consented),
+		[COLO_ON_CONSENT] = STEP(COLO_STOPPED, COLO_AS_OLDER, node_consented),
 		[COLO_ON_DISCARD] = STEP(COLO_STOPPED, COLO_AS_NONE, NULL),
 		[COLO_ON_FORCE] = STEP(COLO_SOLO, COLO_AS_SOLO, node_start_guest),
 		[COLO_ON_GONE] = STEP(COLO_STOPPED, COLO_KEEP, NULL),
@@ -20,7 +20,7 @@ static const struct colo_step steps[COLO__STATES][COLO__EVENTS] = {
 		[COLO_ON_START] = STEP(COLO_WAITING, COLO_AS_STARTED, node_look_around),
 		[COLO_ON_BEGIN] = STEP(COLO_SOLO, COLO_AS_SOLO, node_start_guest),
 		[COLO_ON_JOIN] = STEP(COLO_JOINING, COLO_AS_NONE, node_start_standby),
-		[COLO_ON_CONSENT] = STEP(COLO_WAITING, COLO_AS_RELIEVED, node_consented),
+		[COLO_ON_CONSENT] = STEP(COLO_WAITING, COLO_AS_OLDER, node_consented),
 		[COLO_ON_DISCARD] = STEP(COLO_WAITING, COLO_AS_NONE, node_look_around),
 		[COLO_ON_FORCE] = STEP(COLO_SOLO, COLO_AS_SOLO, node_start_guest),
 		[COLO_ON_GONE] = STEP(COLO_WAITING, COLO_KEEP, NULL),

@@ -73,10 +73,6 @@ enum colo_durable {
 	COLO_KEEP, /* nothing */
 	COLO_AS_NONE,
 	COLO_AS_OLDER, /* standby, where there is a whole copy; else none */
-	/* Leaving, at the generation that it has, where it was the primary of the one before the
-	 * event's and nothing of its machine lives: if the other one never goes on, it may. Else
-	 * as older. */
-	COLO_AS_RELIEVED,
 	COLO_AS_STANDBY,
 	COLO_AS_PRIMARY,
 	COLO_AS_SOLO,

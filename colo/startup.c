@@ -295,7 +295,7 @@ static void force(struct case_ *at)
 	begin(at, COLO_STARTUP_FORCED, generation + 1, "the operator says so");
 }
 
-void colo_startup_decide(const struct colo_startup *known,
+static void decide_alone(const struct colo_startup *known,
 			 struct colo_startup_decision *decision)
 {
 	struct case_ at = {
@@ -345,4 +345,48 @@ void colo_startup_decide(const struct colo_startup *known,
 		begin_first(&at);
 	else
 		compare(&at);
+}
+
+/* As the other one sees it. */
+static gboolean other_waits(const struct colo_startup *known)
+{
+	struct colo_startup other = *known;
+	struct colo_startup_decision theirs;
+
+	other.self = !known->self;
+	other.record = (struct colo_record){ .generation = known->peer.generation,
+					     .part = known->peer.part };
+	other.peer = (struct colo_peer_state){ .generation = known->record.generation,
+					       .state = COLO_WAITING,
+					       .part = known->record.part };
+	decide_alone(&other, &theirs);
+	return theirs.verdict == COLO_STARTUP_WAIT;
+}
+
+/* Whether two that hear each other, and whom nobody else can tell more, wait for each other:
+ * somebody was to go on and did not live to, or a generation file was restored from a backup. */
+static gboolean is_stuck(const struct colo_startup *known)
+{
+	return known->peer_up && known->peer.state == COLO_WAITING && known->peer.generation &&
+	       known->record.generation && !known->record.stopped &&
+	       (!known->keeps_records || known->verdict == COLO_VERDICT_RECORD) &&
+	       known->record.part != COLO_PART_PROMOTED &&
+	       known->peer.part != COLO_PART_PROMOTED && other_waits(known);
+}
+
+void colo_startup_decide(const struct colo_startup *known,
+			 struct colo_startup_decision *decision)
+{
+	struct case_ at = {
+		.known = known,
+		.decision = decision,
+		.other = known->pair->node[!known->self].name,
+	};
+
+	decide_alone(known, decision);
+	if (decision->verdict == COLO_STARTUP_WAIT && is_stuck(known))
+		decide(&at, COLO_STARTUP_REFUSE,
+		       "decide which copy counts; on the node that was the primary last, if it "
+		       "has one: colo promote --force",
+		       "neither this node nor %s is sure to have the newest copy", at.other);
 }

@@ -19,29 +19,26 @@ static gboolean is_past(const struct hb_peer *peer, guint64 session)
 	return FALSE;
 }
 
-/* The highest bit of a linear congruential generator modulo 2^64 (Knuth, The Art of Computer
- * Programming, volume 2, section 3.3.4). */
-static gboolean toss(struct hb_peer *peer)
+/* A linear congruential generator modulo 2^64 (Knuth, The Art of Computer Programming, volume
+ * 2, section 3.3.4): its upper half. */
+static guint32 roll(struct hb_peer *peer)
 {
 	peer->dice = peer->dice * G_GUINT64_CONSTANT(6364136223846793005) +
 		     G_GUINT64_CONSTANT(1442695040888963407);
-	return (gboolean)(peer->dice >> 63);
+	return (guint32)(peer->dice >> 32);
 }
 
 /* Which place it gets depends on the number, so that many recorded sessions push each
- * other out, and a new one only by chance. Of two that want one place, such as a daemon
- * and the one before it that lingers, each has it until it was greeted: they send in the
- * same order in each interval, and whoever is last would else be greeted each time. Who is
- * next is chance, so that nobody who plays recorded ones at the right moment always is. */
+ * other out, and a new one only by chance. Of those that want one place, such as a daemon
+ * and the one before it that lingers, each datagram has the same chance to be the one that
+ * is greeted next (Knuth, section 3.4.2, algorithm R): they come in the same order in each
+ * interval, and by any rule of order one of them could be too early or too late each time. */
 static void note_stranger(struct hb_peer *peer, guint64 session)
 {
 	const guint place = session % HB_STRANGERS_MAX;
 
-	if (peer->strangers[place] == session ||
-	    (peer->strangers[place] && (!peer->greeted[place] || !toss(peer))))
-		return;
-	peer->strangers[place] = session;
-	peer->greeted[place] = FALSE;
+	if (roll(peer) % ++peer->wanted[place] == 0)
+		peer->strangers[place] = session;
 }
 
 static void adopt(struct hb_peer *peer, guint64 session)
@@ -109,7 +106,7 @@ guint64 hb_peer_next_stranger(struct hb_peer *peer)
 	for (guint i = 0; i < HB_STRANGERS_MAX; i++) {
 		const guint place = peer->turn++ % HB_STRANGERS_MAX;
 
-		peer->greeted[place] = TRUE;
+		peer->wanted[place] = 0;
 		if (peer->strangers[place])
 			return peer->strangers[place];
 	}

@@ -30,7 +30,7 @@ struct hb_peer {
 	guint64 ours; /* our session */
 	guint64 session; /* the peer's; 0: none yet */
 	guint64 strangers[HB_STRANGERS_MAX]; /* sessions that are greeted; 0: none */
-	gboolean greeted[HB_STRANGERS_MAX]; /* since it has its place */
+	guint64 wanted[HB_STRANGERS_MAX]; /* how often, since somebody there was greeted */
 	guint64 dice; /* for who gets a place that two want */
 	guint turn; /* whose turn it is */
 	guint64 past[HB_PAST_MAX]; /* sessions that the peer had during this one of ours

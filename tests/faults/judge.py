@@ -80,6 +80,8 @@ PERSONS = [
     Person(r"this node was promoted and ended before all was on its disks",
            ["promote", "--force", "--yes"],
            lambda judge: judge.plan.costs() == judge.roles.both),
+    Person(r"neither this node nor \S+ is sure", ["promote", "--force", "--yes"],
+           lambda judge: judge.plan.costs() == judge.roles.both),
 ]
 
 
@@ -158,15 +160,21 @@ class Judge:
         """A person does what the manual says, where the plan leads there; whether the pair is
         protected then."""
         for _ in range(3):
-            for node in self.site.nodes:
-                status = node.status() or {}
-                for person in PERSONS:
-                    said = person.is_asked(status)
-                    if said and person.may(self):
-                        self.ask(node, person.words, said)
-                        break
+            for node in (self.roles.primary, self.roles.standby):
+                if self.is_asked_at(node):
+                    break  # what it says of one copy goes for the other
             if self.site.wait_protected(PROTECTED_S / 4):
                 return bool(self.result.person)
+        return False
+
+    def is_asked_at(self, node):
+        """A person does what this node says; whether that chose a copy."""
+        status = node.status() or {}
+        for person in PERSONS:
+            said, chooses = person.is_asked(status), "--force" in person.words
+            if said and person.may(self) and not (chooses and status.get("part") == "none"):
+                self.ask(node, person.words, said)
+                return chooses
         return False
 
     def ask(self, node, words, said):

@@ -526,19 +526,22 @@ class Lives(World):
     def ask_a_person(self):
         """Where a node was promoted and its machine died before what had been committed was on
         its disks, neither copy is surely the better one: the nodes wait, and say so. Here the
-        person takes the one that was left."""
+        person takes the one that was left. So they do where one was to go on and had not written
+        that down: the person takes that of the primary."""
         def has_settled():
-            return self.pair.is_protected(0) or self.given_up()
+            return self.pair.is_protected(0) or self.given_up() or self.undecided()
 
         hosts.eventually(has_settled)
-        host = self.given_up()
-        if host is None or self.pair.is_protected(0):
+        if self.pair.is_protected(0):
             return
-        said = json.dumps(host.status())
-        if "may be better" not in said:
-            raise RuntimeError(f"it does not say why it waits: {said}")
-        self.persons += 1
-        self.pair.other(host).colo("promote", "--force", "--yes")
+        host, chosen = self.given_up(), self.undecided()
+        if host:
+            said, chosen = json.dumps(host.status()), self.pair.other(host)
+            if "may be better" not in said:
+                raise RuntimeError(f"it does not say why it waits: {said}")
+        if chosen:
+            self.persons += 1
+            chosen.colo("promote", "--force", "--yes")
 
     def given_up(self):
         """The host that waits with disks of which it does not know whether they have all."""
@@ -547,6 +550,15 @@ class Lives(World):
             if (status.get("state"), status.get("part")) == ("waiting", "promoted"):
                 return host
         return None
+
+    def undecided(self):
+        """The host that was the primary last, where neither knows whether its copy counts: it is
+        it still in its record, or has agreed to another's next generation."""
+        known = [(status.get("part") == "primary", status.get("generation"), host.name, host)
+                 for host in self.pair.hosts for status in [host.status() or {}]
+                 if "neither this node" in str(status.get("reason"))
+                 and status.get("part") != "none"]
+        return max(known)[-1] if known else None
 
     def judge_guest(self):
         """What is wrong with the guest that is there now."""

@@ -270,9 +270,17 @@ static void a_consent_outlives_the_colod_that_gave_it(void **state)
 	world_free(pair);
 }
 
-/* From the disk of whoever was the primary, which has all that clients saw. */
-static void must_come_back(test_world *pair)
+/* The disk of whoever was the primary has all that clients saw. */
+static void a_person_must_judge(test_world *pair)
 {
+	world_run(pair, 10000);
+	check(pair);
+	for (guint host = 0; host < 2; host++) {
+		assert_int_equal(world_state(pair, host), COLO_WAITING);
+		must(pair, strstr(world_reason(pair, host), "neither") != NULL,
+		     "it does not say what a person has to judge");
+	}
+	world_order(pair, 0, COLO_ORDER_PROMOTE, TRUE);
 	until_protected(pair, "both are there, and one waits for the other");
 	assert_int_equal(primary_of(pair), 0);
 	must_speak(pair, "nobody goes on");
@@ -293,15 +301,11 @@ static void a_grant_that_nobody_lived_to_act_on_is_for_a_person_to_judge(void **
 	world_break_disk(pair, 1, FALSE, 0);
 	world_power_on(pair, 0);
 	world_power_on(pair, 1);
-	world_run(pair, 10000);
-	check(pair);
-	assert_int_equal(world_state(pair, 0), COLO_WAITING);
-	assert_int_equal(world_state(pair, 1), COLO_WAITING);
-	world_order(pair, 0, COLO_ORDER_PROMOTE, TRUE);
-	must_come_back(pair);
+	a_person_must_judge(pair);
 }
 
-static void who_agreed_goes_on_if_the_other_one_did_not_live_to(void **state)
+/* As well as one that did, and whose generation file was restored from a backup. */
+static void a_consent_whose_asker_did_not_live_to_go_on_is_for_a_person_to_judge(void **state)
 {
 	test_world *pair = protected_pair(COLO_ARBITER_ETCD);
 
@@ -311,9 +315,9 @@ static void who_agreed_goes_on_if_the_other_one_did_not_live_to(void **state)
 	world_break_disk(pair, 1, FALSE, 3000);
 	world_run(pair, 1000);
 	world_power_on(pair, 0);
-	for (guint ms = 0; ms < ENOUGH_MS && world_part(pair, 0) != COLO_PART_LEAVING; ms += 10)
+	for (guint ms = 0; ms < ENOUGH_MS && world_part(pair, 0) != COLO_PART_STANDBY; ms += 10)
 		world_run(pair, 10);
-	assert_int_equal(world_part(pair, 0), COLO_PART_LEAVING);
+	assert_int_equal(world_part(pair, 0), COLO_PART_STANDBY);
 	world_run(pair, 100);
 	assert_int_equal(world_part(pair, 1), COLO_PART_STANDBY);
 	world_power_off(pair, 1);
@@ -321,7 +325,7 @@ static void who_agreed_goes_on_if_the_other_one_did_not_live_to(void **state)
 	world_cut_arbiter(pair, 0, FALSE);
 	world_cut_arbiter(pair, 1, FALSE);
 	world_power_on(pair, 1);
-	must_come_back(pair);
+	a_person_must_judge(pair);
 }
 
 static void only_the_survivor_goes_on_where_there_is_no_arbiter(void **state)
@@ -995,7 +999,8 @@ int main(void)
 		cmocka_unit_test(a_consent_outlives_the_colod_that_gave_it),
 		cmocka_unit_test(
 			a_grant_that_nobody_lived_to_act_on_is_for_a_person_to_judge),
-		cmocka_unit_test(who_agreed_goes_on_if_the_other_one_did_not_live_to),
+		cmocka_unit_test(
+			a_consent_whose_asker_did_not_live_to_go_on_is_for_a_person_to_judge),
 		cmocka_unit_test(only_the_survivor_goes_on_where_there_is_no_arbiter),
 		cmocka_unit_test(a_planned_switch_over_changes_places_without_a_grant),
 		cmocka_unit_test(a_guest_leaves_a_disk_that_fails_as_soon_as_it_can),

@@ -45,6 +45,7 @@ struct world {
 	guint8 protecting, protecting_generation; /* lost on the way: 1 + node; from */
 	guint8 claiming[2]; /* lost on the way: from */
 	guint8 link, attached, forgot;
+	guint8 agreed; /* one has agreed that the other goes on, at some time */
 };
 
 static struct {
@@ -409,12 +410,9 @@ static gboolean would_consent(const struct model_node *other, guint generation)
 
 static void write_consent(struct model_node *node, guint generation)
 {
-	if (node->role != COLD || node->part == COLO_PART_NONE)
-		write_record(node, generation + 1, COLO_PART_NONE);
-	else if (node->generation == generation && node->part != COLO_PART_STANDBY)
-		write_record(node, generation, COLO_PART_LEAVING);
-	else
-		write_record(node, generation + 1, COLO_PART_STANDBY);
+	write_record(node, generation + 1,
+		     node->role != COLD || node->part == COLO_PART_NONE ? COLO_PART_NONE
+									 : COLO_PART_STANDBY);
 	node->role = COLD;
 	node->live = node->sealed = 0;
 }
@@ -430,6 +428,7 @@ static void ask_consent(const struct world *world, guint i)
 	    (self->role == STANDBY && keeps_records() && !self->sealed))
 		return;
 	write_consent(other, generation);
+	next.agreed = 1;
 	reach(&next, "consents, unheard");
 	MUST(world, self->live);
 	write_record(self, generation + 1,
@@ -658,14 +657,21 @@ static void step_rest(const struct world *world)
 	}
 }
 
-/* The other one agreed that node i goes on, and node i ended before it had written that down. */
-static gboolean ended_with_consent(const struct world *world, guint i)
+static gboolean may_be_newest(const struct model_node *node)
 {
-	const struct model_node *asker = &world->node[i], *other = &world->node[!i];
+	return node->part != COLO_PART_NONE && node->part != COLO_PART_STANDBY;
+}
 
-	return other->generation == asker->generation + 1u &&
-	       (other->part == COLO_PART_NONE || other->part == COLO_PART_STANDBY) &&
-	       (asker->part == COLO_PART_STANDBY || !keeps_records());
+/* One agreed that the other goes on, which ended before it had written that down. */
+static gboolean ended_with_consent(const struct world *world)
+{
+	const struct model_node *node = world->node;
+
+	for (guint i = 0; i < 2; i++)
+		if (node[i].generation + 1u == node[!i].generation && !may_be_newest(&node[!i]) &&
+		    !keeps_records())
+			return TRUE;
+	return !may_be_newest(&node[0]) && !may_be_newest(&node[1]);
 }
 
 /* Power fails for both, now, and comes back, and everybody hears everybody. */
@@ -690,8 +696,8 @@ static void check_comes_back(const struct world *world)
 			    ((node[i].part == COLO_PART_NONE ||
 			      node[i].part == COLO_PART_STANDBY) &&
 			     node[!i].part == COLO_PART_STANDBY));
-		excused |= ended_with_consent(world, i);
 	}
+	excused |= world->agreed && ended_with_consent(world);
 	next.attached = 0;
 	next.link = 1;
 	for (guint i = 0; i < 2; i++) {
