@@ -328,6 +328,31 @@ static void a_consent_whose_asker_did_not_live_to_go_on_is_for_a_person_to_judge
 	a_person_must_judge(pair);
 }
 
+/* The arbiter's answer to a question of before comes while that is being written down. */
+static void a_copy_that_is_given_up_is_not_started(void **state)
+{
+	for (guint ms = 0; ms < 60; ms++) {
+		test_world *pair = protected_pair(COLO_ARBITER_ETCD);
+
+		world_power_off(pair, 1);
+		world_run(pair, 8000);
+		world_power_off(pair, 0);
+		world_break_disk(pair, 0, FALSE, 500);
+		world_power_on(pair, 0);
+		world_run(pair, ms);
+		if (world_state(pair, 0) != COLO_WAITING) {
+			world_free(pair);
+			break;
+		}
+		world_order(pair, 0, COLO_ORDER_DISCARD, TRUE);
+		world_run(pair, 5000);
+		check(pair);
+		must(pair, world_part(pair, 0) == COLO_PART_NONE &&
+			   world_state(pair, 0) == COLO_WAITING, "what was given up is started");
+		world_free(pair);
+	}
+}
+
 static void only_the_survivor_goes_on_where_there_is_no_arbiter(void **state)
 {
 	test_world *pair = protected_pair(COLO_ARBITER_NONE);
@@ -1001,6 +1026,7 @@ int main(void)
 			a_grant_that_nobody_lived_to_act_on_is_for_a_person_to_judge),
 		cmocka_unit_test(
 			a_consent_whose_asker_did_not_live_to_go_on_is_for_a_person_to_judge),
+		cmocka_unit_test(a_copy_that_is_given_up_is_not_started),
 		cmocka_unit_test(only_the_survivor_goes_on_where_there_is_no_arbiter),
 		cmocka_unit_test(a_planned_switch_over_changes_places_without_a_grant),
 		cmocka_unit_test(a_guest_leaves_a_disk_that_fails_as_soon_as_it_can),
