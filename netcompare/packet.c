@@ -25,9 +25,9 @@
 #define TCP_OPTION_END 0u
 #define TCP_OPTION_NOP 1u
 #define TCP_OPTION_SCALE 3u
-#define SCALE_MAX 14u
 #define TCP_OPTION_SACK 5u
 #define TCP_OPTION_TIMESTAMPS 8u
+#define SCALE_MAX 14u
 #define UDP_LEN_MIN 8u
 #define ICMP_LEN_MIN 8u
 #define ICMP_ECHO_REPLY 0u
